@@ -1,0 +1,1 @@
+"""What users write: typed settings, safe loading, located errors, catalogue and editor schema."""
