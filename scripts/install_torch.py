@@ -30,9 +30,9 @@ def main() -> int:
     if not wanted and sys.platform == "linux" and cuda_build_found():
         print(
             "torch left out: pip offers only its CUDA build here, and this machine has no NVIDIA GPU.\n"
-            "Tests of live measurement will be skipped. Point pip at a CPU build (for one, see\n"
-            "pytorch.org/get-started, Compute Platform CPU: set PIP_EXTRA_INDEX_URL to the address given there)\n"
-            "or set ENGINE_TORCH=any, then `rm .venv/tests.stamp` and make again.",
+            "Tests of live measurement will be skipped. Point pip at a CPU build (PIP_EXTRA_INDEX_URL or\n"
+            "PIP_FIND_LINKS; pytorch.org/get-started names an address) or set ENGINE_TORCH=any to take what\n"
+            "pip offers; then `rm .venv/tests.stamp` and make again.",
             file=sys.stderr,
         )
         return 0
