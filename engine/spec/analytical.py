@@ -1,0 +1,57 @@
+"""Settings of the performance model: the conventions that every prediction states."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.spec.quantity import Bytes
+from engine.spec.settings import Settings
+
+
+class Routing(Settings):
+    """How tokens spread over experts."""
+
+    law: Literal["uniform", "zipf", "given"] = "uniform"
+    """`uniform` touches the most experts; `zipf` is skewed; `given` uses `probabilities`."""
+    exponent: Annotated[float, Field(ge=0, le=5)] = 0.6
+    """Exponent of the Zipf law."""
+    probabilities: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+    """Chance that a token uses each expert; they add up to the experts per token."""
+
+
+class AnalyticalSettings(Settings):
+    """Predict every point from operator counts and the device's data sheet."""
+
+    kind: Literal["analytical"]
+    """Predict with the performance model."""
+    calibration: str = "auto"
+    """`auto`, `none` (the data-sheet bound alone) or the name of a parameter set in hardware/calibrations/."""
+    causal: bool = True
+    """Prefill attention computes only the lower triangle; off counts the full rectangle."""
+    attention: Literal["streamed", "fused", "unfused"] = "streamed"
+    """`streamed`: scores, softmax and context are rows of their own, scores stay on chip. `fused`: one row.
+    `unfused`: scores are written to and read from memory and masked entries are computed."""
+    fused_qkv: bool = False
+    """Query, key and value projections read their input once instead of three times."""
+    fused_gate_up: bool = False
+    """Gate and up projections read their input once instead of twice."""
+    lm_head: Literal["last", "all"] = "last"
+    """Prefill computes logits for the last token of each sequence, or for every token."""
+    mla: Literal["auto", "absorbed", "expanded"] = "auto"
+    """Form of latent attention; `auto` takes the faster one per phase and says which."""
+    routing: Routing = Routing()
+    """How tokens spread over experts."""
+    expert_tile: Annotated[int, Field(ge=1)] | None = None
+    """Rows of a grouped matrix-multiply tile; expert rows are padded up to it. Not padded when absent."""
+    kv_block_tokens: Annotated[int, Field(ge=1)] = 1
+    """Tokens per cache block; each sequence's cache is rounded up to whole blocks."""
+    kv_layout: Literal["ideal", "full"] = "ideal"
+    """`ideal` keeps only the window in windowed layers; `full` allocates the whole context in every layer."""
+    reserve: Bytes = 0.0
+    """Memory set aside on each device for framework, graphs and communication buffers."""
+    memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of device memory that may be used."""
+    operators: bool = False
+    """Store the operator table of every point; otherwise it is made on demand for the points shown."""

@@ -1,0 +1,48 @@
+"""What a user writes: one experiment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.spec.hardware import Hardware
+from engine.spec.measurement import Measurement
+from engine.spec.model import Model
+from engine.spec.quantization import Quantization
+from engine.spec.report import Report
+from engine.spec.scoring import Scoring
+from engine.spec.settings import Settings
+from engine.spec.sweep import Sweep
+from engine.spec.workload import Parallelism, Workload
+
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Experiment(Settings):
+    """An experiment: what to run, on what, over which values, measured how, judged how."""
+
+    version: Literal[1]
+    """Version of this file format: 1."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Name of the experiment and of its run folder: letters, digits, `.`, `_`, `-`."""
+    description: str | None = None
+    """What one learns from it; shown in the report."""
+    model: Model | Name
+    """A name of the catalogue, the path of a `config.json`, or the shape itself."""
+    hardware: Hardware | Name
+    """A name of the catalogue, or the device itself."""
+    quantization: Quantization | Name = "bf16"
+    """A name of the catalogue, or bits per component."""
+    workload: Workload = Workload()
+    """Tokens in, tokens out, sequences at a time."""
+    parallelism: Parallelism = Parallelism()
+    """How the model is spread over devices."""
+    sweep: Sweep = Sweep()
+    """Values to vary."""
+    measurements: Annotated[list[Measurement], Field(min_length=1)]
+    """What to do with every point."""
+    scoring: Scoring | None = None
+    """How results are judged."""
+    report: Report = Report()
+    """What to show."""

@@ -1,0 +1,18 @@
+"""The kinds of measurement a spec may ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.spec.analytical import AnalyticalSettings
+from engine.spec.energy import EnergySettings
+from engine.spec.live import LiveSettings
+from engine.spec.run_folder import RunFolderSettings
+from engine.spec.training import TrainingSettings
+
+Measurement = Annotated[
+    AnalyticalSettings | LiveSettings | EnergySettings | RunFolderSettings | TrainingSettings,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,249 @@
+"""What a model is, for everything that only needs its shape: costs, memory, random weights.
+
+Field names follow `config.json` of Hugging Face models wherever that format has one, so that a model
+card can be copied; what it spreads over flags is gathered in the sections `rope`, `sliding_window`,
+`mla`, `linear_attention` and `moe`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from engine.spec.settings import Settings
+
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+ParameterCount = Annotated[int, Field(ge=1, le=10**15)]
+
+
+class Rope(Settings):
+    """Rotary position embedding. Scaling changes the admissible context, not FLOPs or bytes."""
+
+    theta: Annotated[float, Field(gt=0)] = 10000.0
+    """Base of the rotation frequencies."""
+    scaling: Literal["none", "linear", "dynamic", "yarn", "llama3", "longrope"] = "none"
+    """How positions beyond the trained context are scaled."""
+    factor: Annotated[float, Field(gt=0)] = 1.0
+    """Scaling factor of the context."""
+    original_max_position_embeddings: PositiveInt | None = None
+    """Context the model was trained on before scaling."""
+    rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of each head's dimensions that is rotated."""
+
+
+class SlidingWindow(Settings):
+    """Local attention: each token sees at most `tokens` positions, itself included."""
+
+    tokens: PositiveInt
+    """Window length in tokens."""
+    kind: Literal["sliding", "chunked"] = "sliding"
+    """`sliding` moves with the token; `chunked` cuts the context into blocks (Llama 4)."""
+
+
+class LatentAttention(Settings):
+    """Multi-head latent attention (DeepSeek V2/V3): one compressed vector per token is cached."""
+
+    kv_lora_rank: PositiveInt
+    """Width of the cached latent vector."""
+    q_lora_rank: PositiveInt | None = None
+    """Width of the compressed query; absent when queries are projected directly."""
+    qk_nope_head_dim: PositiveInt
+    """Query/key width per head without position."""
+    qk_rope_head_dim: PositiveInt
+    """Query/key width per head that carries the rotary position; the key part is shared by all heads."""
+    v_head_dim: PositiveInt
+    """Value width per head."""
+    index_heads: NonNegativeInt = 0
+    """Heads of the sparse-attention indexer (DeepSeek V3.2); 0 when there is none."""
+    index_head_dim: NonNegativeInt = 0
+    """Width of each indexer head."""
+    index_topk: NonNegativeInt = 0
+    """Positions the indexer keeps per query; 0 attends to all."""
+
+
+class LinearAttention(Settings):
+    """Gated delta-rule attention (Qwen3-Next): a fixed state per sequence instead of a growing cache."""
+
+    num_key_heads: PositiveInt
+    """Key (and query) heads."""
+    num_value_heads: PositiveInt
+    """Value heads."""
+    key_head_dim: PositiveInt
+    """Width of a key head."""
+    value_head_dim: PositiveInt
+    """Width of a value head."""
+    conv_kernel: PositiveInt = 4
+    """Length of the short causal convolution."""
+
+
+class MixtureOfExperts(Settings):
+    """Routed feed-forward experts."""
+
+    num_experts: PositiveInt
+    """Routed experts per layer."""
+    num_experts_per_tok: PositiveInt
+    """Routed experts each token uses (top-k)."""
+    intermediate_size: PositiveInt
+    """Width of one routed expert."""
+    num_shared_experts: NonNegativeInt = 0
+    """Experts that every token uses."""
+    shared_intermediate_size: PositiveInt | None = None
+    """Width of one shared expert; the routed width when absent."""
+    shared_expert_gate: bool = False
+    """A sigmoid gate scales the shared expert (Qwen2-MoE, Qwen3-Next)."""
+    router_bias: bool = False
+    """The router has one bias term per expert."""
+    expert_bias: bool = False
+    """Experts have bias terms (gpt-oss)."""
+
+    @model_validator(mode="after")
+    def _top_k_fits(self) -> MixtureOfExperts:
+        if self.num_experts_per_tok > self.num_experts:
+            raise ValueError(
+                f"`num_experts_per_tok` is {self.num_experts_per_tok}, more than the {self.num_experts} experts"
+            )
+        return self
+
+
+class LayerRun(Settings):
+    """Consecutive layers of one kind."""
+
+    count: PositiveInt
+    """How many layers follow each other."""
+    attention: Literal["full", "window", "linear"] = "full"
+    """`window` uses the section `sliding_window`, `linear` the section `linear_attention`."""
+    feed_forward: Literal["dense", "moe"] = "dense"
+    """`moe` uses the section `moe`."""
+
+
+class Model(Settings):
+    """The shape of a decoder-only language model."""
+
+    name: Annotated[str, Field(min_length=1, max_length=120)] = "custom"
+    """What reports call this model."""
+    hidden_size: PositiveInt
+    """Width of the residual stream."""
+    num_hidden_layers: PositiveInt
+    """Decoder layers."""
+    num_attention_heads: PositiveInt
+    """Query heads."""
+    num_key_value_heads: PositiveInt | None = None
+    """Key/value heads; fewer than `num_attention_heads` is grouped-query attention. Same number when absent."""
+    head_dim: PositiveInt | None = None
+    """Width of a head; `hidden_size / num_attention_heads` when absent."""
+    intermediate_size: PositiveInt | None = None
+    """Width of the dense feed-forward layers; absent when every layer is a mixture of experts."""
+    vocab_size: PositiveInt
+    """Rows of the embedding table."""
+    max_position_embeddings: PositiveInt | None = None
+    """Longest context the model admits, in tokens."""
+    hidden_act: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    """Activation of the feed-forward layers."""
+    gated_ffn: bool = True
+    """Feed-forward layers have three matrices (gate, up, down) instead of two."""
+    norm: Literal["rms", "layer"] = "rms"
+    """Kind of normalisation; `layer` has a bias too."""
+    norms_per_layer: Annotated[int, Field(ge=1, le=4)] = 2
+    """Norms over the residual stream in each layer: 2 as a rule, 4 for Gemma 2/3, 1 for some parallel blocks."""
+    tie_word_embeddings: bool = False
+    """The output head reuses the embedding table: stored once, still read by the head."""
+    attention_bias: Literal["none", "qkv", "all"] = "none"
+    """Which attention projections have bias terms."""
+    mlp_bias: bool = False
+    """Dense feed-forward matrices have bias terms."""
+    lm_head_bias: bool = False
+    """The output head has a bias term."""
+    qk_norm: Literal["none", "head", "full"] = "none"
+    """Norm on queries and keys: one weight per head dimension (`head`) or over all heads (`full`)."""
+    attention_sinks: bool = False
+    """One learned sink logit per head (gpt-oss)."""
+    attention_gate: bool = False
+    """The query projection also yields an output gate of the same width (Qwen3-Next)."""
+    attention_sub_norm: bool = False
+    """A norm stands before the attention output projection and before the down projection (BitNet)."""
+    attention_logit_softcap: bool = False
+    """Attention scores are squashed before the softmax (Gemma 2)."""
+    parallel_block: bool = False
+    """Attention and feed-forward read the same input and are added together (Falcon)."""
+    position_embedding: Literal["rope", "learned", "alibi", "none"] = "rope"
+    """How positions enter the model."""
+    learned_positions: NonNegativeInt = 0
+    """Rows of a learned position table."""
+    rope: Rope = Rope()
+    """Rotary embedding, when `position_embedding` is `rope`."""
+    sliding_window: SlidingWindow | None = None
+    """Local attention; used by every layer unless `layers` says otherwise."""
+    mla: LatentAttention | None = None
+    """Multi-head latent attention instead of grouped heads."""
+    linear_attention: LinearAttention | None = None
+    """Linear attention for the layers that `layers` names so."""
+    moe: MixtureOfExperts | None = None
+    """Mixture of experts; used by every layer unless `layers` says otherwise."""
+    layers: Annotated[list[LayerRun], Field(max_length=1000)] | None = None
+    """Runs of layers in order, for models that mix kinds; counts add up to `num_hidden_layers`."""
+    parameters: ParameterCount | None = None
+    """Published number of parameters, to check the shape against."""
+    active_parameters: ParameterCount | None = None
+    """Published parameters used per token."""
+    architecture: str | None = None
+    """`model_type` of the source config, for building random weights."""
+    hub_id: str | None = None
+    """Name on the Hugging Face hub."""
+    source: str | None = None
+    """Where the numbers come from."""
+    notes: str | None = None
+    """What a reader should know, for example what the text tower leaves out."""
+    assumptions: list[str] = []
+    """What was assumed where the source left something open; shown in every report."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.head_dim is None and self.mla is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` {self.hidden_size} does not divide by `num_attention_heads` "
+                f"{self.num_attention_heads}; give `head_dim`"
+            )
+        if self.num_attention_heads % self.kv_heads:
+            raise ValueError(
+                f"`num_attention_heads` {self.num_attention_heads} does not divide by "
+                f"`num_key_value_heads` {self.kv_heads}"
+            )
+        runs = self.layer_runs
+        total = sum(run.count for run in runs)
+        if total != self.num_hidden_layers:
+            raise ValueError(f"`layers` adds up to {total}, `num_hidden_layers` is {self.num_hidden_layers}")
+        needed = {
+            "sliding_window": any(run.attention == "window" for run in runs),
+            "linear_attention": any(run.attention == "linear" for run in runs),
+            "moe": any(run.feed_forward == "moe" for run in runs),
+            "intermediate_size": any(run.feed_forward == "dense" for run in runs),
+        }
+        for field, used in needed.items():
+            if used and getattr(self, field) is None:
+                raise ValueError(f"`{field}` is missing, but some layers use it")
+        return self
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads, resolved."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of a query/key head, resolved."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def layer_runs(self) -> tuple[LayerRun, ...]:
+        """Runs of equal layers in order; one run when the model does not mix kinds."""
+        if self.layers is not None:
+            return tuple(self.layers)
+        return (
+            LayerRun(
+                count=self.num_hidden_layers,
+                attention="window" if self.sliding_window else "full",
+                feed_forward="moe" if self.moe else "dense",
+            ),
+        )
