@@ -15,7 +15,7 @@ from engine.spec.settings import Settings
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-ParameterCount = Annotated[int, Field(ge=1, le=10**15)]
+Parameters = Annotated[int, Field(ge=1, le=10**15)]
 
 
 class Rope(Settings):
@@ -77,6 +77,15 @@ class LinearAttention(Settings):
     conv_kernel: PositiveInt = 4
     """Length of the short causal convolution."""
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> LinearAttention:
+        if self.num_value_heads % self.num_key_heads:
+            raise ValueError(
+                f"`num_value_heads` {self.num_value_heads} does not divide by "
+                f"`num_key_heads` {self.num_key_heads}"
+            )
+        return self
+
 
 class MixtureOfExperts(Settings):
     """Routed feed-forward experts."""
@@ -116,6 +125,8 @@ class LayerRun(Settings):
     """`window` uses the section `sliding_window`, `linear` the section `linear_attention`."""
     feed_forward: Literal["dense", "moe"] = "dense"
     """`moe` uses the section `moe`."""
+    rope: bool = True
+    """Rotary positions are applied here; false in the position-free layers of Llama 4 and Cohere 2."""
 
 
 class Model(Settings):
@@ -144,9 +155,18 @@ class Model(Settings):
     gated_ffn: bool = True
     """Feed-forward layers have three matrices (gate, up, down) instead of two."""
     norm: Literal["rms", "layer"] = "rms"
-    """Kind of normalisation; `layer` has a bias too."""
+    """Kind of normalisation; `layer` has a bias too unless `norm_bias` is false."""
+    norm_bias: bool = True
+    """Layer norms have a bias term; false for Cohere and MPT. RMS norms never have one."""
     norms_per_layer: Annotated[int, Field(ge=1, le=4)] = 2
     """Norms over the residual stream in each layer: 2 as a rule, 4 for Gemma 2/3, 1 for some parallel blocks."""
+    final_norm: bool = True
+    """A norm stands before the output head (not in OPT-350m)."""
+    embedding_norm: bool = False
+    """A norm stands right after the embedding (BLOOM)."""
+    embedding_size: PositiveInt | None = None
+    """Width of the embedding table where it differs from `hidden_size`; two projections bridge the
+    difference (OPT-350m)."""
     tie_word_embeddings: bool = False
     """The output head reuses the embedding table: stored once, still read by the head."""
     attention_bias: Literal["none", "qkv", "all"] = "none"
@@ -155,8 +175,9 @@ class Model(Settings):
     """Dense feed-forward matrices have bias terms."""
     lm_head_bias: bool = False
     """The output head has a bias term."""
-    qk_norm: Literal["none", "head", "full"] = "none"
-    """Norm on queries and keys: one weight per head dimension (`head`) or over all heads (`full`)."""
+    qk_norm: Literal["none", "head", "full", "unit"] = "none"
+    """Norm on queries and keys: one weight per head dimension (`head`), over all heads (`full`) or no
+    weights at all (`unit`, Llama 4)."""
     attention_sinks: bool = False
     """One learned sink logit per head (gpt-oss)."""
     attention_gate: bool = False
@@ -183,14 +204,20 @@ class Model(Settings):
     """Mixture of experts; used by every layer unless `layers` says otherwise."""
     layers: Annotated[list[LayerRun], Field(max_length=1000)] | None = None
     """Runs of layers in order, for models that mix kinds; counts add up to `num_hidden_layers`."""
-    parameters: ParameterCount | None = None
+    parameters: Parameters | None = None
     """Published number of parameters, to check the shape against."""
-    active_parameters: ParameterCount | None = None
-    """Published parameters used per token."""
+    parameters_basis: str | None = None
+    """What the published number is: an exact checkpoint total, a rounded figure of a model card..."""
+    parameters_tolerance: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Relative difference to the published number that its basis explains; 0 for exact totals."""
+    active_parameters: Parameters | None = None
+    """Published parameters used per token; publishers count differently, so it is never compared exactly."""
     architecture: str | None = None
     """`model_type` of the source config, for building random weights."""
     hub_id: str | None = None
     """Name on the Hugging Face hub."""
+    aliases: Annotated[list[str], Field(max_length=50)] = []
+    """Further names under which the catalogue finds this model, such as instruction-tuned variants."""
     source: str | None = None
     """Where the numbers come from."""
     notes: str | None = None
@@ -199,7 +226,7 @@ class Model(Settings):
     """What was assumed where the source left something open; shown in every report."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Model:
+    def _heads_divide(self) -> Model:
         if self.head_dim is None and self.mla is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` {self.hidden_size} does not divide by `num_attention_heads` "
@@ -210,19 +237,36 @@ class Model(Settings):
                 f"`num_attention_heads` {self.num_attention_heads} does not divide by "
                 f"`num_key_value_heads` {self.kv_heads}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _positions_given(self) -> Model:
+        if (self.position_embedding == "learned") != (self.learned_positions > 0):
+            raise ValueError(
+                "`learned_positions` gives the rows of a learned position table; it belongs to "
+                "`position_embedding: learned` and to nothing else"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sections_match_layers(self) -> Model:
         runs = self.layer_runs
         total = sum(run.count for run in runs)
         if total != self.num_hidden_layers:
             raise ValueError(f"`layers` adds up to {total}, `num_hidden_layers` is {self.num_hidden_layers}")
-        needed = {
+        used = {
             "sliding_window": any(run.attention == "window" for run in runs),
             "linear_attention": any(run.attention == "linear" for run in runs),
             "moe": any(run.feed_forward == "moe" for run in runs),
             "intermediate_size": any(run.feed_forward == "dense" for run in runs),
         }
-        for field, used in needed.items():
-            if used and getattr(self, field) is None:
+        for field, needed in used.items():
+            given = getattr(self, field) is not None
+            if needed and not given:
                 raise ValueError(f"`{field}` is missing, but some layers use it")
+            # A dense width beside experts only is common in published configs and does no harm.
+            if given and not needed and field != "intermediate_size":
+                raise ValueError(f"`{field}` is given, but `layers` never uses it")
         return self
 
     @property
@@ -232,7 +276,9 @@ class Model(Settings):
 
     @property
     def head_size(self) -> int:
-        """Width of a query/key head, resolved."""
+        """Width of a query/key head, resolved; for latent attention the part with and without position."""
+        if self.mla is not None:
+            return self.mla.qk_nope_head_dim + self.mla.qk_rope_head_dim
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
