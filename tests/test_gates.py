@@ -67,7 +67,7 @@ def _offence(node: ast.AST) -> Iterator[str]:
                 yield f"{name}={ast.unparse(value)}"
         case ast.Dict(keys=keys, values=values):
             for key, value in zip(keys, values, strict=True):
-                if isinstance(key, ast.Constant) and key.value in ONLY_VALUE:
+                if isinstance(key, ast.Constant) and key.value in ("allow_pickle", "trust_remote_code"):
                     yield from _offence(ast.keyword(arg=key.value, value=value))
 
 
