@@ -38,7 +38,7 @@ clean:
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no python3 on PATH: install Python 3.11 or newer" >&2; exit 3; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is older than 3.11: make PYTHON=/path/to/a/newer/python3" >&2; exit 3; }
+	  { echo "$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/a/newer/python3" >&2; exit 3; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "$(PYTHON) lacks venv: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
