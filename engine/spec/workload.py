@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from engine.spec.settings import Settings
 
 Tokens = Annotated[int, Field(ge=1, le=10**8)]
+
+
+COUNTS: Final = (
+    "prompt_tokens",
+    "output_tokens",
+    "batch_size",
+    "shared_prefix_tokens",
+    "prefill_chunk_tokens",
+    "prefill_tokens_per_step",
+)
+"""The plain counts of `Workload`: swept values of these stay columns. An absent chunk is 0 there."""
 
 
 class Speculation(Settings):

@@ -1,0 +1,1 @@
+"""Experiment -> Plan: points, tasks and fingerprints, without running anything."""

@@ -1,0 +1,243 @@
+"""Experiment -> Plan. Pure: no GPU, no torch, no network; nothing is run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from engine.errors import NothingSelected, Problem, SpecError
+from engine.plan.expand import DropRule, Expansion, Factor, expand, label_of
+from engine.plan.fingerprint import fingerprint
+from engine.plan.point import Block, Grid, Point, Task, make_point
+from engine.plan.resolve import Combination, Resolver
+from engine.spec.experiment import Experiment
+from engine.spec.workload import COUNTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPAN_POINTS: Final = 65_536
+"""Most points of one analytical task: a shard of a few megabytes."""
+_WHOLE_EXPERIMENT: Final = ("run_folder", "training")
+_PER_POINT: Final = ("live", "energy")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What one drop rule removed."""
+
+    when: dict[str, Any]
+    because: str
+    points: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything a run will do, decided before anything is run."""
+
+    experiment: Experiment
+    expansion: Expansion
+    blocks: tuple[Block, ...]
+    dropped: tuple[Dropped, ...]
+    tasks: tuple[Task, ...]
+
+    @property
+    def size(self) -> int:
+        """Design points."""
+        return self.blocks[-1].points.stop if self.blocks else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of all tasks in order."""
+        return fingerprint([task.fingerprint for task in self.tasks])
+
+    def point(self, number: int) -> Point:
+        """The resolved point with this number; raises `IndexError` outside the plan."""
+        if not 0 <= number < self.size:
+            raise IndexError(number)
+        block = self.blocks[bisect_right(self.blocks, number, key=lambda b: b.first_point) - 1]
+        position = number - block.first_point
+        columns = block.grid.columns(position, position + 1)
+        return make_point(block, position, {name: int(values[0]) for name, values in columns.items()})
+
+
+def compile_plan(
+    experiment: Experiment,
+    *,
+    search: Sequence[Path] = (),
+    versions: Mapping[str, int] | None = None,
+    only: Sequence[str] = (),
+    max_points: int | None = None,
+) -> Plan:
+    """The plan of an experiment. `search` holds the folders with a user's own catalogue, `versions` the
+    `result_version` of each kind of measurement, `only` the kinds to keep (all when empty)."""
+    expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
+    resolver = Resolver(experiment, search)
+    resolver.check_names()  # each catalogue name at each place it is used
+    blocks, dropped = _blocks(experiment, expansion, resolver)
+    _check_counts(blocks)
+    if not blocks:
+        raise NothingSelected("every point of the sweep is dropped", hint="loosen a rule under `sweep.drop`")
+    tasks = tuple(_tasks(experiment, blocks, versions or {}, only))
+    if not tasks:
+        raise NothingSelected(f"no measurement of kind {', '.join(f'`{k}`' for k in only)} in this spec")
+    return Plan(experiment, expansion, blocks, dropped, tasks)
+
+
+def _blocks(
+    experiment: Experiment, expansion: Expansion, resolver: Resolver
+) -> tuple[tuple[Block, ...], tuple[Dropped, ...]]:
+    removed = [0] * len(expansion.drops)
+    blocks: list[Block] = []
+    first = 0
+    for values, numeric in _assignments(expansion):
+        combination = resolver.combination({p: v for p, v in values.items() if not _is_count(p)})
+        grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, numeric)
+        grid = _without_dropped(grid, expansion.drops, _fixed_labels(combination), removed)
+        if grid.size:
+            blocks.append(Block(combination, grid, first))
+            first += grid.size
+    rules = (
+        Dropped({p: [label_of(v) for v in vs] for p, vs in rule.when.items()}, rule.because, count)
+        for rule, count in zip(expansion.drops, removed, strict=True)
+    )
+    return tuple(blocks), tuple(rules)
+
+
+def _is_count(path: str) -> bool:
+    return path.startswith("workload.") and path.removeprefix("workload.") in COUNTS
+
+
+def _assignments(expansion: Expansion) -> Iterator[tuple[dict[str, Any], tuple[Factor, ...]]]:
+    """Each choice of names with the number factors to lay out under it; extra points come last."""
+    for rows in itertools.product(*(factor.rows for factor in expansion.named)):
+        values: dict[str, Any] = {}
+        for factor, row in zip(expansion.named, rows, strict=True):
+            values.update(zip(factor.paths, row, strict=True))
+        yield values, expansion.numeric
+    for values in expansion.extra:
+        yield values, ()
+
+
+def _grid(combination: Combination, fixed: dict[str, Any], numeric: tuple[Factor, ...]) -> Grid:
+    base = {name: getattr(combination.workload, name) or 0 for name in COUNTS}
+    base.update({path.removeprefix("workload."): value or 0 for path, value in fixed.items()})
+    factors = tuple(
+        (
+            tuple(path.removeprefix("workload.") for path in factor.paths),
+            np.array([[value or 0 for value in row] for row in factor.rows], dtype=np.int64),
+        )
+        for factor in numeric
+    )
+    return Grid(base, factors)
+
+
+def _fixed_labels(combination: Combination) -> dict[str, str]:
+    """Label of every path that is fixed within a combination, swept or not."""
+    fixed = {name: combination.labels[name].split("{")[0] for name in combination.labels}
+    return {**fixed, **{path: label_of(value) for path, value in combination.values.items()}}
+
+
+def _without_dropped(
+    grid: Grid, drops: tuple[DropRule, ...], fixed: dict[str, str], removed: list[int]
+) -> Grid:
+    """The grid without points that a rule matches; each dropped point counts for the first such rule."""
+    applicable = [
+        (i, rule) for i, rule in enumerate(drops)
+        if all(fixed.get(p) in {label_of(v) for v in vs} for p, vs in rule.when.items() if not _is_count(p))
+    ]  # fmt: skip
+    if not applicable:
+        return grid
+    columns = grid.columns()
+    alive = np.ones(grid.size, dtype=bool)
+    for i, rule in applicable:
+        hit = alive.copy()
+        for path, values in rule.when.items():
+            if _is_count(path):
+                hit &= np.isin(columns[path.removeprefix("workload.")], [v or 0 for v in values])
+        removed[i] += int(hit.sum())
+        alive &= ~hit
+    return grid if alive.all() else Grid(grid.base, grid.factors, np.flatnonzero(alive))
+
+
+def _check_counts(blocks: Sequence[Block]) -> None:
+    """What no single value shows: a prefix must be shorter than its prompt at every point."""
+    for block in blocks:
+        varied = {name for names, _ in block.grid.factors for name in names}
+        if not (block.grid.base["shared_prefix_tokens"] or "shared_prefix_tokens" in varied):
+            continue
+        columns = block.grid.columns()
+        bad = columns["shared_prefix_tokens"] >= columns["prompt_tokens"]
+        if bad.any():
+            i = int(np.argmax(bad))
+            message = (
+                f"`workload.shared_prefix_tokens` {columns['shared_prefix_tokens'][i]} is not below "
+                f"`workload.prompt_tokens` {columns['prompt_tokens'][i]} at {int(bad.sum())} points"
+            )
+            raise SpecError([Problem(code="prefix-too-long", message=message, path=("sweep",))])
+
+
+def _tasks(
+    experiment: Experiment, blocks: Sequence[Block], versions: Mapping[str, int], only: Sequence[str]
+) -> Iterator[Task]:
+    for i, settings in enumerate(experiment.measurements):
+        if only and settings.kind not in only:
+            continue
+        if settings.kind in _WHOLE_EXPERIMENT:
+            spans: Iterator[tuple[tuple[Block, int, int], ...]] = iter([()])
+        elif settings.kind in _PER_POINT:
+            spans = (((b, n, n + 1),) for b in blocks for n in range(b.grid.size))
+        else:
+            spans = _spans(blocks)
+        version = versions.get(settings.kind, 1)
+        for span in spans:
+            subject = fingerprint(settings.kind, [_span_identity(*part) for part in span])
+            key = fingerprint(subject, settings, version)
+            yield Task(key, settings.kind, i, settings, span, subject, version)
+
+
+def _spans(blocks: Sequence[Block]) -> Iterator[tuple[tuple[Block, int, int], ...]]:
+    """Slices of at most `SPAN_POINTS` points that never cross a model or a device, so that adding a device
+    to an axis leaves every other task as it was."""
+    for _, group in itertools.groupby(blocks, key=_family):
+        span: list[tuple[Block, int, int]] = []
+        room = SPAN_POINTS
+        for block in group:
+            start = 0
+            while start < block.grid.size:
+                stop = min(start + room, block.grid.size)
+                span.append((block, start, stop))
+                room -= stop - start
+                start = stop
+                if room == 0:
+                    yield tuple(span)
+                    span, room = [], SPAN_POINTS
+        if span:
+            yield tuple(span)
+
+
+def _family(block: Block) -> tuple[str, str]:
+    labels = block.combination.labels
+    return labels["model"].split("{")[0], labels["hardware"].split("{")[0]
+
+
+def _span_identity(block: Block, start: int, stop: int) -> list[Any]:
+    """What a slice of a block covers: values, not positions, so that reordering an axis changes nothing
+    else."""
+    grid = block.grid
+    if stop - start == 1:
+        return [block.identity, {name: int(v[0]) for name, v in grid.columns(start, stop).items()}]
+    layout = [[list(names), _digest(values)] for names, values in grid.factors]
+    kept = None if grid.kept is None else _digest(grid.kept[start:stop])
+    return [block.identity, grid.base, layout, kept, start, stop]
+
+
+def _digest(values: NDArray[np.int64]) -> str:
+    return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,34 @@
+"""Content hashes that decide what has to be measured again.
+
+A fingerprint covers the resolved, unit-normalised values of a point, the measurement's settings and its
+hand-raised `result_version`. Scoring and report settings stay outside, so re-scoring never re-measures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+FORMAT: Final = "engine-fingerprint-1"
+
+# Words about a thing, not the thing: editing a note must not repeat a night of measurements.
+_PROSE: Final = {"notes", "source", "confidence", "waivers", "aliases", "assumptions", "hub_id"}
+
+
+def fingerprint(*parts: Any) -> str:
+    """32 hexadecimal digits over any mix of settings, mappings, numbers and text."""
+    text = json.dumps([FORMAT, *map(_plain, parts)], sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, BaseModel):
+        return part.model_dump(mode="json", exclude=_PROSE & set(type(part).model_fields))
+    if isinstance(part, dict):
+        return {key: _plain(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(value) for value in part]
+    return part

@@ -1,0 +1,136 @@
+"""The data a plan consists of: blocks of points, single points and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.plan.resolve import Combination
+from engine.spec.workload import Workload
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.spec.measurement import Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Counts of the workload for the points of a block, made when they are needed."""
+
+    base: dict[str, int]
+    """Every count, where nothing varies it."""
+    factors: tuple[tuple[tuple[str, ...], NDArray[np.int64]], ...]
+    """(counts, values of shape rows x counts), outermost first."""
+    kept: NDArray[np.int64] | None = None
+    """Positions in the product that were not dropped; all of them when None."""
+
+    @property
+    def size(self) -> int:
+        """Points of this grid."""
+        return len(self.kept) if self.kept is not None else self.product
+
+    @property
+    def product(self) -> int:
+        """Points before drops."""
+        total = 1
+        for _, values in self.factors:
+            total *= len(values)
+        return total
+
+    def columns(self, start: int = 0, stop: int | None = None) -> dict[str, NDArray[np.int64]]:
+        """Each count for the points start..stop, as int64 arrays of one length."""
+        stop = self.size if stop is None else stop
+        position = np.arange(start, stop) if self.kept is None else self.kept[start:stop]
+        found = {name: np.full(len(position), value, dtype=np.int64) for name, value in self.base.items()}
+        inner = self.product
+        for names, values in self.factors:
+            inner //= len(values)
+            row = (position // inner) % len(values)
+            for column, name in enumerate(names):
+                found[name] = values[row, column]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """All points of one combination, numbered in a row."""
+
+    combination: Combination
+    grid: Grid
+    first_point: int
+
+    @property
+    def points(self) -> range:
+        """Numbers of the points."""
+        return range(self.first_point, self.first_point + self.grid.size)
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of the resolved combination; base counts are part of the grid."""
+        return self.combination.digest
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One design point with every value resolved."""
+
+    number: int
+    combination: Combination
+    workload: Workload
+
+    @property
+    def label(self) -> str:
+        """What varies, for people."""
+        c = self.combination
+        w = self.workload
+        return (
+            f"{c.labels['model']} on {c.labels['hardware']}, {c.labels['quantization']}, "
+            f"batch {w.batch_size}, {w.prompt_tokens}+{w.output_tokens} tokens"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One measurement on one point, on a span of points, or (run folders, training) on none."""
+
+    fingerprint: str
+    kind: str
+    measurement: int
+    """Position in the experiment's `measurements`."""
+    settings: Measurement
+    spans: tuple[tuple[Block, int, int], ...]
+    """(block, start, stop): points of the task as slices of blocks, in the plan's order."""
+    subject: str
+    """Fingerprint of the points alone: same subject, other fingerprint = settings changed."""
+    result_version: int
+
+    @property
+    def size(self) -> int:
+        """Points of the task."""
+        return sum(stop - start for _, start, stop in self.spans)
+
+    @property
+    def point_numbers(self) -> list[range]:
+        """Numbers of the points, one range per span."""
+        return [range(b.first_point + start, b.first_point + stop) for b, start, stop in self.spans]
+
+    def points(self) -> Iterator[Point]:
+        """Each point resolved; meant for measured tasks, not for a million predictions."""
+        for block, start, stop in self.spans:
+            columns = block.grid.columns(start, stop)
+            for i in range(stop - start):
+                yield make_point(block, start + i, {name: int(values[i]) for name, values in columns.items()})
+
+
+def make_point(block: Block, position: int, counts: dict[str, int]) -> Point:
+    """The resolved point at a position of a block."""
+    values: dict[str, Any] = {
+        **block.combination.workload.model_dump(),
+        **counts,
+        "prefill_chunk_tokens": counts["prefill_chunk_tokens"] or None,
+    }
+    return Point(block.first_point + position, block.combination, Workload.model_validate(values))

@@ -1,0 +1,148 @@
+"""From names and overrides to settled models, devices and formats: each combination once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import BaseModel, ValidationError
+
+from engine.errors import EngineError, LocatedError, Problem, SpecError
+from engine.plan.expand import label_of
+from engine.plan.fingerprint import fingerprint
+from engine.spec.catalog import load_hardware, load_model, load_quantization
+from engine.spec.diagnose import plain_message
+from engine.spec.experiment import Experiment
+from engine.spec.hardware import Hardware
+from engine.spec.model import Model
+from engine.spec.paths import NAMED, sweepable
+from engine.spec.quantization import Quantization
+from engine.spec.workload import COUNTS, Parallelism, Speculation, Workload
+
+_LOADERS: Final[dict[str, Callable[..., BaseModel]]] = {
+    "model": load_model,
+    "hardware": load_hardware,
+    "quantization": load_quantization,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """One choice of everything that is not a plain count of the workload, resolved."""
+
+    labels: dict[str, str]
+    """`model`, `hardware`, `quantization`: name, with overridden fields in braces."""
+    values: dict[str, Any]
+    """Swept path -> value, as in the sweep."""
+    model: Model
+    hardware: Hardware
+    quantization: Quantization
+    parallelism: Parallelism
+    workload: Workload
+    """Base workload; counts that are swept are replaced point by point."""
+    digest: str
+    """Fingerprint of everything resolved here but the counts of the workload."""
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """Speculative decoding of this combination."""
+        return self.workload.speculation
+
+
+class Resolver:
+    """Turns assignments of swept paths into combinations; catalogue entries are read once."""
+
+    def __init__(self, experiment: Experiment, search: Sequence[Path] = ()) -> None:
+        self._experiment = experiment
+        self._search = tuple(search)
+        self._settled: dict[tuple[str, str], tuple[str, BaseModel, str]] = {}
+
+    def check_names(self) -> None:
+        """Load every name the experiment uses; raises `SpecError` with a problem at each use of a bad one."""
+        problems: list[Problem] = []
+        for section, value, place in _named_places(self._experiment):
+            try:
+                self._section(section, {section: value})
+            except EngineError as err:
+                first = err.problems[0] if isinstance(err, LocatedError) and err.problems else None
+                hint = (first.hint if first else None) or err.hint
+                where = f" ({first.file}:{first.line})" if first and first.file and first.line else ""
+                code = first.code if first else "unresolved"
+                problems.append(Problem(code=code, message=err.message + where, hint=hint, path=place))
+        if problems:
+            raise SpecError(problems)
+
+    def combination(self, values: dict[str, Any]) -> Combination:
+        """The resolved settings for one assignment of swept paths."""
+        sections = (*NAMED, "parallelism", "workload")
+        settled = {name: self._section(name, values) for name in sections}
+        return Combination(
+            labels={name: settled[name][0] for name in NAMED},
+            values=dict(values),
+            model=cast("Model", settled["model"][1]),
+            hardware=cast("Hardware", settled["hardware"][1]),
+            quantization=cast("Quantization", settled["quantization"][1]),
+            parallelism=cast("Parallelism", settled["parallelism"][1]),
+            workload=cast("Workload", settled["workload"][1]),
+            digest=fingerprint([settled[name][2] for name in sections]),
+        )
+
+    def _section(self, name: str, values: dict[str, Any]) -> tuple[str, BaseModel, str]:
+        base = values.get(name, getattr(self._experiment, name))
+        inside = {path: value for path, value in values.items() if path.startswith(name + ".")}
+        key = (name, repr((base, [(path, label_of(value)) for path, value in inside.items()])))
+        if key not in self._settled:
+            settings = base if isinstance(base, BaseModel) else _LOADERS[name](base, search=self._search)
+            label = base if isinstance(base, str) else str(getattr(base, "name", name))
+            if inside:
+                settings = _override(settings, inside)
+                fields = (
+                    f"{path.removeprefix(name + '.')}={_shown(path, value)}" for path, value in inside.items()
+                )
+                label = f"{label}{{{', '.join(fields)}}}"
+            counted = settings.model_copy(update=dict.fromkeys(COUNTS)) if name == "workload" else settings
+            self._settled[key] = (label, settings, fingerprint(counted))
+        return self._settled[key]
+
+
+def _named_places(experiment: Experiment) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
+    """Every use of a catalogue name (or inline entry) with its place in the spec."""
+    for section in NAMED:
+        yield section, getattr(experiment, section), (section,)
+        for i, value in enumerate(experiment.sweep.axes.get(section, ())):
+            yield section, _typed(section, value), ("sweep", "axes", section, i)
+        for kind, rows in (("tie", experiment.sweep.tie), ("points", experiment.sweep.points)):
+            for i, row in enumerate(rows):
+                if section in row:
+                    yield section, _typed(section, row[section]), ("sweep", kind, i, section)
+
+
+def _typed(section: str, value: Any) -> Any:
+    return sweepable()[section].adapter().validate_python(value)
+
+
+def _shown(path: str, value: Any) -> str:
+    return label_of(sweepable()[path].adapter().dump_python(value, mode="json"))
+
+
+def _override(settings: BaseModel, inside: dict[str, Any]) -> BaseModel:
+    """The entry with swept fields replaced, validated again as a whole."""
+    dumped = settings.model_dump(mode="json")
+    for path, value in inside.items():
+        *parents, last = path.split(".")[1:]
+        node = dumped
+        for key in parents:
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
+        node[last] = sweepable()[path].adapter().dump_python(value, mode="json")
+    try:
+        return type(settings).model_validate(dumped)
+    except ValidationError as err:
+        message, hint = plain_message(err, inside)
+        changed = ", ".join(f"`{path}` = {_shown(path, value)}" for path, value in inside.items())
+        raise SpecError(
+            [Problem(code="bad-combination", message=f"{changed}: {message}", hint=hint, path=("sweep",))]
+        ) from err

@@ -1,0 +1,1 @@
+"""The tables every measurement fills, and the store that keeps them."""

@@ -1,0 +1,256 @@
+"""The one place that declares what the tables hold.
+
+A measurement returns `Tables`: Arrow tables by name. Keys and texts are declared here; metric columns
+come from `engine.metrics`, each optionally accompanied by `_low` and `_high` (95 % interval of a
+measurement, 90 % band of a prediction), `_n` (how many observations) and percentiles `_p50` to `_p99`.
+A value that is not known is null, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from engine.errors import MeasurementError
+from engine.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["int", "float", "text", "label", "bool"]
+Tables = Mapping[str, "pa.Table"]
+
+SUFFIXES: Final = ("_low", "_high", "_n", "_p50", "_p90", "_p95", "_p99")
+STATUSES: Final = ("ok", "does_not_fit", "failed", "skipped", "beyond_context")
+SOURCES: Final = ("predicted", "live", "metered", "run_folder", "training")
+PHASES: Final = ("request", "prefill", "decode", "decode_last", "load", "idle", "training")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One declared column; `label` is text that repeats and is stored as a dictionary."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+def _columns(*rows: tuple[str, Kind, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+_POINT: Final = (
+    "point",
+    "int",
+    "",
+    "Number of the design point; null when a row belongs to none.",
+)
+
+POINTS: Final = _columns(
+    _POINT,
+    ("model", "label", "", "Model, with overridden fields in braces."),
+    ("hardware", "label", "", "Device, with overridden fields in braces."),
+    ("quantization", "label", "", "Number format, with overridden fields in braces."),
+    ("prompt_tokens", "int", "tokens", "Prompt length of each sequence."),
+    ("output_tokens", "int", "tokens", "Tokens generated for each sequence."),
+    ("batch_size", "int", "", "Sequences processed together."),
+    ("shared_prefix_tokens", "int", "tokens", "Leading prompt tokens already in the cache."),
+    ("prefill_chunk_tokens", "int", "tokens", "Tokens of one prefill chunk; 0 is the whole prompt."),
+    ("prefill_tokens_per_step", "int", "tokens", "Prefill tokens that ride along with each decode step."),
+    ("tensor", "int", "", "Tensor-parallel devices."),
+    ("pipeline", "int", "", "Pipeline stages."),
+    ("expert", "int", "", "Expert-parallel devices."),
+    ("data", "int", "", "Data-parallel replicas."),
+    ("devices", "int", "", "Devices in all."),
+    ("settings", "label", "", "Other swept settings, as `path=value`."),
+)
+SUMMARY: Final = _columns(
+    _POINT,
+    ("source", "label", "", "Where the row comes from: predicted, live, metered, run_folder or training."),
+    ("phase", "label", "", "request, prefill, decode (first step), decode_last, load, idle or training."),
+    ("variant", "label", "", "What else tells rows of one point apart, such as `concurrency 4`."),
+    ("basis", "label", "", "bound (data sheet), estimate (calibrated), measured, or derived."),
+    ("status", "label", "", "ok, does_not_fit, beyond_context, failed or skipped."),
+    ("reason", "label", "", "Why a row is not ok, or what a reader must know."),
+    ("bound", "label", "", "What limits the phase: compute, memory or communication."),
+    ("calibration", "label", "", "Parameter set behind an estimate."),
+)
+OPERATORS: Final = _columns(
+    _POINT,
+    ("phase", "label", "", "prefill, decode or decode_last."),
+    ("layer_kind", "label", "", "Kind of layer the operator belongs to, or an end of the model."),
+    ("operator", "label", "", "Name of the operator."),
+    ("count", "int", "", "How often it occurs in the model; the other columns are for one occurrence."),
+    ("flops", "float", "FLOP", "Floating-point operations."),
+    ("parameters", "float", "", "Parameters the operator owns."),
+    ("weight_bytes", "float", "B", "Weights read."),
+    ("input_bytes", "float", "B", "Activations read."),
+    ("output_bytes", "float", "B", "Activations written."),
+    ("kv_read_bytes", "float", "B", "Cached keys and values read."),
+    ("kv_write_bytes", "float", "B", "Keys and values written."),
+    ("total_bytes", "float", "B", "All device-memory traffic."),
+    ("intensity_flops_per_byte", "float", "FLOP/B", "FLOPs over total bytes; null when nothing is moved."),
+    ("bound", "label", "", "compute, memory or communication."),
+    ("peak_flops_per_s", "float", "FLOP/s", "Peak of the arithmetic the operator uses."),
+    ("attainable_flops_per_s", "float", "FLOP/s", "min(peak, intensity x bandwidth)."),
+    ("time_s", "float", "s", "Time of one occurrence."),
+    ("formula", "label", "", "How FLOPs and bytes are counted, to check by hand."),
+)
+REQUESTS: Final = _columns(
+    _POINT,
+    ("variant", "label", "", "Load of the measurement, such as `concurrency 4`."),
+    ("repeat", "int", "", "Which repeat, from 0."),
+    ("request", "int", "", "Number within the repeat, from 0."),
+    ("run_phase", "label", "", "warmup, measured, drain or cancelled."),
+    ("scheduled_s", "float", "s", "When the load pattern wanted the request, from the start of the repeat."),
+    ("dispatched_s", "float", "s", "When the generator took it up."),
+    ("sent_s", "float", "s", "Just before its first byte was written."),
+    ("first_byte_s", "float", "s", "First byte of the response."),
+    ("first_token_s", "float", "s", "First event with text."),
+    ("last_token_s", "float", "s", "Last event with text."),
+    ("done_s", "float", "s", "End of the response."),
+    ("token_times_s", "text", "s", "Times of content events, JSON, from `sent_s`; null when not kept."),
+    ("prompt_tokens", "int", "tokens", "Prompt tokens."),
+    ("cached_prompt_tokens", "int", "tokens", "Prompt tokens taken from a cache; null when not told."),
+    ("output_tokens", "int", "tokens", "Generated tokens."),
+    ("token_source", "label", "", "Who counted: usage, tokenizer or exact."),
+    ("outcome", "label", "", "ok, failed, timeout, cut or cancelled."),
+    ("error_class", "label", "", "Class of failure."),
+    ("error", "text", "", "What the failure said, secrets removed."),
+)  # fmt: skip
+SAMPLES: Final = _columns(
+    _POINT,
+    ("device", "label", "", "Which device."),
+    ("time_s", "float", "s", "Since the start of the measurement, monotonic."),
+    ("power_w", "float", "W", "Power reading."),
+    ("energy_counter_j", "float", "J", "Energy counter, where the device has one."),
+    ("temperature_c", "float", "C", "Die temperature."),
+    ("utilization", "float", "", "Share of time any kernel ran."),
+    ("memory_used_bytes", "float", "B", "Device memory in use."),
+    ("sm_clock_hz", "float", "Hz", "Clock of the multiprocessors."),
+    ("throttle", "label", "", "Reasons for throttling, comma-separated."),
+    ("phase", "label", "", "What ran at that time."),
+)
+COMPONENTS: Final = _columns(
+    _POINT,
+    ("phase", "label", "", "prefill or decode."),
+    ("layer", "int", "", "Layer number; null for the model's ends and for sums."),
+    ("component", "label", "", "Name of the component."),
+    ("parent", "label", "", "What it is part of."),
+    ("method", "label", "", "loop, ablation, time_weighted or whole."),
+    ("count", "int", "", "How often it runs in one step."),
+    ("time_s", "float", "s", "Time of one run."),
+    ("time_low_s", "float", "s", "Lower end of the 95 % interval."),
+    ("time_high_s", "float", "s", "Upper end of the 95 % interval."),
+    ("energy_j", "float", "J", "Energy of one run, gross; null where no power was read."),
+    ("energy_low_j", "float", "J", "Lower end of the 95 % interval."),
+    ("energy_high_j", "float", "J", "Upper end of the 95 % interval."),
+    ("net_energy_j", "float", "J", "Energy above idle."),
+    ("n", "int", "", "Valid trials."),
+    ("valid", "bool", "", "False when a check failed; `reason` says which."),
+    ("reason", "text", "", "Why a value is absent, invalid or labelled."),
+)
+FINDINGS: Final = _columns(
+    _POINT,
+    ("rule", "label", "", "Name of the rule."),
+    ("severity", "label", "", "note, advice, warning or error."),
+    ("finding", "text", "", "What was found, in one sentence."),
+    ("evidence", "text", "", "The numbers it rests on."),
+    ("gain", "text", "", "Estimated gain, or null."),
+    ("change", "text", "", "What to change in the spec, as YAML to paste, or null."),
+)
+TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
+    "points": POINTS,
+    "summary": SUMMARY,
+    "operators": OPERATORS,
+    "requests": REQUESTS,
+    "samples": SAMPLES,
+    "components": COMPONENTS,
+    "findings": FINDINGS,
+}
+
+
+def column(table: str, name: str) -> Column | None:
+    """The declaration of a column, metric columns of `summary` included; None when it has none."""
+    for declared in TABLES[table]:
+        if declared.name == name:
+            return declared
+    if table != "summary":
+        return None
+    base = next(
+        (name.removesuffix(s) for s in SUFFIXES if name.endswith(s) and name.removesuffix(s) in METRICS), name
+    )
+    metric = METRICS.get(base)
+    if metric is None:
+        return None
+    if name != base and name.endswith("_n"):
+        return Column(name, "int", "", f"Observations behind `{base}`.")
+    suffix = "" if name == base else f" ({name.removeprefix(base + '_')})"
+    return Column(name, "float", metric.unit, metric.definition + suffix)
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """How a kind of column is stored."""
+    import pyarrow as pa
+
+    types: dict[Kind, pa.DataType] = {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "text": pa.string(),
+        "label": pa.dictionary(pa.int32(), pa.string()),
+        "bool": pa.bool_(),
+    }
+    return types[kind]
+
+
+def make_table(table: str, columns: Mapping[str, Any]) -> pa.Table:
+    """An Arrow table from arrays or lists by column name, typed as declared, NaN becoming null.
+
+    Columns come out in declared order; undeclared ones raise `MeasurementError`. Missing declared columns
+    are filled with nulls, metric columns only appear when given.
+    """
+    import pyarrow as pa
+
+    size = max((len(values) for values in columns.values()), default=0)
+    unknown = [name for name in columns if column(table, name) is None]
+    if unknown:
+        raise MeasurementError(f"table `{table}` has no column {', '.join(f'`{n}`' for n in unknown)}")
+    order = [c.name for c in TABLES[table]]
+    order += [name for name in _metric_order() if name in columns and name not in order]
+    arrays = []
+    for name in order:
+        declared = column(table, name)
+        kind: Kind = declared.kind if declared else "float"
+        values = columns.get(name)
+        if values is None:
+            arrays.append(pa.nulls(size, arrow_type(kind)))
+        elif isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values.cast(arrow_type(kind)))
+        elif kind == "label":
+            arrays.append(pa.array(values, pa.string()).dictionary_encode())
+        else:
+            arrays.append(pa.array(values, arrow_type(kind), from_pandas=True))
+    return pa.table(dict(zip(order, arrays, strict=True)))
+
+
+def _metric_order() -> Sequence[str]:
+    return [name for metric in METRICS for name in (metric, *(metric + suffix for suffix in SUFFIXES))]
+
+
+def empty(table: str) -> pa.Table:
+    """A table with the declared columns and no rows."""
+    return make_table(table, {})
+
+
+def concatenate(table: str, parts: Sequence[pa.Table]) -> pa.Table:
+    """One table from many; columns that only some parts have are null elsewhere."""
+    import pyarrow as pa
+
+    if not parts:
+        return empty(table)
+    joined = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    order = [c.name for c in TABLES[table]]
+    order += [name for name in _metric_order() if name in joined.column_names and name not in order]
+    return joined.select(order)
