@@ -64,6 +64,17 @@ class Waiver(Settings):
     """Why the numbers are right all the same."""
 
 
+class PublishedRange(Settings):
+    """A number on which good sources disagree."""
+
+    field: str
+    """The field, such as `memory_bandwidth` or `peak.fp4`."""
+    values: Annotated[list[str], Field(min_length=2, max_length=10)]
+    """What the sources say, each with its unit; the field itself lies between the smallest and the largest."""
+    because: Annotated[str, Field(min_length=8)]
+    """Which sources, and why they differ."""
+
+
 class EnergyCoefficients(Settings):
     """First-order energy model: static power plus energy per byte moved and per operation."""
 
@@ -82,8 +93,12 @@ class Hardware(Settings):
 
     name: Annotated[str, Field(min_length=1, max_length=120)]
     """What reports call this device."""
+    aliases: Annotated[list[str], Field(max_length=50)] = []
+    """Further names under which the catalogue finds this device."""
     vendor: str = "custom"
     """Who makes it."""
+    architecture: str | None = None
+    """Generation of the chip, for example Hopper; `engine catalog lint` knows what each one offers."""
     year: Annotated[int, Field(ge=1990, le=2100)] | None = None
     """Year of introduction."""
     peak: Peaks
@@ -105,7 +120,7 @@ class Hardware(Settings):
     boost_clock: Hertz | None = None
     """Highest sustained clock as published."""
     link: Link | None = None
-    """Connection to other devices of the host; absent when there is none beyond PCIe or it is unknown."""
+    """Connection to other devices of the host, PCIe where there is nothing faster; absent when unknown."""
     pcie: str | None = None
     """Host interface, for example PCIe5 x16."""
     power: Watts | None = None
@@ -122,5 +137,7 @@ class Hardware(Settings):
     """Where the numbers come from."""
     notes: str | None = None
     """What a reader should know."""
+    ranges: list[PublishedRange] = []
+    """Numbers on which good sources disagree; reports show them."""
     waivers: list[Waiver] = []
     """Lint rules this device breaks, each with its reason."""

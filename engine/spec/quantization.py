@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -11,12 +11,17 @@ from engine.spec.settings import Settings
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 
+UNSCALED_BITS: Final = 16
+"""Elements this wide are stored as they are; only narrower ones share scales."""
+
 
 class Quantization(Settings):
     """Bits per component. Components left out follow the one they belong to."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)] = "custom"
     """What reports call this format."""
+    aliases: Annotated[list[str], Field(max_length=50)] = []
+    """Further names under which the catalogue finds this format."""
     weight_attn: Bits = 16
     """Bits of attention weights."""
     weight_ffn: Bits = 16
@@ -38,7 +43,8 @@ class Quantization(Settings):
     rope: Bits = 32
     """Bits of the rotary sine and cosine table."""
     group_size: Annotated[int, Field(ge=1)] | None = None
-    """Weights that share one scale; absent: scales are too few to count. A 128x128 block is 16384."""
+    """Weights that share one scale; absent: scales are too few to count. A 128x128 block is 16384.
+    Components kept at 16 bits or more carry no scales."""
     scale_bits: Annotated[float, Field(ge=0, le=64)] = 16
     """Bits of one group's scale."""
     zero_bits: Annotated[float, Field(ge=0, le=64)] = 0
@@ -54,3 +60,15 @@ class Quantization(Settings):
     weight-only formats compute at the activation's precision."""
     notes: str | None = None
     """Where the format comes from."""
+
+    def weight_bytes(self, bits: float) -> float:
+        """Bytes one weight of `bits` bits takes in memory with its share of scale and zero point."""
+        if self.group_size is None or bits >= UNSCALED_BITS:
+            return bits / 8
+        return (bits + (self.scale_bits + self.zero_bits) / self.group_size) / 8
+
+    def kv_bytes(self) -> float:
+        """Bytes one cached element takes with its share of the scale."""
+        if self.kv_group_size is None or self.kv_cache >= UNSCALED_BITS:
+            return self.kv_cache / 8
+        return (self.kv_cache + self.kv_scale_bits / self.kv_group_size) / 8
