@@ -70,7 +70,7 @@ class PublishedRange(Settings):
     field: str
     """The field, such as `memory_bandwidth` or `peak.fp4`."""
     values: Annotated[list[str], Field(min_length=2, max_length=10)]
-    """What the sources say, each with its unit; the field itself lies between the smallest and the largest."""
+    """What the sources say, each with its unit; the field lies between the smallest and the largest."""
     because: Annotated[str, Field(min_length=8)]
     """Which sources, and why they differ."""
 

@@ -19,7 +19,8 @@ NAMED: Final = ("model", "hardware", "quantization")
 """Sections that may be a catalogue name; their fields can be swept too, on top of the named entry."""
 _SECTIONS: Final = (*NAMED, "workload", "parallelism")
 _NOT_SWEPT: Final = frozenset(
-    {"name", "notes", "source", "assumptions", "waivers", "ranges", "aliases", "hub_id", "architecture", "confidence"}
+    {"name", "notes", "source", "assumptions", "waivers", "aliases", "hub_id", "architecture", "confidence"}
+    | {"ranges"}
 )
 
 
