@@ -81,7 +81,7 @@ def compile_plan(
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
     resolver = Resolver(experiment, search)
     resolver.check_names()  # each catalogue name at each place it is used
-    blocks, dropped = _blocks(experiment, expansion, resolver)
+    blocks, dropped = _blocks(expansion, resolver)
     _check_counts(blocks)
     if not blocks:
         raise NothingSelected("every point of the sweep is dropped", hint="loosen a rule under `sweep.drop`")
@@ -91,9 +91,7 @@ def compile_plan(
     return Plan(experiment, expansion, blocks, dropped, tasks)
 
 
-def _blocks(
-    experiment: Experiment, expansion: Expansion, resolver: Resolver
-) -> tuple[tuple[Block, ...], tuple[Dropped, ...]]:
+def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...], tuple[Dropped, ...]]:
     removed = [0] * len(expansion.drops)
     blocks: list[Block] = []
     first = 0

@@ -1,0 +1,36 @@
+"""`engine check`: every mistake of a spec at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engine.commands.console import Terminal, show_problems
+from engine.commands.loading import check_references, load
+from engine.commands.options import MAX_POINTS, SET, SPEC, output_format
+from engine.errors import LocatedError
+
+
+@click.command()
+@SPEC
+@SET
+@MAX_POINTS
+@output_format("human", "json", "sarif", "github")
+@click.pass_obj
+def check(
+    terminal: Terminal, spec: Path, overrides: tuple[str, ...], max_points: int | None, output: str
+) -> None:
+    """Check SPEC: syntax, keys, values, names, units and combinations. Needs no GPU and no network."""
+    try:
+        loaded = load(spec, overrides)
+        check_references(loaded, max_points=max_points)
+    except LocatedError as err:
+        if terminal.debug:
+            raise
+        show_problems(err.problems, file=str(spec), output=output, consequence="nothing was run")
+        raise click.exceptions.Exit(err.exit_code) from None
+    if output == "human":
+        terminal.say(f"{spec}: no problems")
+    else:
+        show_problems([], file=str(spec), output=output)
