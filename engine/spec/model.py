@@ -111,7 +111,8 @@ class MixtureOfExperts(Settings):
     def _top_k_fits(self) -> MixtureOfExperts:
         if self.num_experts_per_tok > self.num_experts:
             raise ValueError(
-                f"`num_experts_per_tok` is {self.num_experts_per_tok}, more than the {self.num_experts} experts"
+                f"`num_experts_per_tok` is {self.num_experts_per_tok}, "
+                f"more than the {self.num_experts} experts"
             )
         return self
 
@@ -141,7 +142,7 @@ class Model(Settings):
     num_attention_heads: PositiveInt
     """Query heads."""
     num_key_value_heads: PositiveInt | None = None
-    """Key/value heads; fewer than `num_attention_heads` is grouped-query attention. Same number when absent."""
+    """Key/value heads, fewer than `num_attention_heads` in grouped-query attention; as many when absent."""
     head_dim: PositiveInt | None = None
     """Width of a head; `hidden_size / num_attention_heads` when absent."""
     intermediate_size: PositiveInt | None = None
@@ -159,7 +160,8 @@ class Model(Settings):
     norm_bias: bool = True
     """Layer norms have a bias term; false for Cohere and MPT. RMS norms never have one."""
     norms_per_layer: Annotated[int, Field(ge=1, le=4)] = 2
-    """Norms over the residual stream in each layer: 2 as a rule, 4 for Gemma 2/3, 1 for some parallel blocks."""
+    """Norms over the residual stream in each layer: 2 as a rule, 4 for Gemma 2/3, 1 for some parallel
+    blocks."""
     final_norm: bool = True
     """A norm stands before the output head (not in OPT-350m)."""
     embedding_norm: bool = False
