@@ -16,7 +16,7 @@ from engine.errors import NothingSelected, Problem, SpecError
 from engine.plan.expand import DropRule, Expansion, Factor, expand, label_of
 from engine.plan.fingerprint import fingerprint
 from engine.plan.point import Block, Grid, Point, Task, make_point
-from engine.plan.resolve import Combination, Resolver
+from engine.plan.resolve import Combination, Entries, Resolver
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
 
@@ -47,6 +47,8 @@ class Plan:
     blocks: tuple[Block, ...]
     dropped: tuple[Dropped, ...]
     tasks: tuple[Task, ...]
+    entries: Entries
+    """Every catalogue entry the plan rests on, so that a run can be opened again after the catalogue moved."""
 
     @property
     def size(self) -> int:
@@ -75,11 +77,13 @@ def compile_plan(
     versions: Mapping[str, int] | None = None,
     only: Sequence[str] = (),
     max_points: int | None = None,
+    entries: Entries | None = None,
 ) -> Plan:
     """The plan of an experiment. `search` holds the folders with a user's own catalogue, `versions` the
-    `result_version` of each kind of measurement, `only` the kinds to keep (all when empty)."""
+    `result_version` of each kind of measurement, `only` the kinds to keep (all when empty), `entries` catalogue entries to use
+    instead of the catalogue's."""
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
-    resolver = Resolver(experiment, search)
+    resolver = Resolver(experiment, search, entries=entries)
     resolver.check_names()  # each catalogue name at each place it is used
     blocks, dropped = _blocks(expansion, resolver)
     _check_counts(blocks)
@@ -88,7 +92,7 @@ def compile_plan(
     tasks = tuple(_tasks(experiment, blocks, versions or {}, only))
     if not tasks:
         raise NothingSelected(f"no measurement of kind {', '.join(f'`{k}`' for k in only)} in this spec")
-    return Plan(experiment, expansion, blocks, dropped, tasks)
+    return Plan(experiment, expansion, blocks, dropped, tasks, resolver.entries)
 
 
 def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...], tuple[Dropped, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -26,6 +26,10 @@ _LOADERS: Final[dict[str, Callable[..., BaseModel]]] = {
     "hardware": load_hardware,
     "quantization": load_quantization,
 }
+
+
+Entries = Mapping[str, Mapping[str, BaseModel]]
+"""Kind -> name -> catalogue entry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +58,13 @@ class Combination:
 class Resolver:
     """Turns assignments of swept paths into combinations; catalogue entries are read once."""
 
-    def __init__(self, experiment: Experiment, search: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, experiment: Experiment, search: Sequence[Path] = (), *, entries: Entries | None = None
+    ) -> None:
         self._experiment = experiment
         self._search = tuple(search)
+        self._given = entries or {}
+        self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
         self._settled: dict[tuple[str, str], tuple[str, BaseModel, str]] = {}
 
     def check_names(self) -> None:
@@ -94,7 +102,7 @@ class Resolver:
         inside = {path: value for path, value in values.items() if path.startswith(name + ".")}
         key = (name, repr((base, [(path, label_of(value)) for path, value in inside.items()])))
         if key not in self._settled:
-            settings = base if isinstance(base, BaseModel) else _LOADERS[name](base, search=self._search)
+            settings = base if isinstance(base, BaseModel) else self._entry(name, base)
             label = base if isinstance(base, str) else str(getattr(base, "name", name))
             if inside:
                 settings = _override(settings, inside)
@@ -105,6 +113,12 @@ class Resolver:
             counted = settings.model_copy(update=dict.fromkeys(COUNTS)) if name == "workload" else settings
             self._settled[key] = (label, settings, fingerprint(counted))
         return self._settled[key]
+
+    def _entry(self, kind: str, name: str) -> BaseModel:
+        """A catalogue entry, from the run's own copy when there is one."""
+        entry = self._given.get(kind, {}).get(name) or _LOADERS[kind](name, search=self._search)
+        self.entries[kind][name] = entry
+        return entry
 
 
 def _named_places(experiment: Experiment) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
