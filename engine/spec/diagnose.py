@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from engine.errors import Problem
+from engine.spec.docstrings import describe
 from engine.spec.kinds import (
     Kind,
     field_kind,
@@ -209,11 +210,13 @@ def _missing(item: _Found) -> _Said:
     at = item.origins.key(item.place.path) if item.place.path else item.origins.root
     if item.place.path and isinstance(item.place.path[-1], int):
         at = item.origins.value(item.place.path)
-    field = field_named(item.place.kind.model, key) if item.place.kind and item.place.kind.model else None
-    return _Said("missing-key", f"`{key}` is missing{where}", _how_to_add(key, field), at)
+    model = item.place.kind.model if item.place.kind is not None else None
+    hint = _how_to_add(key, model) if model is not None else None
+    return _Said("missing-key", f"`{key}` is missing{where}", hint, at)
 
 
-def _how_to_add(key: str, field: FieldInfo | None) -> str | None:
+def _how_to_add(key: str, model: type[BaseModel]) -> str | None:
+    field = field_named(model, key)
     if field is None:
         return None
     choices = field_kind(field).choices
@@ -221,7 +224,13 @@ def _how_to_add(key: str, field: FieldInfo | None) -> str | None:
         return f"add `{key}: {shown(choices[0])}`"
     if field.examples:
         return f"e.g. `{key}: {shown(field.examples[0])}`"
-    return field.description.rstrip(".") if field.description else None
+    return _about(model, field)
+
+
+def _about(model: type[BaseModel] | None, field: FieldInfo | None) -> str | None:
+    """What the class says about a field, in its first sentence at most."""
+    text = describe(model, field) if model is not None and field is not None else None
+    return text.split(". ")[0].rstrip(".") if text else None
 
 
 def _wrong_tag(item: _Found) -> _Said:
@@ -367,8 +376,8 @@ def _counted(count: int, is_text: bool) -> str:
 
 def _wrong_pattern(item: _Found) -> _Said:
     message = f"{_name(item.place.path)} cannot be `{shown(item.place.value)}`"
-    description = item.place.field.description if item.place.field is not None else None
-    return _Said("bad-text", message, description.rstrip(".") if description else None)
+    model = item.section.model if item.section is not None else None
+    return _Said("bad-text", message, _about(model, item.place.field))
 
 
 def _bad_quantity(item: _Found) -> _Said:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from engine.errors import Problem, SpecError
 from engine.spec.diagnose import problems_from
 from engine.spec.include import apply_overrides, assemble
+from engine.spec.settings import Uncoerced
 from engine.spec.tree import MappingNode, Origins, Plain, flatten
 from engine.spec.tree import Path as KeyPath
 
 __all__ = ["Document", "in_file_order", "read_document", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_ABOUT_KEYS = frozenset({"unknown-axis", "swept-twice", "empty-axis"})
+"""Problems of the plan that are about a key rather than its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,14 @@ class Document:
         """A problem at the value (or the key) of `path`, for rules that look beyond one value."""
         place = self.origins.key(path) if at_key else self.origins.value(path)
         return self.origins.problem(code, message, path=path, at=place, hint=hint)
+
+    def locate(self, problems: Iterable[Problem]) -> SpecError:
+        """The error for problems that only know their path, each given its place in the text."""
+        return self.error(
+            p if p.line is not None
+            else self.problem(p.code, p.message, path=p.path, hint=p.hint, at_key=p.code in _ABOUT_KEYS)
+            for p in problems
+        )  # fmt: skip
 
     def error(self, problems: Iterable[Problem]) -> SpecError:
         """The error that holds these problems and those of the text, in file order, each once."""
@@ -98,7 +110,7 @@ def validate_part(
 ) -> tuple[Any, list[Problem]]:
     """One value of a document validated against an annotation: the result, or None and its problems."""
     try:
-        return TypeAdapter(annotation).validate_python(value, context=context), []
+        return TypeAdapter(Annotated[annotation, Uncoerced()]).validate_python(value, context=context), []
     except ValidationError as err:
         return None, problems_from(
             err, values=value, origins=document.origins, model_class=annotation, path=path

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from engine.spec.docstrings import description_of
 from engine.spec.experiment import Experiment
+from engine.spec.settings import Uncoerced
 
 NAMED: Final = ("model", "hardware", "quantization")
 """Sections that may be a catalogue name; their fields can be swept too, on top of the named entry."""
@@ -41,7 +43,7 @@ class SweepField:
 
 @cache
 def _adapter(path: str) -> TypeAdapter[Any]:
-    return TypeAdapter(sweepable()[path].annotation)
+    return TypeAdapter(Annotated[sweepable()[path].annotation, Uncoerced()])
 
 
 @cache
@@ -51,7 +53,9 @@ def sweepable() -> dict[str, SweepField]:
     for section in _SECTIONS:
         info = Experiment.model_fields[section]
         if section in NAMED:
-            found[section] = SweepField(section, _annotation(info), info.description or "", False)
+            found[section] = SweepField(
+                section, _annotation(info), description_of(Experiment, section) or "", False
+            )
         for member in _models_in(info.annotation):
             _walk(member, section, found)
     return found
@@ -68,7 +72,7 @@ def _walk(owner: type[BaseModel], prefix: str, found: dict[str, SweepField]) -> 
                 _walk(member, path, found)
         elif get_origin(_bare(info.annotation)) not in (list, dict):
             count = prefix == "workload" and _bare(info.annotation) is int
-            found[path] = SweepField(path, _annotation(info), info.description or "", count)
+            found[path] = SweepField(path, _annotation(info), description_of(owner, name) or "", count)
 
 
 def _annotation(info: FieldInfo) -> Any:

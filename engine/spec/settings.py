@@ -10,9 +10,10 @@ from pydantic.fields import ComputedFieldInfo, FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from engine.spec.docstrings import description_of
 from engine.spec.quantity import Quantity
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "Uncoerced"]
 
 _SCALARS = frozenset({"int", "float", "str", "bool"})
 _NOT_SCHEMA = frozenset({"metadata", "serialization", "default"})
@@ -33,6 +34,15 @@ def _refuse_coercion(schema: object) -> None:
     elif isinstance(schema, list | tuple):
         for inner in schema:
             _refuse_coercion(inner)
+
+
+class Uncoerced:
+    """Mark for `Annotated`: scalars of a single field are as strict as in a whole section."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _refuse_coercion(schema)
+        return schema
 
 
 def _quantity_of(annotation: object, metadata: Sequence[object]) -> Quantity | None:
@@ -56,7 +66,6 @@ class Settings(BaseModel):
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         field_title_generator=_key_as_title,
         protected_namespaces=(),
     )
@@ -76,8 +85,12 @@ class Settings(BaseModel):
         result = handler(schema)
         properties = handler.resolve_ref_schema(result).get("properties", {})
         for name, field in cls.model_fields.items():
+            shown = properties[field.alias or name]
+            description = description_of(cls, name)
+            if description is not None:
+                shown.setdefault("description", description)
             quantity = _quantity_of(field.annotation, field.metadata)
             # Editors offer the default as a completion, so it must be text one may write.
             if quantity is not None and isinstance(field.default, int | float):
-                properties[field.alias or name]["default"] = quantity.text_for_people(field.default)
+                shown["default"] = quantity.text_for_people(field.default)
         return result
