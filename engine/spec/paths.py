@@ -43,7 +43,8 @@ class SweepField:
 
 @cache
 def _adapter(path: str) -> TypeAdapter[Any]:
-    return TypeAdapter(Annotated[sweepable()[path].annotation, Uncoerced()])
+    marked: Any = Annotated[sweepable()[path].annotation, Uncoerced()]
+    return TypeAdapter(marked)
 
 
 @cache
