@@ -15,7 +15,7 @@ from pydantic import BaseModel
 FORMAT: Final = "engine-fingerprint-1"
 
 # Words about a thing, not the thing: editing a note must not repeat a night of measurements.
-_PROSE: Final = {"notes", "source", "confidence", "waivers", "aliases", "assumptions", "hub_id"}
+_PROSE: Final = {"notes", "source", "confidence", "waivers", "ranges", "aliases", "assumptions", "hub_id"}
 
 
 def fingerprint(*parts: Any) -> str:
