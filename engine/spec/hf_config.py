@@ -267,9 +267,10 @@ def _layer_fields(keys: Keys, family: Family, fields: Mapping[str, object]) -> d
         found["intermediate_size"] = None
     elif fields["intermediate_size"] is None and not keys.given("intermediate_size"):
         found["intermediate_size"] = _default_width(keys, family)
-    runs = layer_runs(attention, feed_forward, rotates)  # type: ignore[arg-type]
+    runs, repeated = layer_runs(attention, feed_forward, rotates)  # type: ignore[arg-type]
     if len(runs) > 1 or not runs[0].rope or (window is None and runs[0].attention == "linear"):
         found["layers"] = runs
+        found["repeat_layers"] = repeated
     return found
 
 

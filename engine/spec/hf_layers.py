@@ -17,6 +17,8 @@ FeedForward = Literal["dense", "moe"]
 # How a family lays its attention out where `layer_types` does not say it.
 AttentionLayout = Literal["uniform", "late_window", "pattern", "linear", "chunked"]
 
+_LONGEST_PERIOD: Final = 12  # patterns seen so far repeat after 2 to 6 layers
+
 _LAYER_TYPES: Final[dict[str, Attention]] = {
     "full_attention": "full",
     "attention": "full",
@@ -112,9 +114,17 @@ def _has_experts(keys: Keys, layer: int, frequency: object) -> bool:
 
 def layer_runs(
     attention: Sequence[Attention], feed_forward: Sequence[FeedForward], rotates: Sequence[bool]
-) -> list[LayerRun]:
-    """Consecutive equal layers gathered into runs."""
-    layers = zip(attention, feed_forward, rotates, strict=True)
+) -> tuple[list[LayerRun], bool]:
+    """Consecutive equal layers gathered into runs, and whether they are one period that repeats."""
+    layers = list(zip(attention, feed_forward, rotates, strict=True))
+    if len(set(layers)) > 1:
+        for period in range(2, min(_LONGEST_PERIOD, len(layers) // 2) + 1):
+            if all(layer == layers[index % period] for index, layer in enumerate(layers)):
+                return _gathered(layers[:period]), True
+    return _gathered(layers), False
+
+
+def _gathered(layers: Sequence[tuple[Attention, FeedForward, bool]]) -> list[LayerRun]:
     return [
         LayerRun(count=len(list(run)), attention=kind[0], feed_forward=kind[1], rope=kind[2])
         for kind, run in groupby(layers)

@@ -7,6 +7,7 @@ card can be copied; what it spreads over flags is gathered in the sections `rope
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -204,8 +205,10 @@ class Model(Settings):
     """Linear attention for the layers that `layers` names so."""
     moe: MixtureOfExperts | None = None
     """Mixture of experts; used by every layer unless `layers` says otherwise."""
-    layers: Annotated[list[LayerRun], Field(max_length=1000)] | None = None
+    layers: Annotated[list[LayerRun], Field(min_length=1, max_length=1000)] | None = None
     """Runs of layers in order, for models that mix kinds; counts add up to `num_hidden_layers`."""
+    repeat_layers: bool = False
+    """`layers` is one period: it is repeated, and cut off where the model ends."""
     parameters: Parameters | None = None
     """Published number of parameters, to check the shape against."""
     parameters_basis: str | None = None
@@ -253,8 +256,8 @@ class Model(Settings):
     @model_validator(mode="after")
     def _sections_match_layers(self) -> Model:
         runs = self.layer_runs
-        total = sum(run.count for run in runs)
-        if total != self.num_hidden_layers:
+        total = sum(run.count for run in self.layers or runs)
+        if total > self.num_hidden_layers or (total != self.num_hidden_layers and not self.repeat_layers):
             raise ValueError(f"`layers` adds up to {total}, `num_hidden_layers` is {self.num_hidden_layers}")
         used = {
             "sliding_window": any(run.attention == "window" for run in runs),
@@ -286,12 +289,21 @@ class Model(Settings):
     @property
     def layer_runs(self) -> tuple[LayerRun, ...]:
         """Runs of equal layers in order; one run when the model does not mix kinds."""
-        if self.layers is not None:
+        if not self.layers:
+            return (
+                LayerRun(
+                    count=self.num_hidden_layers,
+                    attention="window" if self.sliding_window else "full",
+                    feed_forward="moe" if self.moe else "dense",
+                ),
+            )
+        if not self.repeat_layers:
             return tuple(self.layers)
-        return (
-            LayerRun(
-                count=self.num_hidden_layers,
-                attention="window" if self.sliding_window else "full",
-                feed_forward="moe" if self.moe else "dense",
-            ),
-        )
+        runs: list[LayerRun] = []
+        left = self.num_hidden_layers
+        for run in cycle(self.layers):
+            runs.append(run.model_copy(update={"count": min(run.count, left)}))
+            left -= runs[-1].count
+            if left == 0:
+                return tuple(runs)
+        return tuple(runs)
