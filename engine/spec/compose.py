@@ -7,7 +7,6 @@ but leaves the document readable is noted and passed over, so that one run shows
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NoReturn
@@ -23,6 +22,7 @@ from ruamel.yaml.events import (
 
 from engine.errors import Problem, SpecError
 from engine.spec.scalars import AmbiguousScalar, plain_value
+from engine.spec.suggest import nearest
 from engine.spec.tree import Entry, ListNode, MappingNode, Node, Scalar, Source, Span, problem_at, with_via
 
 __all__ = ["MAX_DEPTH", "MAX_EXPANDED_CHARACTERS", "MAX_NODES", "Composer", "Tree"]
@@ -184,8 +184,12 @@ class Composer:
             self._stop(span, "self-alias", f"`*{name}` stands inside the value it refers to")
         known = self._anchors.get(name)
         if known is None:
-            near = difflib.get_close_matches(name, self._anchors, n=1)
-            hint = f"did you mean `*{near[0]}`?" if near else f"write `&{name}` before the value, further up"
+            near = nearest(name, self._anchors)
+            hint = (
+                f"did you mean `*{near}`?"
+                if near is not None
+                else f"write `&{name}` before the value, further up"
+            )
             self._complain(span, "unknown-anchor", f"no anchor `&{name}` stands before this line", hint=hint)
             self._deliver(_Built(Scalar(None, span)), alias=span)
             return

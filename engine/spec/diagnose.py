@@ -6,7 +6,6 @@ by walking the values and the settings classes side by side.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +28,11 @@ from engine.spec.kinds import (
     shape_of,
     shown,
 )
+from engine.spec.suggest import did_you_mean, nearest
 from engine.spec.tree import Origins, Path, Plain, Span
 from engine.units import format_quantity
 
-__all__ = ["did_you_mean", "problems_from"]
+__all__ = ["problems_from"]
 
 _LISTED = 14
 
@@ -88,13 +88,6 @@ def problems_from(
     errors = validation_error.errors(include_url=False)
     found = [_Found(error, *_walk(error, start), root, origins) for error in errors]
     return [_problem(item) for item in _settle(found, 0)]
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str | None:
-    """A hint naming the nearest known name, whatever its case; None when nothing is near."""
-    lowered = {other.lower().replace("-", "_"): other for other in reversed(known)}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), lowered, n=1, cutoff=0.66)
-    return f"did you mean `{lowered[near[0]]}`?" if near else None
 
 
 def _as_plain(values: Any) -> Plain:
@@ -196,12 +189,12 @@ def _unknown_key(item: _Found) -> _Said:
 
 def _home_of(key: str, homes: Mapping[str, Sequence[str]]) -> str | None:
     """Where else in the file this key, or one written nearly so, has its place."""
-    near = difflib.get_close_matches(key, homes, n=1, cutoff=0.8)
+    near = nearest(key, homes, cutoff=0.8)
     # Several sections with the same key leave open which one is meant.
-    if not near or len(homes[near[0]]) != 1:
+    if near is None or len(homes[near]) != 1:
         return None
-    place = homes[near[0]][0]
-    return f"`{key}` belongs in `{place}`" if near[0] == key else f"did you mean `{near[0]}` in `{place}`?"
+    place = homes[near][0]
+    return f"`{key}` belongs in `{place}`" if near == key else f"did you mean `{near}` in `{place}`?"
 
 
 def _missing(item: _Found) -> _Said:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from engine.errors import Problem, SpecError
-from engine.spec.diagnose import problems_from
 from engine.spec.include import apply_overrides, assemble
 from engine.spec.settings import Uncoerced
 from engine.spec.tree import MappingNode, Origins, Plain, flatten
@@ -93,7 +92,7 @@ def validate(
     try:
         settings = model_class.model_validate(document.values, context=context)
     except ValidationError as err:
-        found = problems_from(err, values=document.values, origins=document.origins, model_class=model_class)
+        found = _problems(err, document, values=document.values, model_class=model_class)
         raise document.error(_unexplained(found, document.problems)) from err
     if document.problems:
         raise document.error(())
@@ -112,9 +111,14 @@ def validate_part(
     try:
         return TypeAdapter(Annotated[annotation, Uncoerced()]).validate_python(value, context=context), []
     except ValidationError as err:
-        return None, problems_from(
-            err, values=value, origins=document.origins, model_class=annotation, path=path
-        )
+        return None, _problems(err, document, values=value, model_class=annotation, path=path)
+
+
+def _problems(err: ValidationError, document: Document, **of: Any) -> list[Problem]:
+    # Only a spec with mistakes pays for loading what explains them.
+    from engine.spec.diagnose import problems_from
+
+    return problems_from(err, origins=document.origins, **of)
 
 
 def in_file_order(problems: Iterable[Problem], sources: Sequence[str]) -> list[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import Problem, SpecError
+from engine.spec.suggest import did_you_mean
 from engine.spec.tree import Entry, ListNode, MappingNode, Node, Scalar, Source, Span, problem_at
 from engine.spec.yaml import Tree, read_bytes, read_file, read_value
 
@@ -147,8 +147,7 @@ def _near_file(path: Path) -> str | None:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return f"there is no folder `{path.parent}`"
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean `{near[0]}`?" if near else None
+    return did_you_mean(path.name, names)
 
 
 def apply_overrides(root: MappingNode, overrides: Sequence[str]) -> tuple[MappingNode, list[Problem]]:
