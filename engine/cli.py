@@ -29,14 +29,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 
 class _LazyGroup(click.Group):
-    """Click hands every method a context that a fixed list of commands does not need."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(
         self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
+        ctx: click.Context,
         cmd_name: str,
     ) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -47,7 +45,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(
         self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
+        ctx: click.Context,
         formatter: click.HelpFormatter,
     ) -> None:
         with formatter.section("Commands"):

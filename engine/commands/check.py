@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from engine.commands.console import Terminal, show_problems
-from engine.commands.loading import check_references, load
+from engine.commands.loading import load_checked
 from engine.commands.options import MAX_POINTS, SET, SPEC, output_format
 from engine.errors import LocatedError
+from engine.spec.render import Format
 
 
 @click.command()
@@ -19,16 +20,15 @@ from engine.errors import LocatedError
 @output_format("human", "json", "sarif", "github")
 @click.pass_obj
 def check(
-    terminal: Terminal, spec: Path, overrides: tuple[str, ...], max_points: int | None, output: str
+    terminal: Terminal, spec: Path, overrides: tuple[str, ...], max_points: int | None, output: Format
 ) -> None:
     """Check SPEC: syntax, keys, values, names, units and combinations. Needs no GPU and no network."""
     try:
-        loaded = load(spec, overrides)
-        check_references(loaded, max_points=max_points)
+        load_checked(spec, overrides, max_points=max_points)
     except LocatedError as err:
         if terminal.debug:
             raise
-        show_problems(err.problems, file=str(spec), output=output, consequence="nothing was run")
+        show_problems(err.problems, file=str(spec), output=output)
         raise click.exceptions.Exit(err.exit_code) from None
     if output == "human":
         terminal.say(f"{spec}: no problems")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from engine.spec.render import Format
+
 
 @dataclass(frozen=True)
 class Terminal:
@@ -45,26 +47,24 @@ class Terminal:
             click.echo(text, err=True)
 
 
-def show_problems(
-    problems: Sequence[Problem], *, file: str, output: str = "human", consequence: str = ""
-) -> None:
+def show_problems(problems: Sequence[Problem], *, file: str, output: Format = "human") -> None:
     """Print located problems: for people on stderr, for machines on stdout."""
-    from engine.spec.render import render_problems
+    from engine.spec.render import render
 
-    text = render_problems(problems, format=output, subject=file, consequence=consequence)
-    click.echo(text, err=output == "human")
+    click.echo(render(problems, output, subject=file), err=output == "human")
 
 
 def show_error(err: EngineError) -> None:
-    """An error that belongs to no text the user wrote."""
-    from engine.spec.render import render_problems
+    """An error with its problems, located ones with their line, on stderr."""
+    from engine.spec.render import escape_controls, render
 
-    if isinstance(err, LocatedError):
-        click.echo(render_problems(err.problems, format="human", subject="", consequence=""), err=True)
+    if isinstance(err, LocatedError) and any(problem.line is not None for problem in err.problems):
+        files = {problem.file for problem in err.problems if problem.file}
+        click.echo(render(err.problems, subject=min(files) if len(files) == 1 else None), err=True)
         return
-    click.echo(f"error: {err.message}", err=True)
+    click.echo(f"error: {escape_controls(err.message)}", err=True)
     if err.hint:
-        click.echo(f"  {err.hint}", err=True)
+        click.echo(f"  {escape_controls(err.hint)}", err=True)
 
 
 def show_defect(err: Exception) -> None:

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from engine.errors import SpecError
+from pydantic import ValidationError
+
+from engine.errors import Problem, SpecError
+from engine.plan.check import check
 from engine.spec.document import Document, read_document, validate
 from engine.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from engine.plan.compile import Plan
+
+
+# Any names of the catalogue: they only keep the other sections company.
+_STAND_INS: Final[dict[str, Any]] = {
+    "version": 1,
+    "name": "unnamed",
+    "model": "llama-3.1-8b",
+    "hardware": "h100-sxm-80gb",
+    "measurements": [{"kind": "analytical"}],
+}
 
 
 @dataclass(frozen=True)
@@ -38,14 +51,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(path, document, validate(document, Experiment))
 
 
-def check_references(loaded: Loaded, *, max_points: int | None = None) -> None:
-    """Axes, names and combinations, without NumPy; raises `SpecError` located in the spec."""
-    from engine.plan.check import check
+def load_checked(path: Path, overrides: Sequence[str] = (), *, max_points: int | None = None) -> Loaded:
+    """A spec whose axes, names and combinations are right too, found without NumPy.
 
+    Raises `SpecError` with every mistake at once: sections that are sound are checked further even when
+    others are not.
+    """
+    document = read_document(path, overrides=overrides)
+    problems: list[Problem] = []
     try:
-        check(loaded.experiment, search=loaded.search, max_points=max_points)
+        experiment = validate(document, Experiment)
     except SpecError as err:
-        raise SpecError(loaded.document.locate(err.problems)) from err
+        problems += err.problems
+        experiment = _salvage(document, err.problems)
+    loaded = Loaded(path, document, experiment)
+    try:
+        check(experiment, search=loaded.search, max_points=max_points)
+    except SpecError as err:
+        problems += err.problems
+    if problems:
+        raise document.locate(problems)
+    return loaded
 
 
 def plan_of(loaded: Loaded, *, only: Sequence[str] = (), max_points: int | None = None) -> Plan:
@@ -58,4 +84,21 @@ def plan_of(loaded: Loaded, *, only: Sequence[str] = (), max_points: int | None 
             loaded.experiment, search=loaded.search, versions=versions(), only=only, max_points=max_points
         )
     except SpecError as err:
-        raise SpecError(loaded.document.locate(err.problems)) from err
+        raise loaded.document.locate(err.problems) from err
+
+
+def _salvage(document: Document, problems: Sequence[Problem]) -> Experiment:
+    """The sound parts of a spec with stand-ins for the rest, for checks that look beyond one section."""
+    values: dict[str, Any] = {**_STAND_INS, **document.values}
+    for problem in problems:
+        section = problem.path[0] if problem.path else ""
+        if section == "sweep" and len(problem.path) > 1 and isinstance(values.get("sweep"), dict):
+            values["sweep"] = {k: v for k, v in values["sweep"].items() if k != problem.path[1]}
+        elif section in _STAND_INS:
+            values[section] = _STAND_INS[section]
+        else:
+            values.pop(section, None)
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError:
+        return Experiment.model_validate(_STAND_INS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from engine.errors import Problem, SpecError
 from engine.plan.expand import Expansion, expand
 from engine.plan.resolve import Resolver
 from engine.spec.experiment import Experiment
@@ -16,10 +17,20 @@ _MOST_COMBINATIONS: Final = 2_000
 
 
 def check(experiment: Experiment, *, search: Sequence[Path] = (), max_points: int | None = None) -> int:
-    """Number of design points before drops; raises `SpecError` for a bad axis, name or combination."""
-    expansion = expand(experiment, max_points=max_points)
+    """Number of design points before drops; raises `SpecError` with every bad axis, name and combination."""
     resolver = Resolver(experiment, search)
-    resolver.check_names()
+    problems: list[Problem] = []
+    expansion: Expansion | None = None
+    try:
+        expansion = expand(experiment, max_points=max_points)
+    except SpecError as err:
+        problems += err.problems
+    try:
+        resolver.check_names()
+    except SpecError as err:
+        problems += err.problems
+    if problems or expansion is None:
+        raise SpecError(problems)
     for values in itertools.islice(_choices(expansion), _MOST_COMBINATIONS):
         resolver.combination(values)
     return expansion.combinations

@@ -48,7 +48,7 @@ class Plan:
     dropped: tuple[Dropped, ...]
     tasks: tuple[Task, ...]
     entries: Entries
-    """Every catalogue entry the plan rests on, so that a run can be opened again after the catalogue moved."""
+    """Every catalogue entry the plan rests on: a run can be opened again after the catalogue moved."""
 
     @property
     def size(self) -> int:
@@ -80,8 +80,8 @@ def compile_plan(
     entries: Entries | None = None,
 ) -> Plan:
     """The plan of an experiment. `search` holds the folders with a user's own catalogue, `versions` the
-    `result_version` of each kind of measurement, `only` the kinds to keep (all when empty), `entries` catalogue entries to use
-    instead of the catalogue's."""
+    `result_version` of each kind of measurement, `only` the kinds to keep (all when empty), `entries`
+    what to use instead of the catalogue's own."""
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
     resolver = Resolver(experiment, search, entries=entries)
     resolver.check_names()  # each catalogue name at each place it is used

@@ -14,10 +14,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import PlanError, Problem, SpecError
-from engine.spec.diagnose import plain_message
+from engine.spec.diagnose import problems_from
 from engine.spec.experiment import Experiment
 from engine.spec.paths import NAMED, SweepField, sweepable
 from engine.spec.sweep import Assignment, Sample
+from engine.spec.tree import Origins, Source, Span
 
 MAX_MEASURED_POINTS: Final = 10_000
 MAX_PREDICTED_POINTS: Final = 100_000_000
@@ -228,8 +229,7 @@ class _Checker:
         try:
             return field.adapter().validate_python(value)
         except ValidationError as err:
-            message, hint = plain_message(err, value)
-            self.complain("bad-value", f"`{path}`: {message}", place, hint)
+            self.problems += value_problems(err, value, field.annotation, place)
             return value
 
     def choices(self, path: str, value: Any, place: tuple[str | int, ...]) -> tuple[Any, ...]:
@@ -245,6 +245,15 @@ class _Checker:
                     "repeated-value", f"axis `{path}` lists `{text}` twice", (*place, i), "remove one"
                 )
             seen.add(text)
+
+
+def value_problems(
+    err: ValidationError, value: Any, annotation: Any, place: tuple[str | int, ...]
+) -> list[Problem]:
+    """What pydantic refused in one value, in the engine's words, without a place in a text."""
+    nowhere = Origins(Span(Source("", ""), 0, 0, 0))
+    found = problems_from(err, values=value, origins=nowhere, model_class=annotation, path=place)
+    return [Problem(code=p.code, message=p.message, hint=p.hint, path=p.path or place) for p in found]
 
 
 def label_of(value: Any) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import EngineError, LocatedError, Problem, SpecError
-from engine.plan.expand import label_of
+from engine.plan.expand import label_of, value_problems
 from engine.plan.fingerprint import fingerprint
 from engine.spec.catalog import load_hardware, load_model, load_quantization
-from engine.spec.diagnose import plain_message
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
@@ -72,7 +71,9 @@ class Resolver:
         problems: list[Problem] = []
         for section, value, place in _named_places(self._experiment):
             try:
-                self._section(section, {section: value})
+                self._section(section, {section: _typed(section, value)})
+            except ValidationError:
+                continue  # the axis check says what is wrong with such a value
             except EngineError as err:
                 first = err.problems[0] if isinstance(err, LocatedError) and err.problems else None
                 hint = (first.hint if first else None) or err.hint
@@ -126,11 +127,11 @@ def _named_places(experiment: Experiment) -> Iterator[tuple[str, Any, tuple[str 
     for section in NAMED:
         yield section, getattr(experiment, section), (section,)
         for i, value in enumerate(experiment.sweep.axes.get(section, ())):
-            yield section, _typed(section, value), ("sweep", "axes", section, i)
+            yield section, value, ("sweep", "axes", section, i)
         for kind, rows in (("tie", experiment.sweep.tie), ("points", experiment.sweep.points)):
             for i, row in enumerate(rows):
                 if section in row:
-                    yield section, _typed(section, row[section]), ("sweep", kind, i, section)
+                    yield section, row[section], ("sweep", kind, i, section)
 
 
 def _typed(section: str, value: Any) -> Any:
@@ -155,8 +156,8 @@ def _override(settings: BaseModel, inside: dict[str, Any]) -> BaseModel:
     try:
         return type(settings).model_validate(dumped)
     except ValidationError as err:
-        message, hint = plain_message(err, inside)
         changed = ", ".join(f"`{path}` = {_shown(path, value)}" for path, value in inside.items())
+        found = value_problems(err, dumped, type(settings), ("sweep",))
         raise SpecError(
-            [Problem(code="bad-combination", message=f"{changed}: {message}", hint=hint, path=("sweep",))]
+            replace(p, message=f"{changed}: {p.message}", path=("sweep",)) for p in found
         ) from err
