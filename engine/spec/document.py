@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -16,6 +16,9 @@ from engine.spec.tree import MappingNode, Origins, Plain, flatten
 from engine.spec.tree import Path as KeyPath
 
 __all__ = ["Document", "in_file_order", "read_document", "validate"]
+
+# Rules of the plan that are about the key of an axis, not about its values.
+_ABOUT_KEYS: Final = frozenset({"unknown-axis", "swept-twice"})
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +40,7 @@ class Document:
     sources: tuple[str, ...]
     """Names of the same files as problems show them."""
     text: str
-    """The spec itself as written."""
+    """The spec itself as written, without a byte order mark."""
     problems: tuple[Problem, ...] = ()
 
     def problem(
@@ -54,6 +57,16 @@ class Document:
             else self.problem(p.code, p.message, path=p.path, hint=p.hint, at_key=p.code in _ABOUT_KEYS)
             for p in problems
         )  # fmt: skip
+
+    def locate(self, problems: Iterable[Problem]) -> SpecError:
+        """The error that holds these problems, those without a file placed in the text by their `path`."""
+        return self.error(p if p.file is not None else self._located(p) for p in problems)
+
+    def _located(self, problem: Problem) -> Problem:
+        at_key = problem.code in _ABOUT_KEYS
+        return self.problem(
+            problem.code, problem.message, path=problem.path, hint=problem.hint, at_key=at_key
+        )
 
     def error(self, problems: Iterable[Problem]) -> SpecError:
         """The error that holds these problems and those of the text, in file order, each once."""
@@ -80,7 +93,7 @@ def read_document(path: Path | str, *, overrides: Sequence[str] = (), data: byte
         origins=origins,
         files=tuple(assembled.files),
         sources=(*sources, "--set"),
-        text="\n".join(own_source.lines),
+        text=own_source.text,
         problems=tuple(in_file_order([*assembled.problems, *refused], sources)),
     )
 

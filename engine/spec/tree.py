@@ -32,6 +32,8 @@ class Source:
 
     name: str
     lines: Sequence[str]
+    text: str = ""
+    """All of it, with the line breaks as they are."""
 
 
 @dataclass(frozen=True, slots=True)

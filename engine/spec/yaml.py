@@ -68,7 +68,7 @@ def read_bytes(data: bytes, *, name: str) -> Tree:
 
 def read_text(text: str, *, name: str) -> Tree:
     """The located tree of a text; problems that leave it readable are in `problems`."""
-    return _compose(text, Source(name, _LINE_BREAK.split(text))).finish()
+    return _compose(text, Source(name, _LINE_BREAK.split(text), text)).finish()
 
 
 def read_value(text: str, source: Source) -> Node:
