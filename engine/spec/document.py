@@ -17,13 +17,10 @@ from engine.spec.tree import Path as KeyPath
 
 __all__ = ["Document", "in_file_order", "read_document", "validate"]
 
-# Rules of the plan that are about the key of an axis, not about its values.
-_ABOUT_KEYS: Final = frozenset({"unknown-axis", "swept-twice"})
-
 Model = TypeVar("Model", bound=BaseModel)
 
-_ABOUT_KEYS = frozenset({"unknown-axis", "swept-twice", "empty-axis"})
-"""Problems of the plan that are about a key rather than its value."""
+# Rules of the plan that are about the key of an axis, not about its values.
+_ABOUT_KEYS: Final = frozenset({"unknown-axis", "swept-twice", "empty-axis"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +46,6 @@ class Document:
         """A problem at the value (or the key) of `path`, for rules that look beyond one value."""
         place = self.origins.key(path) if at_key else self.origins.value(path)
         return self.origins.problem(code, message, path=path, at=place, hint=hint)
-
-    def locate(self, problems: Iterable[Problem]) -> SpecError:
-        """The error for problems that only know their path, each given its place in the text."""
-        return self.error(
-            p if p.line is not None
-            else self.problem(p.code, p.message, path=p.path, hint=p.hint, at_key=p.code in _ABOUT_KEYS)
-            for p in problems
-        )  # fmt: skip
 
     def locate(self, problems: Iterable[Problem]) -> SpecError:
         """The error that holds these problems, those without a file placed in the text by their `path`."""
