@@ -401,7 +401,10 @@ def _said_otherwise(item: _Found) -> _Said:
     text = item.error["msg"].rstrip(".")
     hint = data.get("hint")
     code = item.error["type"].replace("_", "-")
-    message = f"{_name(item.place.path) or 'the file'}: {text[:1].lower()}{text[1:]}"
+    message = f"{text[:1].lower()}{text[1:]}"
+    if item.error["loc"][-1:] == ("[key]",):
+        return _Said(code, message, str(hint) if hint else None, item.origins.key(item.place.path))
+    message = f"{_name(item.place.path) or 'the file'}: {message}"
     return _Said(code, message, str(hint) if hint else None)
 
 

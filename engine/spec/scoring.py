@@ -6,13 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from engine.spec.condition import Condition, MetricName, Requirements, parse_condition
 from engine.spec.settings import Settings
+
+__all__ = ["Condition", "Objective", "Scoring", "parse_condition"]
 
 
 class Objective(Settings):
     """One metric that counts."""
 
-    metric: str
+    metric: MetricName
     """Name of a metric; `engine explain` lists them."""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """How much it counts relative to the others."""
@@ -31,8 +34,9 @@ class Scoring(Settings):
 
     objectives: list[Objective] = []
     """What counts and how much."""
-    require: dict[str, str] = {}
-    """Metric -> condition such as `<= 500 ms`; a point that fails one is not ranked."""
+    require: Requirements = {}
+    """Metric -> condition such as `"<= 500 ms"`, a bare number being in the metric's base unit; a point that
+    fails one is not ranked."""
     aggregation: Literal["weighted_sum", "weighted_geometric_mean", "product"] = "weighted_geometric_mean"
     """How factors become one score."""
     missing: Literal["error", "exclude", "penalty"] = "exclude"
