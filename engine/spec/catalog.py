@@ -19,7 +19,7 @@ import engine
 from engine.errors import CatalogError, LocatedError, Problem
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
-from engine.spec.model import Model
+from engine.spec.model import MODEL_SUFFIXES, Model
 from engine.spec.quantization import Quantization
 from engine.spec.settings import Settings
 from engine.spec.summary import summary_of
@@ -99,16 +99,16 @@ def load_quantization(name: str, *, search: Sequence[Path] = ()) -> Quantization
 
 
 def load_model(name: str, *, search: Sequence[Path] = ()) -> Model:
-    """The model of this name or alias, or the one that a local `config.json` (or its folder) describes.
+    """The model of this name or alias, or the one in a local file: our YAML, a `config.json` or its folder.
 
     A path is relative to the first folder of `search` that has it, then to the working directory.
     """
     config = _config_file(name, search)
     if config is None:
         return cast("Model", load("model", name, search=search))
-    from engine.spec.hf_config import read_config
+    from engine.spec.model_file import read_model_file  # most specs name a catalogue entry
 
-    return read_config(config)
+    return read_model_file(config)
 
 
 def load(kind: Kind, name: str, *, search: Sequence[Path] = ()) -> Settings:
@@ -244,16 +244,16 @@ def _inside(kind: Kind, path: Path, root: Path) -> Path:
 
 
 def _config_file(name: str, search: Sequence[Path]) -> Path | None:
-    """The `config.json` a name points to, when it is a path rather than a name."""
-    looks_like_path = name.endswith(".json") or name.startswith((".", "/", "~"))
+    """The model file a name points to, when it is a path rather than a name."""
+    looks_like_path = name.endswith(tuple(MODEL_SUFFIXES)) or name.startswith((".", "/", "~"))
     for base in (*search, Path()):
         for path in (base / name, base / name / "config.json"):
-            if path.name.endswith(".json") and _is_file(path):
+            if path.suffix in MODEL_SUFFIXES and _is_file(path):
                 return path
     if looks_like_path:
         hint = "paths are relative to the spec"
         raise CatalogError(
-            [Problem(code="no-file", message=f"there is no model config at `{name}`", hint=hint)]
+            [Problem(code="no-file", message=f"there is no model file at `{name}`", hint=hint)]
         )
     return None
 

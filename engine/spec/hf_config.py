@@ -81,6 +81,8 @@ def model_from_config(config: Config, *, name: str, origin: str | None = None) -
     predicted = keys.optional_integer("num_nextn_predict_layers")
     if predicted:
         keys.assume(f"{predicted} multi-token-prediction layer(s) are left out")
+    if keys.given("quantization_config"):
+        keys.assume("the number format of the checkpoint is not applied; the experiment names its own")
     return _validated({"name": name, "architecture": kind, **fields, "assumptions": keys.assumptions}, keys)
 
 

@@ -8,11 +8,14 @@ card can be copied; what it spreads over flags is gathered in the sections `rope
 from __future__ import annotations
 
 from itertools import cycle
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from engine.spec.settings import Settings
+
+MODEL_SUFFIXES: Final = frozenset({".json", ".yaml", ".yml"})
+"""Endings of files that may describe a model: our own YAML, or a `config.json`."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
