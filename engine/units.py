@@ -234,7 +234,8 @@ def _unit_hint(unit: str, dimension: Dimension) -> str:
     other = next((name for name, rival in _TABLES.items() if unit in rival.units), None)
     if other is not None:
         return f"`{unit}` makes {_TABLES[other].noun}; write e.g. `{table.example}`"
-    return f"use one of {', '.join(f'`{known}`' for known in table.units)}"
+    units = [f"`{known}`" for known in table.units]
+    return f"use one of {', '.join(units)}" if len(units) > 1 else f"use {units[0]}"
 
 
 def _prefix(unit: str) -> str:

@@ -35,6 +35,7 @@ from engine.units import format_quantity
 __all__ = ["problems_from"]
 
 _LISTED = 14
+_FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,12 @@ def problems_from(
     start = _Place(path, _as_plain(values), root)
     errors = validation_error.errors(include_url=False)
     found = [_Found(error, *_walk(error, start), root, origins) for error in errors]
-    return [_problem(item) for item in _settle(found, 0)]
+    settled = _settle(found, 0)
+    meant = {
+        (item.place.path[:-1], _meant(item)) for item in settled if item.error["type"] == "extra_forbidden"
+    }
+    # A misspelt key is one mistake, even where the right one is required.
+    return [_problem(item) for item in settled if (item.place.path, _missing_key(item)) not in meant]
 
 
 def _as_plain(values: Any) -> Plain:
@@ -153,6 +159,16 @@ def _settle_group(group: Sequence[_Found], level: int) -> list[_Found]:
     return [replace(group[0], error=error, place=place)]
 
 
+def _meant(item: _Found) -> str | None:
+    """The key of the same section that an unknown one is nearest to."""
+    model = item.section.model if item.section is not None else None
+    return nearest(str(item.error["loc"][-1]), keys_of(model)) if model is not None else None
+
+
+def _missing_key(item: _Found) -> str:
+    return str(item.error["loc"][-1]) if item.error["type"] == "missing" else ""
+
+
 # Words
 
 
@@ -176,7 +192,8 @@ def _unknown_key(item: _Found) -> _Said:
     section = item.section
     at = item.origins.key(item.place.path)
     names = keys_of(section.model) if section is not None and section.model is not None else []
-    hint = did_you_mean(key, names)
+    meant = _meant(item)
+    hint = f"did you mean `{meant}`?" if meant is not None else None
     if hint is None and key.startswith("x-"):
         hint = "`x-` blocks stand at the top level of a file"
     if hint is None and item.root.model is not None:
@@ -261,7 +278,7 @@ def _wrong_type(item: _Found) -> _Said:
         below = "write its keys below it" if "section" in kind.shapes else "write a value"
         return _Said("empty-value", f"{name} is empty", f"{below}, or remove the key")
     wanted = kind.describe() if kind is not None else _EXPECTED.get(item.error["type"], "something else")
-    hint = _type_hint(value, kind) or _example(place)
+    hint = _type_hint(value, kind) or _example(place) or _keys_hint(kind)
     return _Said("wrong-type", f"{name} must be {wanted}, not {_found_words(value)}", hint)
 
 
@@ -298,11 +315,27 @@ def _type_hint(value: Plain, kind: Kind | None) -> str | None:
             return f"put a space after `:`: `{shown(value.replace(':', ': ', 1))}`"
     if isinstance(value, float) and value.is_integer() and kind is not None and kind.annotation is int:
         return f"write `{int(value)}`"
-    if "list" in shapes and shape_of(value) not in ("list", "section", "nothing"):
+    item = kind.item if kind is not None else None
+    if (
+        "list" in shapes
+        and item is not None
+        and shape_of(value) in item.shapes
+        and shape_of(value) != "section"
+    ):
         return f"write `[{shown(value)}]`"
     if "text" in shapes and shape_of(value) in ("number", "switch") and kind and not kind.choices:
         return f'quote it: `"{shown(value)}"`'
+    if kind is not None and kind.tag is not None and value in kind.tags:
+        return f"write `{{{kind.tag}: {value}}}`"
     return None
+
+
+def _keys_hint(kind: Kind | None) -> str | None:
+    if kind is None or kind.model is None:
+        return None
+    keys = keys_of(kind.model)
+    more = ", ..." if len(keys) > _FEW else ""
+    return f"its keys are {', '.join(f'`{key}`' for key in keys[:_FEW])}{more}"
 
 
 def _example(place: _Place) -> str | None:
@@ -312,7 +345,11 @@ def _example(place: _Place) -> str | None:
     quantity = field_kind(field).quantity
     for example in (*(field.examples or ()), field.default):
         if isinstance(example, bool | int | float | str):
-            text = quantity.text_for_people(example) if quantity and isinstance(example, float) else example
+            text = (
+                quantity.text_for_people(example)
+                if quantity and isinstance(example, float)
+                else _tidy(example)
+            )
             return f"e.g. `{place.path[-1]}: {shown(text)}`"
     return None
 
@@ -326,8 +363,10 @@ def _wrong_choice(item: _Found) -> _Said:
         return _wrong_type(item)
     texts = [str(choice) for choice in choices]
     hint = did_you_mean(place.value, texts) if isinstance(place.value, str) else None
-    if isinstance(place.value, str) and place.value in texts:
-        hint = f"remove the quotes: `{place.value}`"
+    if isinstance(place.value, str) and place.value in texts and place.value not in choices:
+        wanted = join_or([f"`{text}`" for text in texts])
+        message = f"{_name(place.path)} must be {wanted}, not the text `{place.value}`"
+        return _Said("wrong-type", message, f"remove the quotes: `{place.value}`")
     message = f"{_name(place.path)} cannot be {_found_words(place.value).removeprefix('the text ')}"
     return _Said("unknown-value", message, hint or _one_of(choices))
 
@@ -389,7 +428,7 @@ def _rule(item: _Found) -> _Said:
     message = str(cause) if cause is not None else item.error["msg"]
     at = None
     if isinstance(item.place.value, dict):
-        named = [key for key in re.findall(r"`([^`]+)`", message) if key in item.place.value]
+        named = [key for key in re.findall(r"`([^`:]+)[^`]*`", message) if key in item.place.value]
         path = (*item.place.path, named[0]) if named else item.place.path
         at = item.origins.value(path) if named else item.origins.key(path)
     hint = getattr(cause, "hint", None)

@@ -107,7 +107,7 @@ class _Reader:
             self._complain(node.span, "too-many-files", f"more than {MAX_FILES} files are included")
             return None
         if not real.is_file():
-            hint = _near_file(real) or f"searched in `{real.parent}`"
+            hint = _near_file(real, name)
             self._complain(node.span, "no-include", f"the file `{name}` does not exist", hint=hint)
             return None
         shown = os.path.normpath(os.path.join(os.path.dirname(node.span.source.name), name))  # noqa: PTH118, PTH120
@@ -129,7 +129,7 @@ class _Reader:
             self._complain(span, "no-include", f"`{name}` cannot be followed: {err}")
             return None
         if not real.is_relative_to(self.root):
-            hint = f"files may be included from `{self.root}` and below, links followed"
+            hint = "stay in the folder that holds `.git`, or in the spec's own; links are followed"
             self._complain(span, "include-outside", f"`{name}` leads out of the project", hint=hint)
             return None
         return real
@@ -142,11 +142,11 @@ class _Reader:
         self.found.problems.append(problem_at(span, code, message, hint=hint, path=(_KEY,)))
 
 
-def _near_file(path: Path) -> str | None:
+def _near_file(path: Path, name: str) -> str | None:
     try:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
-        return f"there is no folder `{path.parent}`"
+        return f"there is no folder `{Path(name).parent}` beside this file"
     return did_you_mean(path.name, names)
 
 

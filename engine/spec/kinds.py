@@ -121,7 +121,9 @@ class Kind:
         if self.tag is not None:
             return f"a section with `{self.tag}`"
         if self.members:
-            return join_or(list(dict.fromkeys(member.describe() for member in self.members)))
+            # The long words for a section read better at the end.
+            words = dict.fromkeys(member.describe() for member in self.members)
+            return join_or(sorted(words, key=lambda word: "section" in word))
         if self.quantity is not None:
             return f"a number with a unit such as `{EXAMPLES[self.quantity.dimension]}`"
         if self.choices:

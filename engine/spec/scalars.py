@@ -65,18 +65,18 @@ def _bounded(value: int, text: str) -> int:
     return value if abs(value) <= _LARGEST else _too_large(text)
 
 
-def _too_large(text: str) -> int:
+def _too_large(text: str, limit: str = f"{_LARGEST}") -> int:
     raise AmbiguousScalar(
         "number-too-large",
         f"`{_short(text)}` is too large for a number",
-        hint=f"the largest integer is {_LARGEST}; quote it if it is text",
+        hint=f"numbers of this kind end at {limit}; quote it if it is text",
     )
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        _too_large(text)
+        _too_large(text, "1.8e308")
     if value == 0 and re.search(r"[1-9]", re.split(r"[eE]", text)[0]):
         raise AmbiguousScalar(
             "number-too-small",

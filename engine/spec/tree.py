@@ -149,7 +149,8 @@ def problem_at(
     user: Span | None = None,
 ) -> Problem:
     """A problem with the line it is on; `user` is the place that refers to it."""
-    used = None if user is None or user.start == span.start else f"used at {_place(user, span)}"
+    if user is not None and user.start != span.start:
+        hint = f"{hint} (used at {_place(user, span)})" if hint else f"used at {_place(user, span)}"
     lines = span.source.lines
     return Problem(
         code=code,
@@ -159,7 +160,7 @@ def problem_at(
         column=span.column,
         end_column=span.end_column,
         source_line=lines[span.line - 1] if 0 < span.line <= len(lines) else None,
-        hint="; ".join(part for part in (hint, used) if part) or None,
+        hint=hint,
         path=path,
     )
 

@@ -41,8 +41,14 @@ _RULES: Final = (
     _Rule(
         r"could not find expected ':'",
         "bad-syntax",
-        "this is neither `key: value` nor the end of the text before it",
+        "the `:` after this key is missing",
         "write `key: value`, or check the indentation and the quotes",
+    ),
+    _Rule(
+        r"expected <block end>, but found '(?:<scalar>|,|\]|\}|<anchor>|<alias>|<tag>)'",
+        "bad-syntax",
+        "text follows a value that has ended",
+        "quote the whole text; a `'` inside single quotes is written twice",
     ),
     _Rule(
         r"expected <block end>",
@@ -135,6 +141,9 @@ def syntax_problem(source: Source, error: Exception) -> Problem:
     if isinstance(error, ReaderError):
         return problem_at(Span(source, 1, 1, 2), "bad-syntax", "the text holds a character YAML forbids")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if "could not find expected ':'" in str(getattr(error, "problem", "")):
+        # Found at the next token; the key that lacks its colon is where the scan began.
+        mark = getattr(error, "context_mark", None) or mark
     line, column = (mark.line, mark.column) if mark is not None else (0, 0)
     # At the end of the file the scanner points behind the last line.
     line = min(line, max(len(source.lines) - 1, 0))
