@@ -103,6 +103,16 @@ _ALL: Final = (
         "overlap; kept for comparison with other tools.",
         "sum(tokens_i / latency_i)",
     ),
+    Metric(
+        "throughput_tokens_per_s",
+        "Generation speed",
+        "tokens/s",
+        "speed",
+        "higher",
+        "Headline rate of a log: decode steps over decode time of a single run, generated tokens over the "
+        "duration of a serving run.",
+        "decode steps / decode time, or output tokens / duration",
+    ),
     # latency
     Metric(
         "ttft_s",
@@ -418,6 +428,48 @@ _ALL: Final = (
         "Generated tokens per joule, the same as tokens/s/W.",
         "output tokens / energy_j",
     ),
+    Metric(
+        "tokens_per_s_per_w",
+        "Power efficiency",
+        "tokens/s/W",
+        "energy",
+        "higher",
+        "Generation speed over average power; the same as tokens per joule where both cover one window.",
+        "throughput_tokens_per_s / average_power_w",
+    ),
+    Metric(
+        "whole_log_energy_j",
+        "Energy of the whole log",
+        "J",
+        "energy",
+        "neutral",
+        "Energy from the first to the last power sample, idle before and after the run included.",
+    ),
+    Metric(
+        "whole_log_power_w",
+        "Average power of the whole log",
+        "W",
+        "energy",
+        "neutral",
+        "Time-weighted mean power from the first to the last sample, idle included.",
+    ),
+    Metric(
+        "window_s",
+        "Power window",
+        "s",
+        "energy",
+        "neutral",
+        "Length of the time window that power and energy refer to.",
+    ),
+    Metric(
+        "gap_energy_share",
+        "Energy in sampling gaps",
+        "",
+        "energy",
+        "lower",
+        "Share of the window's energy that lies in gaps longer than three median sampling intervals.",
+        "energy in gaps / energy_j",
+    ),
     # cost
     Metric(
         "cost_per_million_output_tokens_usd",
@@ -445,6 +497,14 @@ _ALL: Final = (
         "thermal",
         "lower",
         "Rising edges of a throttle flag; a flag set in the first row counts as one.",
+    ),
+    Metric(
+        "throttled_samples",
+        "Throttled samples",
+        "",
+        "thermal",
+        "lower",
+        "Samples in which a throttle flag was set.",
     ),
     Metric(
         "thermal_headroom_c",

@@ -161,6 +161,40 @@ FINDINGS: Final = _columns(
     ("gain", "text", "", "Estimated gain, or null."),
     ("change", "text", "", "What to change in the spec, as YAML to paste, or null."),
 )
+FILES: Final = _columns(
+    _POINT,
+    ("run", "label", "", "Folder of the run, relative to the root; null when the file belongs to no run."),
+    ("file", "text", "", "File, relative to the root."),
+    ("format", "label", "", "Format found by content; null when none fits."),
+    ("status", "label", "", "read, partial (some rows dropped) or unreadable."),
+    ("reason", "text", "", "Why it was not read, or what was dropped."),
+    ("rows_read", "int", "", "Rows or records used."),
+    ("rows_dropped", "int", "", "Rows that could not be used."),
+    ("size_bytes", "int", "B", "Size of the file."),
+    ("encoding", "label", "", "Text encoding found."),
+    ("interval_s", "float", "s", "Median sampling interval."),
+    ("devices", "int", "", "Devices in the file."),
+    ("warnings", "text", "", "What a reader must know, one line each."),
+)
+ORIGINS: Final = _columns(
+    _POINT,
+    ("variant", "label", "", "Row of `summary` the value belongs to."),
+    ("phase", "label", "", "Phase of that row."),
+    ("metric", "label", "", "Name of the metric."),
+    ("origin", "label", "", "read, derived or absent."),
+    ("how", "label", "", "Derivation, or why the value is absent."),
+    ("file", "text", "", "File the value rests on."),
+)
+CUSTOM: Final = _columns(
+    _POINT,
+    ("variant", "label", "", "Row of `summary` the value belongs to."),
+    ("metric", "label", "", "Identifier of the metric in the spec."),
+    ("title", "label", "", "Title of its column."),
+    ("unit", "label", "", "Unit of its values."),
+    ("value", "float", "", "Value in that unit; null with a reason."),
+    ("formula", "label", "", "Arithmetic behind it; null for a renamed metric."),
+    ("reason", "label", "", "Why it is absent."),
+)
 TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "points": POINTS,
     "summary": SUMMARY,
@@ -169,6 +203,9 @@ TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "samples": SAMPLES,
     "components": COMPONENTS,
     "findings": FINDINGS,
+    "files": FILES,
+    "origins": ORIGINS,
+    "custom": CUSTOM,
 }
 
 
