@@ -30,8 +30,10 @@ __all__ = [
     "Kind",
     "canonical_name",
     "catalog_files",
+    "catalog_roots",
     "content_digest",
     "entries",
+    "files_below",
     "find",
     "load",
     "load_hardware",
@@ -123,8 +125,8 @@ def find(kind: Kind, name: str, *, search: Sequence[Path] = ()) -> Path:
     wanted = canonical_name(name)
     if not wanted or len(name) > _LONGEST_NAME or (kind != "model" and re.search(r"[/\\]|\.\.", name)):
         raise _bad_name(kind, name)
-    for root in _roots(search):
-        files = _files(kind, root)
+    for root in catalog_roots(search):
+        files = files_below(kind, root)
         found = files.get(wanted) or _by_alias(kind, wanted, files)
         if found is not None:
             return _inside(kind, found, root)
@@ -134,8 +136,8 @@ def find(kind: Kind, name: str, *, search: Sequence[Path] = ()) -> Path:
 def catalog_files(kind: Kind, *, search: Sequence[Path] = ()) -> dict[str, Path]:
     """Name -> file of every entry of a kind, sorted; a user's own file hides a shipped one."""
     found: dict[str, Path] = {}
-    for root in _roots(search):
-        for name, path in _files(kind, root).items():
+    for root in catalog_roots(search):
+        for name, path in files_below(kind, root).items():
             found.setdefault(name, path)
     return dict(sorted(found.items()))
 
@@ -197,11 +199,12 @@ def _parsed(kind: Kind, path: Path, _modified_ns: int, _size: int) -> Settings:
         raise CatalogError(err.problems, hint=err.hint) from err
 
 
-def _roots(search: Sequence[Path]) -> list[Path]:
+def catalog_roots(search: Sequence[Path] = ()) -> list[Path]:
+    """The folders that are searched, the shipped catalogue last, each once."""
     return list(dict.fromkeys([*(path.resolve() for path in search), packaged_root()]))
 
 
-def _files(kind: Kind, root: Path) -> dict[str, Path]:
+def files_below(kind: Kind, root: Path) -> dict[str, Path]:
     """Name -> file below one root; only what lies directly in the folder counts."""
     found: dict[str, Path] = {}
     for folder in KINDS[kind].folders:
@@ -274,7 +277,7 @@ def _bad_name(kind: Kind, name: str) -> CatalogError:
 
 def _unknown(kind: Kind, name: str, search: Sequence[Path]) -> CatalogError:
     section = KINDS[kind]
-    places = [_shown_root(root, section) for root in _roots(search) if _files(kind, root)]
+    places = [_shown_root(root, section) for root in catalog_roots(search) if files_below(kind, root)]
     hint = _suggestion(kind, canonical_name(name), search)
     looked = f"looked in {', '.join(places) or 'no folder'}"
     problem = Problem(
