@@ -288,7 +288,8 @@ def _period(keys: Keys, family: Family) -> int:
 
 def _with_first_dense(keys: Keys, family: Family) -> Keys:
     """The same keys, with the class default of `first_k_dense_replace` on record where it counts."""
-    if not family.first_dense or keys.given("first_k_dense_replace") or keys.given("mlp_layer_types"):
+    said = ("first_k_dense_replace", "moe_layer_start_index", "mlp_layer_types")
+    if not family.first_dense or any(keys.given(key) for key in said):
         return keys
     if isinstance(keys.anything("moe_layer_freq"), list):
         return keys
@@ -338,6 +339,8 @@ def _experts(keys: Keys, family: Family) -> MixtureOfExperts:
 
 def _shared_experts(keys: Keys, family: Family) -> tuple[int, int | None]:
     """How many shared experts, and the width of one where it is not the routed width."""
+    if family.shared_gate:
+        keys.require("shared_expert_intermediate_size")
     for key in ("shared_expert_intermediate_size", "shared_intermediate_size"):
         width = keys.optional_integer(key)
         if width is not None:

@@ -61,8 +61,6 @@ class Family:
     attention_sub_norm: bool = False
     moe: bool = False
     """Layers have routed experts."""
-    moe_optional: bool = False
-    """Experts only when the config names a number of them."""
     shared_experts: int = 0
     """Shared experts when `n_shared_experts` is left out."""
     shared_gate: bool = False
@@ -223,7 +221,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "ernie4_5": _ERNIE,
     "ernie4_5_moe": Family(
         tie=True, kv_heads=4, bias_keys=(("use_bias", "all", False),), mlp_bias_keys=(("use_bias", False),),
-        moe=True, shared_experts=2, router_bias=True,
+        moe=True, shared_experts=2, first_dense=1, router_bias=True,
     ),
 }  # fmt: skip
 

@@ -129,6 +129,11 @@ def _llama4(keys: Keys, fields: Mapping[str, object]) -> Fields:
     return {"intermediate_size": keys.integer_or("intermediate_size_mlp", 16384)}
 
 
+def _apertus(keys: Keys, fields: Mapping[str, object]) -> Fields:
+    keys.assume("the learned numbers of its xIELU activation, a few in each layer, are not counted")
+    return {}
+
+
 def _ernie(keys: Keys, fields: Mapping[str, object]) -> Fields:
     return {"lm_head_bias": keys.flag("use_bias", default=False)}
 
@@ -144,5 +149,6 @@ SPECIAL: Final[dict[str, Callable[[Keys, Mapping[str, object]], Fields]]] = {
     "mpt": _mpt,
     "stablelm": _stablelm,
     "llama4_text": _llama4,
+    "apertus": _apertus,
     "ernie4_5_moe": _ernie,
 }
