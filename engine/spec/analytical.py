@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.spec.quantity import Bytes
+from engine.spec.quantity import Bytes, Seconds
 from engine.spec.settings import Settings
 
 
@@ -27,7 +27,8 @@ class AnalyticalSettings(Settings):
     kind: Literal["analytical"]
     """Predict with the performance model."""
     calibration: str = "auto"
-    """`auto`, `none` (the data-sheet bound alone) or the name of a parameter set in hardware/calibrations/."""
+    """`auto`, `none` (the data-sheet bound alone) or the name of a parameter set in
+    hardware/calibrations/."""
     causal: bool = True
     """Prefill attention computes only the lower triangle; off counts the full rectangle."""
     attention: Literal["streamed", "fused", "unfused"] = "streamed"
@@ -41,6 +42,10 @@ class AnalyticalSettings(Settings):
     """Prefill computes logits for the last token of each sequence, or for every token."""
     mla: Literal["auto", "absorbed", "expanded"] = "auto"
     """Form of latent attention; `auto` takes the faster one per phase and says which."""
+    rope_table: bool = False
+    """Count reading the table of sines and cosines (at the `rope` bits); it stays on chip when off."""
+    router_softmax: bool = False
+    """Count the five operations per token and expert of the router's softmax."""
     routing: Routing = Routing()
     """How tokens spread over experts."""
     expert_tile: Annotated[int, Field(ge=1)] | None = None
@@ -49,6 +54,13 @@ class AnalyticalSettings(Settings):
     """Tokens per cache block; each sequence's cache is rounded up to whole blocks."""
     kv_layout: Literal["ideal", "full"] = "ideal"
     """`ideal` keeps only the window in windowed layers; `full` allocates the whole context in every layer."""
+    step_tokens: Annotated[int, Field(ge=1)] = 8192
+    """Most prompt tokens whose activations are live at once; engines cut larger prefills into such steps.
+    Sizes memory only: `workload.prefill_chunk_tokens` also changes the time."""
+    link_latency: Seconds = 1e-6
+    """Latency of one step of a collective between devices of a host: an assumption, no sheet gives it."""
+    node_latency: Seconds = 5e-6
+    """Latency of one step of a collective between hosts: an assumption, no sheet gives it."""
     reserve: Bytes = 0.0
     """Memory set aside on each device for framework, graphs and communication buffers."""
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -1,0 +1,67 @@
+"""One point on Python numbers: no NumPy, a tenth of a millisecond."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.perfmodel.arithmetic import SCALAR, Values
+from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.predict import BOUNDS, Load, drafting, predict
+from engine.perfmodel.program import compiled
+from engine.spec.workload import Workload
+
+
+@dataclass(frozen=True)
+class PointPrediction:
+    """Metrics of one point by phase."""
+
+    phases: dict[str, dict[str, float]]
+    """Times are NaN when the point does not fit."""
+    bounds: dict[str, str]
+    """What each phase is bound by: `compute`, `memory` or `communication`."""
+    fits: bool
+    beyond_context: bool
+
+
+def load_of(
+    prompt: Values,
+    output: Values,
+    batch: Values,
+    shared: Values,
+    chunk: Values,
+    riding: Values,
+    *,
+    chunked: bool,
+    mixed: bool,
+) -> Load:
+    """A load from its columns, in the order of `WorkloadArrays`."""
+    return Load(prompt, output, batch, shared, chunk, riding, chunked=chunked, mixed=mixed)
+
+
+def load_of_workload(workload: Workload) -> Load:
+    """The load of one workload."""
+    chunk = workload.prefill_chunk_tokens or 0
+    return load_of(
+        workload.prompt_tokens,
+        workload.output_tokens,
+        workload.batch_size,
+        workload.shared_prefix_tokens,
+        chunk,
+        workload.prefill_tokens_per_step,
+        chunked=chunk > 0,
+        mixed=workload.prefill_tokens_per_step > 0,
+    )
+
+
+def predict_point(
+    deployment: Deployment, workload: Workload, *, draft: Deployment | None = None
+) -> PointPrediction:
+    """Every metric of one point; `draft` is the deployment of the workload's draft model."""
+    plan = compiled(deployment)
+    load = load_of_workload(workload)
+    proposing = drafting(workload.speculation, compiled(draft) if draft is not None else None)
+    found, used = predict(SCALAR, plan, load, proposing)
+    bounds = {phase: BOUNDS[metrics.pop("bound")] for phase, metrics in found.items() if "bound" in metrics}
+    limit = deployment.model.max_position_embeddings
+    beyond = limit is not None and load.prompt + load.output > limit
+    return PointPrediction(found, bounds, bool(used.fits), beyond)
