@@ -86,6 +86,7 @@ class Entry:
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _LONGEST_NAME: Final = 200
 _SHOWN: Final = 4
+_AS_LIKELY: Final = 0.05
 # Good enough for suggestions; a look-up parses the file.
 _OTHER_NAMES: Final = re.compile(r"^(?:aliases: *\[(.*?)\]|hub_id: *(\S+))", re.MULTILINE | re.DOTALL)
 
@@ -302,7 +303,12 @@ def _suggestion(kind: Kind, wanted: str, search: Sequence[Path]) -> str | None:
         listed = ", ".join(f"`{name}`" for name in family[:_SHOWN])
         return f"`{wanted}` is several: {listed}{more}"
     close = difflib.get_close_matches(wanted, names, n=_SHOWN, cutoff=0.6)
-    nearest = list(dict.fromkeys(names[known] for known in close))[:2]
+    best = difflib.SequenceMatcher(a=wanted, b=close[0]).ratio() if close else 0.0
+    # A second one only when it is as likely; the third of four similar names helps nobody.
+    near = (
+        known for known in close if difflib.SequenceMatcher(a=wanted, b=known).ratio() > best - _AS_LIKELY
+    )
+    nearest = list(dict.fromkeys(names[known] for known in near))[:2]
     return f"did you mean {' or '.join(f'`{name}`' for name in nearest)}?" if nearest else None
 
 
