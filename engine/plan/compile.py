@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from engine.plan.point import Block, Grid, Point, Task, make_point
 from engine.plan.resolve import Combination, Entries, Resolver
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SPAN_POINTS: Final = 65_536
 """Most points of one analytical task: a shard of a few megabytes."""
@@ -200,7 +196,9 @@ def _tasks(
             spans = _spans(blocks)
         version = versions.get(settings.kind, 1)
         for span in spans:
-            subject = fingerprint(settings.kind, [_span_identity(*part) for part in span])
+            subject = fingerprint(
+                settings.kind, [[b.identity, b.grid.identity(start, stop)] for b, start, stop in span]
+            )
             key = fingerprint(subject, settings, version)
             yield Task(key, settings.kind, i, settings, span, subject, version)
 
@@ -228,18 +226,3 @@ def _spans(blocks: Sequence[Block]) -> Iterator[tuple[tuple[Block, int, int], ..
 def _family(block: Block) -> tuple[str, str]:
     labels = block.combination.labels
     return labels["model"].split("{")[0], labels["hardware"].split("{")[0]
-
-
-def _span_identity(block: Block, start: int, stop: int) -> list[Any]:
-    """What a slice of a block covers: values, not positions, so that reordering an axis changes nothing
-    else."""
-    grid = block.grid
-    if stop - start == 1:
-        return [block.identity, {name: int(v[0]) for name, v in grid.columns(start, stop).items()}]
-    layout = [[list(names), _digest(values)] for names, values in grid.factors]
-    kept = None if grid.kept is None else _digest(grid.kept[start:stop])
-    return [block.identity, grid.base, layout, kept, start, stop]
-
-
-def _digest(values: NDArray[np.int64]) -> str:
-    return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()

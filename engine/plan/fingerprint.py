@@ -20,15 +20,16 @@ _PROSE: Final = {"notes", "source", "confidence", "waivers", "ranges", "aliases"
 
 def fingerprint(*parts: Any) -> str:
     """32 hexadecimal digits over any mix of settings, mappings, numbers and text."""
-    text = json.dumps([FORMAT, *map(_plain, parts)], sort_keys=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps([FORMAT, *map(plain, parts)], sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _plain(part: Any) -> Any:
+def plain(part: Any) -> Any:
+    """What a fingerprint sees of a value, ready for JSON."""
     if isinstance(part, BaseModel):
         return part.model_dump(mode="json", exclude=_PROSE & set(type(part).model_fields))
     if isinstance(part, dict):
-        return {key: _plain(value) for key, value in part.items()}
+        return {key: plain(value) for key, value in part.items()}
     if isinstance(part, list | tuple):
-        return [_plain(value) for value in part]
+        return [plain(value) for value in part]
     return part

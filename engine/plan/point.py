@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,16 @@ class Grid:
             for column, name in enumerate(names):
                 found[name] = values[row, column]
         return found
+
+    def identity(self, start: int, stop: int) -> list[Any]:
+        """What the points start..stop are, for a fingerprint: how they are laid out, not each of them."""
+        if stop - start == 1:
+            return [{name: int(v[0]) for name, v in self.columns(start, stop).items()}]
+        varied = {name for names, _ in self.factors for name in names}
+        fixed = {name: value for name, value in self.base.items() if name not in varied}
+        layout = [[list(names), _digest(values)] for names, values in self.factors]
+        kept = None if self.kept is None else _digest(self.kept[start:stop])
+        return [fixed, layout, kept, start, stop]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +145,7 @@ def make_point(block: Block, position: int, counts: dict[str, int]) -> Point:
         "prefill_chunk_tokens": counts["prefill_chunk_tokens"] or None,
     }
     return Point(block.first_point + position, block.combination, Workload.model_validate(values))
+
+
+def _digest(values: NDArray[np.int64]) -> str:
+    return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()

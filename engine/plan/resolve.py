@@ -20,6 +20,9 @@ from engine.spec.paths import NAMED, sweepable
 from engine.spec.quantization import Quantization
 from engine.spec.workload import COUNTS, Parallelism, Speculation, Workload
 
+SECTIONS: Final = (*NAMED, "parallelism", "workload")
+"""Sections a combination settles."""
+
 _LOADERS: Final[dict[str, Callable[..., BaseModel]]] = {
     "model": load_model,
     "hardware": load_hardware,
@@ -36,7 +39,7 @@ class Combination:
     """One choice of everything that is not a plain count of the workload, resolved."""
 
     labels: dict[str, str]
-    """`model`, `hardware`, `quantization`: name, with overridden fields in braces."""
+    """Section -> name, with overridden fields in braces."""
     values: dict[str, Any]
     """Swept path -> value, as in the sweep."""
     model: Model
@@ -47,6 +50,8 @@ class Combination:
     """Base workload; counts that are swept are replaced point by point."""
     digest: str
     """Fingerprint of everything resolved here but the counts of the workload."""
+    digests: dict[str, str]
+    """The same for each section."""
 
     @property
     def speculation(self) -> Speculation | None:
@@ -64,7 +69,8 @@ class Resolver:
         self._search = tuple(search)
         self._given = entries or {}
         self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
-        self._settled: dict[tuple[str, str], tuple[str, BaseModel, str]] = {}
+        self._settled: dict[tuple[Any, ...], tuple[str, BaseModel, str]] = {}
+        self._inline: dict[int, BaseModel] = {}
 
     def check_names(self) -> None:
         """Load every name the experiment uses; raises `SpecError` with a problem at each use of a bad one."""
@@ -85,23 +91,28 @@ class Resolver:
 
     def combination(self, values: dict[str, Any]) -> Combination:
         """The resolved settings for one assignment of swept paths."""
-        sections = (*NAMED, "parallelism", "workload")
-        settled = {name: self._section(name, values) for name in sections}
+        settled = {name: self._section(name, values) for name in SECTIONS}
+        digests = {name: digest for name, (_, _, digest) in settled.items()}
         return Combination(
-            labels={name: settled[name][0] for name in NAMED},
+            labels={name: label for name, (label, _, _) in settled.items()},
             values=dict(values),
             model=cast("Model", settled["model"][1]),
             hardware=cast("Hardware", settled["hardware"][1]),
             quantization=cast("Quantization", settled["quantization"][1]),
             parallelism=cast("Parallelism", settled["parallelism"][1]),
             workload=cast("Workload", settled["workload"][1]),
-            digest=fingerprint([settled[name][2] for name in sections]),
+            digest=fingerprint(list(digests.values())),
+            digests=digests,
         )
 
     def _section(self, name: str, values: dict[str, Any]) -> tuple[str, BaseModel, str]:
         base = values.get(name, getattr(self._experiment, name))
         inside = {path: value for path, value in values.items() if path.startswith(name + ".")}
-        key = (name, repr((base, [(path, label_of(value)) for path, value in inside.items()])))
+        key = (
+            name,
+            self._identity(base),
+            *((path, type(value), label_of(value)) for path, value in inside.items()),
+        )
         if key not in self._settled:
             settings = base if isinstance(base, BaseModel) else self._entry(name, base)
             label = base if isinstance(base, str) else str(getattr(base, "name", name))
@@ -114,6 +125,13 @@ class Resolver:
             counted = settings.model_copy(update=dict.fromkeys(COUNTS)) if name == "workload" else settings
             self._settled[key] = (label, settings, fingerprint(counted))
         return self._settled[key]
+
+    def _identity(self, base: str | BaseModel) -> str | int:
+        if isinstance(base, str):
+            return base
+        # Hashing a long inline mapping for each of many combinations is slow; a kept object keeps its id.
+        self._inline[id(base)] = base
+        return id(base)
 
     def _entry(self, kind: str, name: str) -> BaseModel:
         """A catalogue entry, from the run's own copy when there is one."""

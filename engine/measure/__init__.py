@@ -1,0 +1,1 @@
+"""What produces rows: one module or folder per kind of measurement, found through the registry."""

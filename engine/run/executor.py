@@ -1,0 +1,107 @@
+"""What an executor is: something that turns tasks into shards, wherever it does so."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import EngineError, StoreError
+from engine.results.atomic import Disk
+from engine.results.store import Draft, write_drafts
+
+if TYPE_CHECKING:
+    from engine.plan.compile import Plan
+    from engine.plan.point import Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a run shares."""
+
+    plan: Plan
+    folder: Path
+    """Run folder; `plan.json` in it describes the plan to other processes."""
+    spec_folder: Path
+    """Folder that relative paths of the spec start from."""
+    disk: Disk = field(default_factory=Disk)
+    started: Callable[[Task], None] = field(default=lambda _: None)
+    """Called when a task begins."""
+    say: Callable[[str], None] = field(default=lambda _: None)
+    """Called with a line for the user."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task that came to an end: drafts of its shards, or why there are none."""
+
+    task: Task
+    seconds: float
+    drafts: tuple[Draft, ...] = ()
+    error: str | None = None
+    tail: str | None = None
+    """Last lines the task printed; None when it printed nothing or ran in this process."""
+
+
+class Executor(Protocol):
+    """Runs tasks in any order and any place; each comes back once.
+
+    A `StoreError` means that results cannot be written and ends the run. Closing the iterator stops what
+    is under way.
+    """
+
+    def execute(self, tasks: Sequence[Task], job: Job) -> Iterator[Finished]: ...
+
+
+def perform(task: Task, job: Job) -> Finished:
+    """Carry out one task in this process and write its shards under temporary names.
+
+    A failure of the measurement is an outcome; a `StoreError` is raised.
+    """
+    from engine.measure.registry import Tools, find
+
+    begin = time.monotonic()
+    try:
+        measured = find(task.kind)
+        with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
+            tools = Tools(job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say)
+            tables = measured.function(task.settings, task, tools)
+            drafts = write_drafts(job.folder, task, tables, disk=job.disk)
+    except StoreError:
+        raise
+    except EngineError as err:
+        return Finished(task, time.monotonic() - begin, error=_told(err))
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as err:
+        # A defect of one measurement must not cost the results of the others.
+        return Finished(
+            task, time.monotonic() - begin, error=f"{type(err).__name__}: {err}", tail=_trace(err)
+        )
+    return Finished(task, time.monotonic() - begin, tuple(drafts))
+
+
+def seed_of(task: Task) -> int:
+    """Seed of everything random in a task: its own, and the same wherever and whenever it runs."""
+    return int(task.fingerprint[:8], 16)
+
+
+def label_of(task: Task) -> str:
+    """What a task is about, for people."""
+    if not task.size:
+        return task.kind
+    if task.size == 1:
+        return f"{task.kind}: {next(task.points()).label}"
+    labels = task.spans[0][0].combination.labels
+    return f"{task.kind}: {task.size:,} points of {labels['model']} on {labels['hardware']}"
+
+
+def _told(err: EngineError) -> str:
+    return f"{err.message} ({err.hint})" if err.hint else err.message
+
+
+def _trace(err: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(err))[-4000:]

@@ -1,0 +1,110 @@
+"""Run tasks on this machine: predictions here or in a few workers, each measured task in one of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from engine.run.device import device_of, hold_device
+from engine.run.executor import Executor, Finished, Job, perform
+from engine.run.process import Worker
+
+if TYPE_CHECKING:
+    from engine.plan.point import Task
+
+OWN_PROCESS: Final = ("live", "energy")
+# What a prediction costs on one core, roughly: used only to decide whether more processes pay.
+_SECONDS_PER_POINT: Final = 8e-6
+_SECONDS_PER_COMBINATION: Final = 5e-3
+# A worker imports NumPy, Arrow and the engine and makes the plan again.
+_WORKER_START_S: Final = 1.5
+
+
+class LocalExecutor:
+    """Everything on this machine; `workers` processes for predictions, as many as pay when None."""
+
+    def __init__(self, *, workers: int | None = None) -> None:
+        self._workers = workers
+
+    def execute(self, tasks: Sequence[Task], job: Job) -> Iterator[Finished]:
+        """See `Executor`."""
+        here = [task for task in tasks if task.kind not in OWN_PROCESS]
+        workers = self._workers if self._workers is not None else worth_workers(here)
+        if workers > 1:
+            predictions = [task for task in here if task.kind == "analytical"]
+            yield from _in_workers(predictions, job, workers)
+            here = [task for task in here if task.kind != "analytical"]
+        for task in here:
+            job.started(task)
+            yield perform(task, job)
+        for task in tasks:
+            if task.kind in OWN_PROCESS:
+                yield _alone(task, job)
+
+
+def worth_workers(tasks: Sequence[Task]) -> int:
+    """How many worker processes shorten the predictions among these tasks; 0 when none does."""
+    predictions = [task for task in tasks if task.kind == "analytical"]
+    serial = sum(
+        task.size * _SECONDS_PER_POINT + len(task.spans) * _SECONDS_PER_COMBINATION for task in predictions
+    )
+    count = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+                len(predictions), 16)  # fmt: skip
+    return count if count > 1 and serial / count + _WORKER_START_S < serial else 0
+
+
+def _alone(task: Task, job: Job) -> Finished:
+    """Run a measured task in a process of its own, which alone holds the device."""
+    with hold_device(device_of(task.settings), say=job.say):
+        worker = Worker(job)
+        try:
+            job.started(task)
+            return worker.perform(task, time_limit_s=getattr(task.settings, "time_limit", None))
+        finally:
+            worker.stop()
+
+
+def _in_workers(tasks: Sequence[Task], job: Job, count: int) -> Iterator[Finished]:
+    """Share tasks among worker processes; what comes back first is yielded first."""
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    ended: queue.SimpleQueue[Finished | BaseException] = queue.SimpleQueue()
+    workers = [Worker(job) for _ in range(count)]
+    threads = [threading.Thread(target=_serve, args=(w, waiting, ended), daemon=True) for w in workers]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in tasks:
+            outcome = ended.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+    finally:
+        for worker in workers:
+            worker.stop()
+        for thread in threads:
+            thread.join(timeout=5)
+
+
+def _serve(
+    worker: Worker,
+    waiting: queue.SimpleQueue[Task],
+    ended: queue.SimpleQueue[Finished | BaseException],
+) -> None:
+    while not worker.stopped:
+        try:
+            task = waiting.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            ended.put(worker.perform(task))
+        except BaseException as err:  # noqa: BLE001 - handed to the thread that waits for it
+            ended.put(err)
+            return
+
+
+_conforms: type[Executor] = LocalExecutor

@@ -1,0 +1,179 @@
+"""A worker process from the outside: it takes tasks one at a time and dies with whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from engine.errors import StoreError
+from engine.results.environment import without_secrets
+from engine.results.registry import Shard
+from engine.results.store import Draft
+from engine.run.executor import Finished, Job
+
+if TYPE_CHECKING:
+    from engine.plan.point import Task
+
+_TAIL_BYTES: Final = 4_000
+_GRACE_S: Final = 5.0
+
+
+class Worker:
+    """A process that makes the plan again from the run folder and carries out tasks of it.
+
+    It leads a process group of its own, so that stopping it stops what it started.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tail = _Tail()
+        self.stopped = False
+
+    def perform(self, task: Task, *, time_limit_s: float | None = None) -> Finished:
+        """Carry out one task; a process that dies or takes too long is a failure of the task.
+
+        Raises `StoreError` when the worker could not write.
+        """
+        begin = time.monotonic()
+        process = self._running()
+        late = threading.Event()
+        timer = threading.Timer(time_limit_s, self._too_late, (late,)) if time_limit_s else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            reply = self._ask(process, task)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        seconds = time.monotonic() - begin
+        if reply is None:
+            error = f"took longer than {time_limit_s:g} s" if late.is_set() else _ending(process)
+            self._end()
+            return Finished(task, seconds, error=error, tail=self._tail.text())
+        if reply.get("fatal"):
+            raise StoreError(reply["error"], hint=reply.get("hint"))
+        if reply.get("error") is not None:
+            return Finished(
+                task, reply["seconds"], error=reply["error"], tail=reply.get("tail") or self._tail.text()
+            )
+        drafts = tuple(
+            Draft(d["table"], Path(d["path"]), Shard(d["sha256"], d["bytes"], d["rows"]))
+            for d in reply["drafts"]
+        )
+        return Finished(task, reply["seconds"], drafts)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._tail = _Tail()
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "engine.run.worker",
+                    str(self._job.folder),
+                    str(self._job.spec_folder),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self._tail.follow(self._process.stderr)
+        return self._process
+
+    def _ask(self, process: subprocess.Popen[bytes], task: Task) -> dict[str, Any] | None:
+        """The worker's answer, or None when it died; lines it says meanwhile are passed on."""
+        if process.stdin is None or process.stdout is None:
+            return None
+        try:
+            process.stdin.write(json.dumps({"task": task.fingerprint}).encode() + b"\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                reply: dict[str, Any] = json.loads(line)
+                if "say" in reply:
+                    self._job.say(reply["say"])
+                elif "started" in reply:
+                    self._job.started(task)
+                else:
+                    return reply
+        except (OSError, ValueError):
+            return None
+        return None
+
+    def _too_late(self, late: threading.Event) -> None:
+        late.set()
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._tail.finish()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def stop(self) -> None:
+        """End the process and everything it started; a second call does nothing."""
+        self.stopped = True
+        self._end()
+
+
+class _Tail:
+    """The last lines a process printed, however much it prints."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._thread: threading.Thread | None = None
+
+    def follow(self, stream: IO[bytes] | None) -> None:
+        if stream is not None:
+            self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+            self._thread.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while piece := os.read(stream.fileno(), 65_536):
+                self._kept = (self._kept + piece)[-_TAIL_BYTES:]
+
+    def finish(self) -> None:
+        if self._thread is not None:
+            self._thread.join(_GRACE_S)
+
+    def text(self) -> str | None:
+        """What was printed, with secrets and control characters removed; None for nothing."""
+        lines = self._kept.decode(errors="replace").splitlines()
+        shown = (without_secrets("".join(c for c in line if c.isprintable() or c == "\t")) for line in lines)
+        return "\n".join(shown).strip() or None
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        return "its process closed its output and went on"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"its process was killed ({name})" + (
+            "; the system may have run out of memory" if name == "SIGKILL" else ""
+        )
+    return f"its process ended with code {code} before the task was done"
