@@ -286,7 +286,7 @@ def _unknown(kind: Kind, name: str, search: Sequence[Path]) -> CatalogError:
         message=f"there is no {section.noun} `{name}`",
         hint=f"{hint}; {looked}" if hint else f"{looked}; `engine catalog list` shows all",
     )
-    return CatalogError([problem])
+    return CatalogError([problem], hint=hint)
 
 
 def _shown_root(root: Path, section: _Section) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 from engine.errors import UnitError
@@ -36,6 +36,17 @@ class Finding:
     file: str | None = None
     """None when an entry was checked that came from no file."""
     line: int | None = None
+
+    def __str__(self) -> str:
+        """The finding in one line, place first, as compilers print it."""
+        place = f"{self.file}:{self.line or 1}: " if self.file else ""
+        subject = f" `{self.field}`:" if self.field else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}{self.severity} [{self.rule}]{subject} {self.message}{hint}"
+
+    def as_data(self) -> dict[str, str | int | None]:
+        """The finding as a mapping for JSON."""
+        return asdict(self)
 
 
 Rule = Callable[[Hardware, Architecture | None], Iterator[Finding]]

@@ -181,6 +181,19 @@ def test_a_users_file_is_compared_with_the_entry_it_hides(tmp_path: Path) -> Non
     )
 
 
+def test_a_finding_reads_like_a_compilers_and_as_data() -> None:
+    finding = Finding(
+        rule="zero", field="l2", message="`l2` is 0", hint="leave it out", file="a.yaml", line=3
+    )
+    assert str(finding) == "a.yaml:3: error [zero] `l2`: `l2` is 0 (leave it out)"
+    assert str(Finding(rule="source", field="", message="no source", severity="warning")) == (
+        "warning [source] no source"
+    )
+    assert finding.as_data() == {"rule": "zero", "field": "l2", "message": "`l2` is 0",
+                                 "severity": "error", "hint": "leave it out",
+                                 "file": "a.yaml", "line": 3}  # fmt: skip
+
+
 def test_what_is_no_entry_at_all_is_a_finding_with_its_place(tmp_path: Path) -> None:
     own = tmp_path / "hardware" / "mine.yaml"
     own.parent.mkdir()
