@@ -90,6 +90,8 @@ def feed_forward_layers(keys: Keys) -> list[FeedForward]:
     frequency = keys.anything("moe_layer_freq")
     if isinstance(frequency, list):
         return ["moe" if entry else "dense" for entry in _one_per_layer(keys, "moe_layer_freq", frequency)]
+    if frequency is not None and type(frequency) is not int:
+        raise keys.wrong("moe_layer_freq", "`moe_layer_freq` must be a whole number or a list")
     listed = keys.items("moe_layers")
     if listed is not None:
         return ["moe" if layer in listed else "dense" for layer in range(layers)]

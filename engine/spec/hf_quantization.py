@@ -97,7 +97,7 @@ def _whole(section: Config, *names: str) -> int | None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 10**6:
-            raise _Unclear(f"`{name}` is {str(value)[:60]}, expected a whole number")
+            raise _Unclear(f"`{name}` is {repr(value)[:60]}, expected a whole number")
         return value
     return None
 

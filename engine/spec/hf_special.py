@@ -22,11 +22,11 @@ _TELLTALES: Final = (
 
 def unknown_family(keys: Keys, kind: str | None) -> tuple[str, Family]:
     """An architecture nobody has told us about, read as what its keys look like."""
-    shown = (kind or "without `model_type`")[:80]
+    known = f"architecture `{kind[:80]}` is not known" if kind else "the config names no architecture"
     strange = [key for key in _TELLTALES if keys.given(key)]
     if strange:
         named = ", ".join(f"`{key}`" for key in strange)
-        raise keys.wrong("model_type", f"architecture `{shown}` is not known and has {named}: no cost model")
+        raise keys.wrong("model_type", f"{known} and has {named}: no cost model")
     keys.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     if keys.given("kv_lora_rank") and keys.given("num_experts"):
         family, style = FAMILIES["deepseek_v3"], "DeepSeek-V3-style"
@@ -35,7 +35,7 @@ def unknown_family(keys: Keys, kind: str | None) -> tuple[str, Family]:
     else:
         keys.require("intermediate_size")
         family, style = FAMILIES["llama"], "Llama-style"
-    keys.assume(f"architecture `{shown}` is not known; read as a {style} decoder")
+    keys.assume(f"{known}; read as a {style} decoder")
     return kind or "unknown", family
 
 
