@@ -12,9 +12,9 @@ from engine.commands.console import Terminal
 from engine.commands.options import output_format
 
 if TYPE_CHECKING:
-    from engine.spec.catalog import Entry
+    from engine.spec.catalog import Entry, Kind
 
-KINDS = click.Choice(["hardware", "model", "quantization"])
+KIND = click.Choice(["hardware", "model", "quantization"])
 
 
 @click.group()
@@ -23,15 +23,15 @@ def catalog() -> None:
 
 
 @catalog.command("list")
-@click.argument("kind", type=KINDS, required=False)
+@click.argument("kind", type=KIND, required=False)
 @click.option("--grep", "needle", default="", metavar="TEXT", help="Only names that contain TEXT.")
 @output_format("human", "json")
 @click.pass_obj
-def list_entries(terminal: Terminal, kind: str | None, needle: str, output: str) -> None:
+def list_entries(terminal: Terminal, kind: Kind | None, needle: str, output: str) -> None:
     """List every entry of KIND, or of all kinds."""
-    from engine.spec.catalog import entries
+    from engine.spec.catalog import KINDS, entries
 
-    kinds = [kind] if kind else ["hardware", "model", "quantization"]
+    kinds = [kind] if kind else list(KINDS)
     found = {
         k: [e for e in entries(k, search=(Path.cwd(),)) if needle.lower() in e.name.lower()] for k in kinds
     }
@@ -52,13 +52,13 @@ def _as_data(entry: Entry) -> dict[str, str]:
 
 @catalog.command()
 @click.argument("name")
-@click.option("--kind", type=KINDS, help="Which kind, where a name stands for several.")
-def show(name: str, kind: str | None) -> None:
+@click.option("--kind", type=KIND, help="Which kind, where a name stands for several.")
+def show(name: str, kind: Kind | None) -> None:
     """Print the entry NAME as YAML, with its sources."""
     from engine.errors import CatalogError
-    from engine.spec.catalog import find
+    from engine.spec.catalog import KINDS, find
 
-    kinds = [kind] if kind else ["hardware", "model", "quantization"]
+    kinds = [kind] if kind else list(KINDS)
     failures = []
     for each in kinds:
         try:
