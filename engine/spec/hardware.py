@@ -138,6 +138,6 @@ class Hardware(Settings):
     notes: str | None = None
     """What a reader should know."""
     ranges: list[PublishedRange] = []
-    """Numbers on which good sources disagree; reports show them."""
+    """Numbers on which good sources disagree, with what each says."""
     waivers: list[Waiver] = []
     """Lint rules this device breaks, each with its reason."""
