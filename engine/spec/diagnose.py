@@ -303,9 +303,8 @@ def _found_words(value: Plain) -> str:
 def _type_hint(value: Plain, kind: Kind | None) -> str | None:
     shapes = kind.shapes if kind is not None else frozenset()
     if isinstance(value, str):
-        if kind is not None and (
-            near := did_you_mean(value, [c for c in kind.choices if isinstance(c, str)])
-        ):
+        near = did_you_mean(value, kind.texts) if kind is not None else None
+        if near is not None:
             return near
         if "number" in shapes and re.fullmatch(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?", value):
             return f"remove the quotes: `{value}`"
@@ -323,9 +322,9 @@ def _type_hint(value: Plain, kind: Kind | None) -> str | None:
         and shape_of(value) != "section"
     ):
         return f"write `[{shown(value)}]`"
-    if "text" in shapes and shape_of(value) in ("number", "switch") and kind and not kind.choices:
+    if kind is not None and kind.takes_any_text and shape_of(value) in ("number", "switch"):
         return f'quote it: `"{shown(value)}"`'
-    if kind is not None and kind.tag is not None and value in kind.tags:
+    if kind is not None and kind.tag is not None and isinstance(value, str) and value in kind.tags:
         return f"write `{{{kind.tag}: {value}}}`"
     return None
 

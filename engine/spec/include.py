@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import Problem, SpecError
+from engine.spec.compose import MAX_DEPTH
 from engine.spec.suggest import did_you_mean
 from engine.spec.tree import Entry, ListNode, MappingNode, Node, Scalar, Source, Span, problem_at
 from engine.spec.yaml import Tree, read_bytes, read_file, read_value
@@ -166,7 +167,7 @@ def _override(root: MappingNode, text: str, source: Source, number: int) -> Mapp
     name, equals, value_text = text.partition("=")
     keys = _keys(name)
     whole = Span(source, number, 1, len(name) + 1)
-    if not equals or not keys:
+    if not equals or not 0 < len(keys) <= MAX_DEPTH:
         raise SpecError([problem_at(whole, "bad-override", f"`{text}` is not `path=value`", hint=_EXAMPLE)])
     if keys[0] == _KEY:
         raise SpecError([problem_at(whole, "bad-override", "`include` cannot be set", hint=_EXAMPLE)])

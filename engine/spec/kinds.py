@@ -77,9 +77,22 @@ class Kind:
         return ()
 
     @property
+    def texts(self) -> list[str]:
+        """The texts among the values that are listed, members of a union included."""
+        own = [choice for choice in self.choices if isinstance(choice, str)]
+        return own + [text for member in self.members for text in member.texts]
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether a text in quotes would do."""
+        is_text = self.annotation is str
+        return is_text or any(member.takes_any_text for member in self.members)
+
+    @property
     def quantity(self) -> Quantity | None:
-        """The quantity this holds, if it is one."""
-        return next((mark for mark in self.metadata if isinstance(mark, Quantity)), None)
+        """The quantity this holds, if it is one, or a union with one."""
+        own = next((mark for mark in self.metadata if isinstance(mark, Quantity)), None)
+        return own or next((member.quantity for member in self.members if member.quantity), None)
 
     @property
     def item(self) -> Kind | None:
@@ -207,9 +220,9 @@ def keys_below(model: type[BaseModel]) -> dict[str, list[str]]:
 def _sections(
     model: type[BaseModel], path: str, above: tuple[type[BaseModel], ...]
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    yield path, model
     if model in above:
         return
+    yield path, model
     for key in keys_of(model):
         kind = field_kind(cast("FieldInfo", field_named(model, key)))
         for member in kind.members or (kind,):
