@@ -52,6 +52,8 @@ class Combination:
     """Fingerprint of everything resolved here but the counts of the workload."""
     digests: dict[str, str]
     """The same for each section."""
+    draft: Model | None = None
+    """Model that proposes tokens, where speculation names one."""
 
     @property
     def speculation(self) -> Speculation | None:
@@ -93,6 +95,10 @@ class Resolver:
         """The resolved settings for one assignment of swept paths."""
         settled = {name: self._section(name, values) for name in SECTIONS}
         digests = {name: digest for name, (_, _, digest) in settled.items()}
+        workload = cast("Workload", settled["workload"][1])
+        draft = self._draft(workload)
+        if draft is not None:
+            digests["workload"] = fingerprint(digests["workload"], draft)
         return Combination(
             labels={name: label for name, (label, _, _) in settled.items()},
             values=dict(values),
@@ -100,10 +106,17 @@ class Resolver:
             hardware=cast("Hardware", settled["hardware"][1]),
             quantization=cast("Quantization", settled["quantization"][1]),
             parallelism=cast("Parallelism", settled["parallelism"][1]),
-            workload=cast("Workload", settled["workload"][1]),
+            workload=workload,
+            draft=draft,
             digest=fingerprint(list(digests.values())),
             digests=digests,
         )
+
+    def _draft(self, workload: Workload) -> Model | None:
+        speculation = workload.speculation
+        if speculation is None or speculation.draft_model is None:
+            return None
+        return cast("Model", self._section("model", {"model": speculation.draft_model})[1])
 
     def _section(self, name: str, values: dict[str, Any]) -> tuple[str, BaseModel, str]:
         base = values.get(name, getattr(self._experiment, name))
