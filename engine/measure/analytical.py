@@ -29,17 +29,14 @@ _STATUSES: Final = ("ok", "does_not_fit", "beyond_context", "skipped")
 
 
 @measurement(AnalyticalSettings, result_version=1)
-def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -> Tables:  # noqa: ARG001
+def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -> Tables:
     """Predictions of every point of a task: four rows a point, see `PHASES`."""
     from engine.results.tables import concatenate
 
     block = _Block(task.size)
     for group in _groups(task):
         block.fill(group, settings)
-    tables: dict[str, pa.Table] = {"summary": concatenate("summary", [block.phase(name) for name in PHASES])}
-    if settings.operators:
-        tables["operators"] = concatenate("operators", [_operators(g, settings) for g in _groups(task)])
-    return tables
+    return {"summary": concatenate("summary", [block.phase(name) for name in PHASES])}
 
 
 @dataclass(frozen=True)
