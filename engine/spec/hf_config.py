@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from engine.errors import Problem, SpecError
-from engine.spec.hf_families import FAMILIES, NOT_EXPRESSIBLE, Bias, Family
+from engine.spec.hf_families import FAMILIES, NESTED_DEFAULTS, NOT_EXPRESSIBLE, Bias, Family
 from engine.spec.hf_keys import Config, Keys
 from engine.spec.hf_layers import (
     attention_layers,
@@ -22,8 +22,9 @@ from engine.spec.hf_layers import (
     rotating_layers,
     window_of,
 )
+from engine.spec.hf_parts import as_spec_error, experts, latent_attention, linear_attention, rope
 from engine.spec.hf_special import SPECIAL, unknown_family
-from engine.spec.model import LatentAttention, LinearAttention, MixtureOfExperts, Model, Rope
+from engine.spec.model import Model
 
 __all__ = ["model_from_config"]
 
@@ -46,7 +47,10 @@ _TYPE_SYNONYMS: Final[dict[str, str]] = {
     "qwen2_5_vl_text": "qwen2",
     "qwen3_vl_text": "qwen3",
     "qwen3_vl_moe_text": "qwen3_moe",
-    "falcon3": "llama",
+    "qwen2_5_omni_text": "qwen2",
+    "qwen3_omni_moe_text": "qwen3_moe",
+    "glm4v_text": "glm4",
+    "glm4v_moe_text": "glm4_moe",
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
 }
@@ -61,17 +65,13 @@ _ACTIVATIONS: Final[dict[str, str]] = {
     **dict.fromkeys(("relu2", "relu_squared"), "relu2"),
 }
 
-_SCALINGS: Final[dict[str, str]] = {
-    **dict.fromkeys(("default", "mrope", "proportional"), "none"),
-    **{name: name for name in ("linear", "dynamic", "yarn", "llama3", "longrope")},
-    "su": "longrope",
-}
-
 
 def model_from_config(config: Config, *, name: str, origin: str | None = None) -> Model:
     """The model that a parsed `config.json` describes; `origin` is the file named in messages."""
-    keys = _language_keys(config, origin or name)
+    keys, nested = _language_keys(config, origin or name)
     kind, family = _family(keys)
+    if nested:
+        keys = keys.filled(NESTED_DEFAULTS.get(kind, {}))
     keys.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     fields = _common_fields(keys, family)
     fields.update(_attention_fields(keys, family, kind))
@@ -90,8 +90,8 @@ def _nothing_special(_keys: Keys, _fields: Mapping[str, object]) -> dict[str, ob
     return {}
 
 
-def _language_keys(config: Config, origin: str) -> Keys:
-    """The keys of the language model, wherever the config keeps them."""
+def _language_keys(config: Config, origin: str) -> tuple[Keys, bool]:
+    """The keys of the language model, and whether the config keeps them in a section of their own."""
     if not isinstance(config, Mapping):
         raise SpecError([Problem(code="bad-type", message="a model config must be a mapping", file=origin)])
     section: Config = config
@@ -111,7 +111,7 @@ def _language_keys(config: Config, origin: str) -> Keys:
     keys = Keys(section, origin=origin)
     for note in notes:
         keys.assume(note)
-    return keys
+    return keys, section is not config
 
 
 def _family(keys: Keys) -> tuple[str, Family]:
@@ -144,7 +144,7 @@ def _common_fields(keys: Keys, family: Family) -> dict[str, object]:
         "tie_word_embeddings": keys.flag_or("tie_word_embeddings", default=family.tie),
         "lm_head_bias": keys.flag("lm_head_bias", default=family.lm_head_bias),
         "parallel_block": family.parallel_block,
-        "rope": _rope(keys, family),
+        "rope": rope(keys, family),
     }
 
 
@@ -190,7 +190,7 @@ def _attention_fields(keys: Keys, family: Family, kind: str) -> dict[str, object
     elif keys.flag("qk_layernorm", default=False):
         raise keys.wrong("qk_layernorm", f"`qk_layernorm` of architecture `{kind}` has no cost model")
     if keys.given("kv_lora_rank"):
-        fields["mla"] = _latent_attention(keys)
+        fields["mla"] = latent_attention(keys)
     return fields
 
 
@@ -205,26 +205,6 @@ def _attention_bias(keys: Keys, family: Family) -> Bias:
     if keys.given("kv_lora_rank") and keys.flag("attention_bias", default=False):
         raise keys.wrong("attention_bias", "`attention_bias` with latent attention has no cost model")
     return max(found, key=strength.index)
-
-
-def _latent_attention(keys: Keys) -> LatentAttention:
-    widths = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    keys.require(*widths)
-    if "q_lora_rank" not in keys:
-        keys.assume("`q_lora_rank` is not given; queries are read as projected directly")
-    indexer = keys.anything("indexer_types")
-    if isinstance(indexer, list) and "shared" in indexer:
-        keys.assume("layers that share another layer's index are counted as if each had its own")
-    try:
-        return LatentAttention(
-            **{width: keys.integer(width) for width in widths},
-            q_lora_rank=keys.optional_integer("q_lora_rank"),
-            index_heads=keys.optional_integer("index_n_heads") or 0,
-            index_head_dim=keys.optional_integer("index_head_dim") or 0,
-            index_topk=keys.optional_integer("index_topk") or 0,
-        )
-    except ValidationError as err:
-        raise _as_spec_error(err, keys) from err
 
 
 def _feed_forward_fields(keys: Keys, family: Family) -> dict[str, object]:
@@ -262,9 +242,9 @@ def _layer_fields(keys: Keys, family: Family, fields: Mapping[str, object]) -> d
     if "window" in attention:
         found["sliding_window"] = window
     if "linear" in attention:
-        found["linear_attention"] = _linear_attention(keys)
+        found["linear_attention"] = linear_attention(keys)
     if "moe" in feed_forward:
-        found["moe"] = _experts(keys, family)
+        found["moe"] = experts(keys, family)
     if "dense" not in feed_forward:
         found["intermediate_size"] = None
     elif fields["intermediate_size"] is None and not keys.given("intermediate_size"):
@@ -305,110 +285,8 @@ def _default_width(keys: Keys, family: Family) -> int:
     return factor * keys.integer("hidden_size")
 
 
-def _linear_attention(keys: Keys) -> LinearAttention:
-    try:
-        return LinearAttention(
-            num_key_heads=keys.integer_or("linear_num_key_heads", 16),
-            num_value_heads=keys.integer_or("linear_num_value_heads", 32),
-            key_head_dim=keys.integer_or("linear_key_head_dim", 128),
-            value_head_dim=keys.integer_or("linear_value_head_dim", 128),
-            conv_kernel=keys.integer_or("linear_conv_kernel_dim", 4),
-        )
-    except ValidationError as err:
-        raise _as_spec_error(err, keys) from err
-
-
-def _experts(keys: Keys, family: Family) -> MixtureOfExperts:
-    keys.require("num_experts", "num_experts_per_tok")
-    width_key = "moe_intermediate_size" if keys.given("moe_intermediate_size") else "intermediate_size"
-    shared, shared_width = _shared_experts(keys, family)
-    try:
-        return MixtureOfExperts(
-            num_experts=keys.integer("num_experts"),
-            num_experts_per_tok=keys.integer("num_experts_per_tok"),
-            intermediate_size=keys.integer(width_key),
-            num_shared_experts=shared,
-            shared_intermediate_size=shared_width,
-            shared_expert_gate=family.shared_gate and shared > 0,
-            router_bias=family.router_bias,
-            expert_bias=family.expert_bias,
-        )
-    except ValidationError as err:
-        raise _as_spec_error(err, keys) from err
-
-
-def _shared_experts(keys: Keys, family: Family) -> tuple[int, int | None]:
-    """How many shared experts, and the width of one where it is not the routed width."""
-    if family.shared_gate:
-        keys.require("shared_expert_intermediate_size")
-    for key in ("shared_expert_intermediate_size", "shared_intermediate_size"):
-        width = keys.optional_integer(key)
-        if width is not None:
-            return (1, width) if width else (0, None)
-    if keys.given("n_shared_experts"):
-        return keys.integer("n_shared_experts"), None
-    if "n_shared_experts" in keys or not family.shared_experts:
-        return 0, None
-    return keys.integer_or("n_shared_experts", family.shared_experts), None
-
-
-def _rope(keys: Keys, family: Family) -> Rope:
-    scaling = _rope_section(keys)
-    theta = keys.number("rope_theta") or keys.number("rotary_emb_base") or _number(scaling, "rope_theta")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    known = _SCALINGS.get(kind) if isinstance(kind, str) else None
-    if known is None:
-        keys.assume(f"rope scaling `{str(kind)[:60]}` is not known; read as none")
-    values: dict[str, object] = {
-        "theta": theta or 10000.0,
-        "scaling": known or "none",
-        "factor": _number(scaling, "factor") or 1.0,
-        "original_max_position_embeddings": scaling.get("original_max_position_embeddings"),
-        "rotary_fraction": _rotary_fraction(keys, family, scaling),
-    }
-    try:
-        return Rope.model_validate(values)
-    except ValidationError as err:
-        raise _as_spec_error(err, keys) from err
-
-
-def _rope_section(keys: Keys) -> Config:
-    """Rope settings under their old or new name; of the global layers where layers differ."""
-    section = keys.mapping("rope_parameters") or keys.mapping("rope_scaling") or {}
-    for kind in ("full_attention", "main"):
-        inner = section.get(kind)
-        if isinstance(inner, dict):
-            return inner
-    return section
-
-
-def _number(section: Config, key: str) -> float | None:
-    value = section.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _rotary_fraction(keys: Keys, family: Family, scaling: Config) -> float:
-    fraction = (
-        keys.number("partial_rotary_factor")
-        or keys.number("rotary_pct")
-        or _number(scaling, "partial_rotary_factor")
-    )
-    return fraction if fraction is not None else family.rotary_fraction
-
-
 def _validated(fields: dict[str, object], keys: Keys) -> Model:
     try:
         return Model.model_validate(fields)
     except ValidationError as err:
-        raise _as_spec_error(err, keys) from err
-
-
-def _as_spec_error(err: ValidationError, keys: Keys) -> SpecError:
-    problems: list[Problem] = []
-    for item in err.errors(include_url=False, include_context=False):
-        path = tuple(item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        if path:
-            message = f"`{'.'.join(map(str, path))}`: {message[:1].lower()}{message[1:]}"
-        problems.append(Problem(code="bad-value", message=message, file=keys.origin, path=path))
-    return SpecError(problems)
+        raise as_spec_error(err, keys) from err

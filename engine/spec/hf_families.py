@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from engine.spec.hf_layers import AttentionLayout
 
-__all__ = ["FAMILIES", "NOT_EXPRESSIBLE", "Family"]
+__all__ = ["FAMILIES", "NESTED_DEFAULTS", "NOT_EXPRESSIBLE", "Family"]
 
 Bias = Literal["none", "qkv", "all"]
 
@@ -103,6 +103,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "granitemoe": Family(moe=True),
     "granitemoeshared": Family(moe=True),
     "hunyuan_v1_dense": Family(qk_norm="head"),
+    "internlm2": Family(bias_keys=(("bias", "all", False),)),
     "internlm3": Family(bias_keys=(("qkv_bias", "qkv", False), ("bias", "all", False))),
     "seed_oss": Family(kv_heads=8, head_dim=128, bias_keys=(("attention_bias", "qkv", True),)),
     "smollm3": Family(tie=True, kv_heads=4, nope_period=4, layout="late_window"),
@@ -119,6 +120,7 @@ FAMILIES: Final[dict[str, Family]] = {
         tie=True, kv_heads=2, act="gelu_tanh", gated=False, norm="layer",
         bias_keys=(("use_bias", "all", True),), mlp_bias_keys=(("use_bias", True),),
     ),
+    "qwen": Family(bias="qkv", bias_keys=(), mlp_bias_keys=()),
     "qwen2": _QWEN2,
     "qwen2_moe": Family(
         bias_keys=(("qkv_bias", "qkv", True),), layout="late_window", moe=True, shared_gate=True,
@@ -225,6 +227,26 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
 }  # fmt: skip
 
+NESTED_DEFAULTS: Final[dict[str, dict[str, int]]] = {
+    "llama": {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "intermediate_size": 11008, "vocab_size": 32000, "max_position_embeddings": 2048,
+    },
+    "mistral": {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "intermediate_size": 14336, "vocab_size": 32000, "max_position_embeddings": 131072,
+    },
+    "gemma3_text": {
+        "hidden_size": 2304, "num_hidden_layers": 26, "num_attention_heads": 8,
+        "intermediate_size": 9216, "vocab_size": 262208, "max_position_embeddings": 131072,
+    },
+}  # fmt: skip
+"""What stands for a size that a nested section leaves out.
+
+Multimodal configs are written as differences to the class: LLaVA 1.5 names nothing of its Llama but the
+vocabulary, Gemma 3 4B no heads. At the top level a missing size is a mistake and stays one.
+"""
+
 _STATE_SPACE: Final = "it has state-space layers"
 NOT_EXPRESSIBLE: Final[dict[str, str]] = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba", "zamba2"), _STATE_SPACE),
@@ -237,6 +259,7 @@ NOT_EXPRESSIBLE: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("mimo_v2_flash", "step3p5", "step3p7", "minimax_m3"), "its local layers have other heads"
     ),
+    **dict.fromkeys(("mllama", "mllama_text_model"), "some of its layers attend to an image"),
     **dict.fromkeys(("longcat_flash",), "each layer holds two attentions and experts without weights"),
     **dict.fromkeys(("bert", "roberta", "deberta", "electra", "distilbert"), "it is an encoder"),
 }

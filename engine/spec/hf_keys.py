@@ -236,6 +236,15 @@ class Keys:
         """The value as it stands, for the few keys that come in several types."""
         return self._values.get(key)
 
+    def filled(self, defaults: Mapping[str, int]) -> Keys:
+        """The same config with class defaults, recorded, where a size is left out."""
+        missing = {key: value for key, value in defaults.items() if not self.given(key)}
+        for key in missing:
+            self.integer_or(key, missing[key])
+        changed = Keys({**self._values, **missing}, origin=self.origin)
+        changed.assumptions = self.assumptions
+        return changed
+
     def with_value(self, key: str, value: object) -> Keys:
         """The same config with one value put in; assumptions are shared."""
         changed = Keys({**self._values, key: value}, origin=self.origin)

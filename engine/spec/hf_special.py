@@ -129,6 +129,11 @@ def _llama4(keys: Keys, fields: Mapping[str, object]) -> Fields:
     return {"intermediate_size": keys.integer_or("intermediate_size_mlp", 16384)}
 
 
+def _qwen(keys: Keys, fields: Mapping[str, object]) -> Fields:
+    # The first Qwen states the widths of gate and up together.
+    return {"intermediate_size": keys.integer("intermediate_size") // 2}
+
+
 def _apertus(keys: Keys, fields: Mapping[str, object]) -> Fields:
     keys.assume("the learned numbers of its xIELU activation, a few in each layer, are not counted")
     return {}
@@ -149,6 +154,7 @@ SPECIAL: Final[dict[str, Callable[[Keys, Mapping[str, object]], Fields]]] = {
     "mpt": _mpt,
     "stablelm": _stablelm,
     "llama4_text": _llama4,
+    "qwen": _qwen,
     "apertus": _apertus,
     "ernie4_5_moe": _ernie,
 }

@@ -5,6 +5,8 @@ The config goes out as the dictionary that `config.json` holds, and comes back t
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any
 
 import pytest
@@ -137,21 +139,27 @@ def counted(config: Any) -> int:
     return sum(p.numel() for p in model.parameters()) + sum(saved.values())
 
 
+@functools.cache
+def built(name: str, keys: str) -> tuple[Any, int]:
+    config = getattr(transformers, name)(**json.loads(keys))
+    return config, counted(config)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name, keys", CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_parameter_of_the_class_is_counted(name: str, keys: dict[str, Any]) -> None:
-    config = getattr(transformers, name)(**keys)
+    config, parameters = built(name, json.dumps(keys))
     model = model_from_config(config.to_dict(), name=name)
-    assert count_parameters(model).total == counted(config)
+    assert count_parameters(model).total == parameters
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name, keys", CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_keys_left_out_are_refused_or_stand_for_the_class_default(name: str, keys: dict[str, Any]) -> None:
-    config = getattr(transformers, name)(**keys)
+    config, parameters = built(name, json.dumps(keys))
     found = read_or_refused({"model_type": config.model_type, **keys})
     if isinstance(found, Model):
-        assert count_parameters(found).total == counted(config)
+        assert count_parameters(found).total == parameters
     else:
         assert found
         assert all(message.endswith("is missing") for message in found)
@@ -172,8 +180,8 @@ def test_keys_left_out_are_refused_or_stand_for_the_class_default(name: str, key
     ],
 )
 def test_full_size_defaults_of_the_class_are_counted(name: str, published: int | None) -> None:
-    config = getattr(transformers, name)()
+    config, parameters = built(name, "{}")
     total = count_parameters(model_from_config(config.to_dict(), name=name)).total
-    assert total == counted(config)
+    assert total == parameters
     if published is not None:
         assert total == published

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EngineError, SpecError
+from engine.perfmodel.parameters import count_parameters
 from engine.spec.hf_config import model_from_config
 from engine.spec.hf_families import FAMILIES, NOT_EXPRESSIBLE
 from engine.spec.hf_file import read_config
@@ -348,6 +349,37 @@ def test_an_unknown_activation_is_on_record():
     model = read(hidden_act="situ")
     assert model.hidden_act == "gelu"
     assert model.assumptions == ["activation `situ` is counted as `gelu`"]
+
+
+def test_a_nested_section_is_a_difference_to_its_class():
+    gemma_3_4b = {
+        "model_type": "gemma3",
+        "text_config": {
+            "model_type": "gemma3_text",
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            "sliding_window": 1024,
+        },
+        "vision_config": {"hidden_size": 1152},
+    }
+    model = model_from_config(gemma_3_4b, name="mine")
+    assert count_parameters(model).total == 3_880_263_168  # the published total is of 64 rows fewer
+    assert model.assumptions == [
+        "only the language model in `text_config` is read; `vision_config` is left out",
+        "`num_attention_heads` is not given; the class default 8 is used",
+        "`vocab_size` is not given; the class default 262208 is used",
+        "`max_position_embeddings` is not given; the class default 131072 is used",
+        "`num_key_value_heads` is not given; the class default 4 is used",
+        "`head_dim` is not given; the class default 256 is used",
+        "`tie_word_embeddings` is not given; the class default true is used",
+    ]
+
+
+def test_the_first_qwen_states_gate_and_up_together():
+    model = read(model_type="qwen")
+    assert (model.intermediate_size, model.attention_bias) == (64, "qkv")
 
 
 # --- unknown architectures ------------------------------------------------------------------------
