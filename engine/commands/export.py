@@ -31,4 +31,5 @@ def export(run: Path, table: str, runs: Path, output: str, target: Path | None) 
     if output == "parquet" and target is None:
         raise UsageError("parquet is binary and needs a file", hint="add `-o FILE`")
     stored = open_run(run, runs=runs)
-    export_table(stored.plan, stored.store, table, format=output, out=target)
+    with stored.store:
+        export_table(stored.plan, stored.store, table, format=output, out=target)

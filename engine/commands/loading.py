@@ -79,9 +79,14 @@ def plan_of(loaded: Loaded, *, only: Sequence[str] = (), max_points: int | None 
     from engine.measure.registry import versions
     from engine.plan.compile import compile_plan
 
+    kinds = {settings.kind for settings in loaded.experiment.measurements}
     try:
         return compile_plan(
-            loaded.experiment, search=loaded.search, versions=versions(), only=only, max_points=max_points
+            loaded.experiment,
+            search=loaded.search,
+            versions=versions(kinds),
+            only=only,
+            max_points=max_points,
         )
     except SpecError as err:
         raise loaded.document.locate(err.problems) from err

@@ -20,11 +20,12 @@ from engine.commands.options import RUNS
 @click.pass_obj
 def report(terminal: Terminal, run: Path, runs: Path, formats: str | None, share: bool) -> None:
     """Render the reports of RUN: a run folder, or the name of a run under --runs."""
-    from engine.run.reporting import write_reports
+    from engine.commands.rendering import write_reports
     from engine.run.stored import open_run
 
     stored = open_run(run, runs=runs)
     chosen = formats.split(",") if formats else None
-    for path in write_reports(stored, formats=chosen, share=share).values():
-        click.echo(str(path))
+    with stored.store:
+        for path in write_reports(stored, formats=chosen, share=share).values():
+            click.echo(str(path))
     terminal.say(f"{stored.plan.size:,} points, nothing measured again")

@@ -1,0 +1,121 @@
+"""What a run of a plan would meet: what is kept, what will not fit, what is impossible, how long it takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from engine.plan.diff import Fate, compare
+from engine.spec.analytical import AnalyticalSettings
+
+if TYPE_CHECKING:
+    from engine.plan.compile import Plan
+    from engine.plan.point import Block
+    from engine.plan.stored import StoredTask
+
+FATES: Final[tuple[Fate, ...]] = ("kept", "new", "again", "failed")
+_PENDING: Final[tuple[Fate, ...]] = ("new", "again")
+
+# Measured on two shared cores: start-up of a run and points per second to Parquet, phases and all.
+_START_S: Final = 1.0
+_POINTS_PER_S: Final = 150_000.0
+
+
+@dataclass(frozen=True)
+class Because:
+    """Points that share a reason."""
+
+    points: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Points of one combination that do not fit in memory."""
+
+    points: int
+    where: str
+    short_bytes: float
+    """Shortfall of the worst point on the fullest device."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Counts of points and tasks by state, and what stands in the way."""
+
+    points: Mapping[str, int]
+    """kept, new, again, failed -> points."""
+    tasks: Mapping[str, int]
+    again: list[Because] = field(default_factory=list)
+    unfit: list[Unfit] = field(default_factory=list)
+    refused: list[Because] = field(default_factory=list)
+    to_run: int = 0
+    """Points, each counted once a measurement."""
+    estimate_s: float | None = None
+    """Rough time; None when a measured kind gives no basis for one."""
+
+
+def forecast(plan: Plan, stored: Mapping[str, StoredTask]) -> Outlook:
+    """The outlook of a plan against what earlier runs left."""
+    found = compare(plan, stored)
+    reasons: Counter[str] = Counter()
+    for verdict in found.verdicts:
+        if verdict.fate == "again" and verdict.why:
+            reasons[verdict.why] += verdict.task.size
+    to_run = found.points("new") + found.points("again")
+    measured = any(v.task.kind != "analytical" for fate in _PENDING for v in found.of(fate))
+    unfit, refused = _obstacles(plan)
+    return Outlook(
+        points={fate: found.points(fate) for fate in FATES},
+        tasks={fate: len(found.of(fate)) for fate in FATES},
+        again=[Because(count, text) for text, count in reasons.most_common()],
+        unfit=unfit,
+        refused=refused,
+        to_run=to_run,
+        estimate_s=None if measured else (_START_S + to_run / _POINTS_PER_S if to_run else 0.0),
+    )
+
+
+def _obstacles(plan: Plan) -> tuple[list[Unfit], list[Because]]:
+    """Points that do not fit, and combinations that cannot be predicted at all, worst first."""
+    from engine.perfmodel.deployment import Deployment, check_deployment
+
+    settings = next((m for m in plan.experiment.measurements if isinstance(m, AnalyticalSettings)), None)
+    unfit: list[Unfit] = []
+    refused: dict[str, int] = {}
+    for block in plan.blocks:
+        c = block.combination
+        deployment = Deployment(
+            c.model,
+            c.hardware,
+            c.quantization,
+            c.parallelism,
+            settings or AnalyticalSettings(kind="analytical"),
+        )
+        errors = [issue for issue in check_deployment(deployment) if issue.severity == "error"]
+        if errors:
+            text = errors[0].message
+            refused[text] = refused.get(text, 0) + block.grid.size
+            continue
+        short = _shortfall(deployment, block)
+        if short is not None and (short > 0).any():
+            labels = c.labels
+            where = f"{labels['model']} {labels['quantization']} on {labels['hardware']}"
+            if c.parallelism.devices > 1:
+                where += f" x {c.parallelism.devices}"
+            unfit.append(Unfit(int((short > 0).sum()), where, float(short.max())))
+    unfit.sort(key=lambda group: -group.points)
+    return unfit, [Because(count, text) for text, count in refused.items()]
+
+
+def _shortfall(deployment: Any, block: Block) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Bytes missing at each point of a block, negative where it fits; None when memory is unknown."""
+    from engine.perfmodel.summary import WorkloadArrays, summarise
+
+    found = summarise(deployment, WorkloadArrays(**block.grid.columns()))
+    free = found.phases["request"].get("memory_free_bytes")
+    return None if free is None else -np.asarray(free, dtype=np.float64)
