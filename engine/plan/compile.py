@@ -14,7 +14,7 @@ import numpy as np
 from engine.errors import NothingSelected, Problem, SpecError
 from engine.plan.expand import DropRule, Expansion, Factor, expand, label_of
 from engine.plan.fingerprint import fingerprint
-from engine.plan.point import Block, Grid, Point, Task, make_point
+from engine.plan.point import Block, Grid, GridFactor, Point, Task, make_point
 from engine.plan.resolve import Combination, Entries, Resolver
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
@@ -95,10 +95,12 @@ def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...]
     removed = [0] * len(expansion.drops)
     blocks: list[Block] = []
     first = 0
-    for values, numeric in _assignments(expansion):
+    numeric = tuple(_laid_out(factor) for factor in expansion.numeric)
+    for values, factors in _assignments(expansion, numeric):
         combination = resolver.combination({p: v for p, v in values.items() if not _is_count(p)})
-        grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, numeric)
-        grid = _without_dropped(grid, expansion.drops, _fixed_labels(combination), removed)
+        grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, factors)
+        if expansion.drops:
+            grid = _without_dropped(grid, expansion.drops, _fixed_labels(combination), removed)
         if grid.size:
             blocks.append(Block(combination, grid, first))
             first += grid.size
@@ -113,27 +115,28 @@ def _is_count(path: str) -> bool:
     return path.startswith("workload.") and path.removeprefix("workload.") in COUNTS
 
 
-def _assignments(expansion: Expansion) -> Iterator[tuple[dict[str, Any], tuple[Factor, ...]]]:
+def _laid_out(factor: Factor) -> GridFactor:
+    """A factor over counts as columns; an absent chunk is 0."""
+    values = np.array([[value or 0 for value in row] for row in factor.rows], dtype=np.int64)
+    return GridFactor(tuple(path.removeprefix("workload.") for path in factor.paths), values)
+
+
+def _assignments(
+    expansion: Expansion, numeric: tuple[GridFactor, ...]
+) -> Iterator[tuple[dict[str, Any], tuple[GridFactor, ...]]]:
     """Each choice of names with the number factors to lay out under it; extra points come last."""
     for rows in itertools.product(*(factor.rows for factor in expansion.named)):
         values: dict[str, Any] = {}
         for factor, row in zip(expansion.named, rows, strict=True):
             values.update(zip(factor.paths, row, strict=True))
-        yield values, expansion.numeric
+        yield values, numeric
     for values in expansion.extra:
         yield values, ()
 
 
-def _grid(combination: Combination, fixed: dict[str, Any], numeric: tuple[Factor, ...]) -> Grid:
+def _grid(combination: Combination, fixed: dict[str, Any], factors: tuple[GridFactor, ...]) -> Grid:
     base = {name: getattr(combination.workload, name) or 0 for name in COUNTS}
     base.update({path.removeprefix("workload."): value or 0 for path, value in fixed.items()})
-    factors = tuple(
-        (
-            tuple(path.removeprefix("workload.") for path in factor.paths),
-            np.array([[value or 0 for value in row] for row in factor.rows], dtype=np.int64),
-        )
-        for factor in numeric
-    )
     return Grid(base, factors)
 
 
@@ -168,7 +171,7 @@ def _without_dropped(
 def _check_counts(blocks: Sequence[Block]) -> None:
     """What no single value shows: a prefix must be shorter than its prompt at every point."""
     for block in blocks:
-        varied = {name for names, _ in block.grid.factors for name in names}
+        varied = {name for factor in block.grid.factors for name in factor.names}
         if not (block.grid.base["shared_prefix_tokens"] or "shared_prefix_tokens" in varied):
             continue
         columns = block.grid.columns()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -22,6 +23,11 @@ def fingerprint(*parts: Any) -> str:
     """32 hexadecimal digits over any mix of settings, mappings, numbers and text."""
     text = json.dumps([FORMAT, *map(plain, parts)], sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def digest_of(fingerprints: Iterable[str]) -> str:
+    """One fingerprint over several."""
+    return hashlib.sha256("\n".join([FORMAT, *fingerprints]).encode()).hexdigest()[:32]
 
 
 def plain(part: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +20,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class GridFactor:
+    """Counts that vary together."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.int64]
+    """Rows x counts."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of the values; many blocks share a factor, so it is made once."""
+        return _digest(self.values)
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Counts of the workload for the points of a block, made when they are needed."""
 
     base: dict[str, int]
     """Every count, where nothing varies it."""
-    factors: tuple[tuple[tuple[str, ...], NDArray[np.int64]], ...]
-    """(counts, values of shape rows x counts), outermost first."""
+    factors: tuple[GridFactor, ...]
+    """What varies, outermost first."""
     kept: NDArray[np.int64] | None = None
     """Positions in the product that were not dropped; all of them when None."""
 
@@ -38,8 +56,8 @@ class Grid:
     def product(self) -> int:
         """Points before drops."""
         total = 1
-        for _, values in self.factors:
-            total *= len(values)
+        for factor in self.factors:
+            total *= len(factor)
         return total
 
     def columns(self, start: int = 0, stop: int | None = None) -> dict[str, NDArray[np.int64]]:
@@ -48,20 +66,20 @@ class Grid:
         position = np.arange(start, stop) if self.kept is None else self.kept[start:stop]
         found = {name: np.full(len(position), value, dtype=np.int64) for name, value in self.base.items()}
         inner = self.product
-        for names, values in self.factors:
-            inner //= len(values)
-            row = (position // inner) % len(values)
-            for column, name in enumerate(names):
-                found[name] = values[row, column]
+        for factor in self.factors:
+            inner //= len(factor)
+            row = (position // inner) % len(factor)
+            for column, name in enumerate(factor.names):
+                found[name] = factor.values[row, column]
         return found
 
     def identity(self, start: int, stop: int) -> list[Any]:
         """What the points start..stop are, for a fingerprint: how they are laid out, not each of them."""
         if stop - start == 1:
             return [{name: int(v[0]) for name, v in self.columns(start, stop).items()}]
-        varied = {name for names, _ in self.factors for name in names}
+        varied = {name for factor in self.factors for name in factor.names}
         fixed = {name: value for name, value in self.base.items() if name not in varied}
-        layout = [[list(names), _digest(values)] for names, values in self.factors]
+        layout = [[list(factor.names), factor.digest] for factor in self.factors]
         kept = None if self.kept is None else _digest(self.kept[start:stop])
         return [fixed, layout, kept, start, stop]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.errors import EngineError, LocatedError, Problem, SpecError
 from engine.plan.expand import label_of, value_problems
-from engine.plan.fingerprint import fingerprint
+from engine.plan.fingerprint import digest_of, fingerprint
 from engine.spec.catalog import load_hardware, load_model, load_quantization
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
@@ -73,6 +73,7 @@ class Resolver:
         self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
         self._settled: dict[tuple[Any, ...], tuple[str, BaseModel, str]] = {}
         self._inline: dict[int, BaseModel] = {}
+        self._paths: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def check_names(self) -> None:
         """Load every name the experiment uses; raises `SpecError` with a problem at each use of a bad one."""
@@ -93,7 +94,10 @@ class Resolver:
 
     def combination(self, values: dict[str, Any]) -> Combination:
         """The resolved settings for one assignment of swept paths."""
-        settled = {name: self._section(name, values) for name in SECTIONS}
+        paths = self._by_section(tuple(values))
+        settled = {
+            name: self._section(name, {path: values[path] for path in paths[name]}) for name in SECTIONS
+        }
         digests = {name: digest for name, (_, _, digest) in settled.items()}
         workload = cast("Workload", settled["workload"][1])
         draft = self._draft(workload)
@@ -108,9 +112,17 @@ class Resolver:
             parallelism=cast("Parallelism", settled["parallelism"][1]),
             workload=workload,
             draft=draft,
-            digest=fingerprint(list(digests.values())),
+            digest=digest_of(digests.values()),
             digests=digests,
         )
+
+    def _by_section(self, paths: tuple[str, ...]) -> dict[str, list[str]]:
+        """Swept paths by the section they belong to; a sweep has the same ones at nearly every point."""
+        if paths not in self._paths:
+            self._paths[paths] = {
+                name: [p for p in paths if p == name or p.startswith(name + ".")] for name in SECTIONS
+            }
+        return self._paths[paths]
 
     def _draft(self, workload: Workload) -> Model | None:
         speculation = workload.speculation
@@ -120,7 +132,7 @@ class Resolver:
 
     def _section(self, name: str, values: dict[str, Any]) -> tuple[str, BaseModel, str]:
         base = values.get(name, getattr(self._experiment, name))
-        inside = {path: value for path, value in values.items() if path.startswith(name + ".")}
+        inside = {path: value for path, value in values.items() if path != name}
         key = (
             name,
             self._identity(base),
@@ -148,7 +160,9 @@ class Resolver:
 
     def _entry(self, kind: str, name: str) -> BaseModel:
         """A catalogue entry, from the run's own copy when there is one."""
-        entry = self._given.get(kind, {}).get(name) or _LOADERS[kind](name, search=self._search)
+        entry = self.entries[kind].get(name) or self._given.get(kind, {}).get(name)
+        if entry is None:
+            entry = _LOADERS[kind](name, search=self._search)
         self.entries[kind][name] = entry
         return entry
 
