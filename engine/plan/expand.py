@@ -14,7 +14,6 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import PlanError, Problem, SpecError
-from engine.spec.diagnose import problems_from
 from engine.spec.experiment import Experiment
 from engine.spec.paths import NAMED, SweepField, sweepable
 from engine.spec.sweep import Assignment, Sample
@@ -79,6 +78,7 @@ def expand(experiment: Experiment, *, max_points: int | None = None) -> Expansio
         {path: checker.value(path, value, ("sweep", "points", i, path)) for path, value in row.items()}
         for i, row in enumerate(sweep.points)
     )
+    checker.refuse_repeated_rows("points", [tuple(sorted(row.items())) for row in extra])
     drops = tuple(
         DropRule(
             {
@@ -166,6 +166,7 @@ class _Checker:
                 tuple(self.value(path, row[path], ("sweep", "tie", i, path)) for path in paths)
                 for i, row in enumerate(ties)
             )
+            self.refuse_repeated_rows("tie", rows)
             yield Factor("tie", paths, rows)
 
     def sample(self, sample: Sample) -> Iterator[Factor]:
@@ -191,7 +192,7 @@ class _Checker:
                     self.value(p, v, ("sweep", "sample", "ranges", p))
                     for p, v in zip(paths, row, strict=True)
                 )
-                for row in draw(sample)
+                for row in dict.fromkeys(draw(sample))  # rounding may draw the same counts twice
             )
             yield Factor("sample", paths, rows)
 
@@ -246,11 +247,26 @@ class _Checker:
                 )
             seen.add(text)
 
+    def refuse_repeated_rows(self, section: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        seen: dict[str, int] = {}
+        for i, row in enumerate(rows):
+            first = seen.setdefault(repr(row), i)
+            if first != i:
+                self.complain(
+                    "repeated-row",
+                    f"row {i + 1} of `sweep.{section}` repeats row {first + 1}",
+                    ("sweep", section, i),
+                    "remove one",
+                )
+
 
 def value_problems(
     err: ValidationError, value: Any, annotation: Any, place: tuple[str | int, ...]
 ) -> list[Problem]:
     """What pydantic refused in one value, in the engine's words, without a place in a text."""
+    # Only a sweep with mistakes pays for loading what explains them.
+    from engine.spec.diagnose import problems_from
+
     nowhere = Origins(Span(Source("", ""), 0, 0, 0))
     found = problems_from(err, values=value, origins=nowhere, model_class=annotation, path=place)
     return [Problem(code=p.code, message=p.message, hint=p.hint, path=p.path or place) for p in found]

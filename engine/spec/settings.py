@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic.fields import ComputedFieldInfo, FieldInfo
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 
 from engine.spec.docstrings import description_of
 from engine.spec.quantity import Quantity
+
+if TYPE_CHECKING:
+    # Loading the schema generator takes 30 ms, and only the editor schema needs it.
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.fields import ComputedFieldInfo, FieldInfo
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 __all__ = ["Settings", "Uncoerced"]
 
