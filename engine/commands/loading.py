@@ -96,7 +96,7 @@ def _salvage(document: Document, problems: Sequence[Problem]) -> Experiment:
     """The sound parts of a spec with stand-ins for the rest, for checks that look beyond one section."""
     values: dict[str, Any] = {**_STAND_INS, **document.values}
     for problem in problems:
-        section = problem.path[0] if problem.path else ""
+        section = str(problem.path[0]) if problem.path else ""
         if section == "sweep" and len(problem.path) > 1 and isinstance(values.get("sweep"), dict):
             values["sweep"] = {k: v for k, v in values["sweep"].items() if k != problem.path[1]}
         elif section in _STAND_INS:

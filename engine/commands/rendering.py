@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from engine.run.execute import RunSummary
     from engine.run.stored import StoredRun
+    from engine.spec.report import Format
 
 _WHOLE_SUMMARY: Final = 50_000
 """Points up to which every phase is handed to the report."""
@@ -25,7 +26,7 @@ def write_reports(
     formats: Sequence[str] | None = None,
     share: bool = False,
     done: RunSummary | None = None,
-) -> dict[str, Path]:
+) -> dict[Format, Path]:
     """Write the reports of a run into its folder; nothing is measured or predicted again."""
     from engine.report.inputs import ReportInputs
     from engine.report.render import render_report

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from engine.commands.console import Terminal
 from engine.commands.options import RUNS
+from engine.errors import UsageError
+from engine.spec.report import Format
 
 
 @click.command()
@@ -24,8 +27,17 @@ def report(terminal: Terminal, run: Path, runs: Path, formats: str | None, share
     from engine.run.stored import open_run
 
     stored = open_run(run, runs=runs)
-    chosen = formats.split(",") if formats else None
+    chosen = _chosen(formats) if formats else None
     with stored.store:
         for path in write_reports(stored, formats=chosen, share=share).values():
             click.echo(str(path))
     terminal.say(f"{stored.plan.size:,} points, nothing measured again")
+
+
+def _chosen(text: str) -> list[Format]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known: tuple[Format, ...] = get_args(Format)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"no report format `{', '.join(unknown)}`", hint="formats: " + ", ".join(known))
+    return [name for name in known if name in names]
