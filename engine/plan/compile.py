@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,19 +97,41 @@ def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...]
     blocks: list[Block] = []
     first = 0
     numeric = tuple(_laid_out(factor) for factor in expansion.numeric)
-    for values, factors in _assignments(expansion, numeric):
+    product = math.prod(len(factor.rows) for factor in expansion.named)
+    for i, (values, factors) in enumerate(_assignments(expansion, numeric)):
         combination = resolver.combination({p: v for p, v in values.items() if not _is_count(p)})
         grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, factors)
         if expansion.drops:
             grid = _without_dropped(grid, expansion.drops, _fixed_labels(combination), removed)
-        if grid.size:
-            blocks.append(Block(combination, grid, first))
-            first += grid.size
+        if not grid.size:
+            continue
+        block = Block(combination, grid, first)
+        if i >= product:
+            _refuse_repeated_point(block, i - product, blocks)
+        blocks.append(block)
+        first += grid.size
     rules = (
         Dropped({p: [label_of(v) for v in vs] for p, vs in rule.when.items()}, rule.because, count)
         for rule, count in zip(expansion.drops, removed, strict=True)
     )
     return tuple(blocks), tuple(rules)
+
+
+def _refuse_repeated_point(single: Block, row: int, others: Sequence[Block]) -> None:
+    """A single point that the product has too would be measured twice and counted twice."""
+    wanted = single.grid.columns()
+    for block in others:
+        if block.identity != single.identity:
+            continue
+        found = block.grid.columns()
+        same = np.logical_and.reduce([found[name] == wanted[name] for name in COUNTS])
+        if same.any():
+            number = block.first_point + int(same.argmax())
+            message = f"row {row + 1} of `sweep.points` is point {number} of the sweep already"
+            place = ("sweep", "points", row)
+            raise SpecError(
+                [Problem(code="repeated-point", message=message, hint="remove the row", path=place)]
+            )
 
 
 def _is_count(path: str) -> bool:

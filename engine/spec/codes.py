@@ -82,6 +82,8 @@ CODES: Final[dict[str, str]] = {
     "tie-keys": "Rows that move together set the same fields, so that no point is half-defined.",
     "swept-twice": "With one path in two places of the sweep, the order of evaluation would decide.",
     "repeated-value": "A value listed twice would measure the same point twice.",
+    "repeated-row": "A row listed twice would measure the same points twice.",
+    "repeated-point": "A single point that axes and ties already make would be measured twice.",
     "bad-range": "A range runs from a lower to a higher value; a logarithmic one starts above zero.",
     "not-a-number": "Only counts of the workload can be drawn at random.",
     "prefix-too-long": "A shared prefix must be shorter than every prompt of the sweep.",
