@@ -7,13 +7,12 @@ import click
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of SHELL. For bash: eval "$(engine completion bash)" in ~/.bashrc."""
     from click.shell_completion import get_completion_class
-
-    from engine.cli import app
 
     script = get_completion_class(shell)
     if script is None:
         raise click.ClickException(f"no completion for {shell}")
-    click.echo(script(app, {}, "engine", "_ENGINE_COMPLETE").source())
+    click.echo(script(ctx.find_root().command, {}, "engine", "_ENGINE_COMPLETE").source())

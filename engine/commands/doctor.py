@@ -58,7 +58,7 @@ def _python() -> Iterator[Finding]:
     yield Finding(
         "python",
         "ok" if enough else "fail",
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"{platform.python_version()} on {sys.platform} {platform.machine()}",
         "" if enough else "install Python 3.11 or newer",
     )
 
