@@ -241,12 +241,13 @@ def longest_context(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values
     cap = a.minimum(n * load.chunk_tokens, plan.step_tokens)
     decode = n * load.decode_tokens + load.riding_tokens
     # A step's prompt tokens grow with the prompt up to a cap: the smaller need decides.
-    capped = _context_for(a, plan, n, room=room - cap * width, per_token=cap * plan.score_bytes_per_pair)
-    if not plan.score_bytes_per_pair:
+    score = plan.score_bytes_per_pair
+    capped = _context_for(a, plan, n, room=room - cap * width, per_token=cap * score if score else 0.0)
+    if not score:
         known = load.output + load.shared
         growing = _context_for(a, plan, n, room=room + n * known * width, per_token=n * width)
         capped = a.maximum(capped, growing)
-    pairs = decode * plan.score_bytes_per_pair
+    pairs = decode * score if score else 0.0
     return a.minimum(capped, _context_for(a, plan, n, room=room - decode * width, per_token=pairs))
 
 
@@ -267,11 +268,11 @@ def _context_for(
 def _solve(a: Arithmetic, plan: MemoryPlan, room: Values, cache: Values, per_token: Values) -> Values:
     """Largest c with cache * (c rounded up to blocks) + per_token * c <= room; infinite without growth."""
     b = plan.block_tokens
+    if b == 1 and plan.full_bytes_per_token:
+        return a.maximum(a.floor(room / (cache + per_token)), 0)
     growth = a.maximum(b * (cache + per_token), 1e-200)
     blocks = a.maximum(a.floor(a.minimum((room + per_token * (b - 1)) / growth, 1e200)), 0)
     whole = blocks * b
-    if b == 1:
-        return a.where(whole < 1e15, whole, math.inf)
     # The last block may be filled in part by what grows with every token.
     part = a.floor((room - whole * cache) / a.maximum(per_token, 1e-200))
     filled = a.maximum(a.minimum(whole, part), 0)

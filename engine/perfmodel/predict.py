@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
 from engine.perfmodel.memory import (
     MemoryLoad,
     MemoryPlan,
@@ -17,7 +17,7 @@ from engine.perfmodel.memory import (
     memory_use,
 )
 from engine.perfmodel.program import Plan, Program
-from engine.perfmodel.step import Attending, Basis, Cost, attention_cost, cost, value
+from engine.perfmodel.step import Cost, Run, Step, price, steady_excess, value
 from engine.perfmodel.terms import Attended, Geometry, attended, attended_runs, stepwise_runs
 from engine.spec.workload import Speculation
 
@@ -54,8 +54,7 @@ class Drafting:
     draft: Plan | None
 
 
-@dataclass(frozen=True)
-class _Phase:
+class _Phase(NamedTuple):
     """A phase over all devices."""
 
     time_s: Values
@@ -64,6 +63,14 @@ class _Phase:
     flops: Values
     bytes: Values
     compute_s: Values
+
+    def plus(self, other: _Phase) -> _Phase:
+        """Both one after the other."""
+        return _Phase(*(x + y for x, y in zip(self, other, strict=True)))
+
+    def times(self, factor: Values) -> _Phase:
+        """The phase `factor` times."""
+        return _Phase(*(x * factor for x in self))
 
 
 def drafting(speculation: Speculation | None, draft: Plan | None) -> Drafting | None:
@@ -83,16 +90,16 @@ def predict(
     asked = _memory_load(a, plan, load, speculation)
     used = memory_use(a, memory, asked)
     prefill = _prefill(a, plan, load)
-    decode = _decode(a, plan, load, speculation, cached=load.prompt)
-    last = _decode(a, plan, load, speculation, cached=load.prompt + load.output - 1)
-    generation = _generation(a, plan, load, speculation)
+    steps = _Decoding(a, plan, load, speculation)
+    decode, last = steps.at(load.prompt), steps.at(load.prompt + load.output - 1)
+    generation = steps.generation()
     if speculation is not None and speculation.draft is not None:
-        prefill = _added(prefill, _prefill(a, speculation.draft, load))
+        prefill = prefill.plus(_prefill(a, speculation.draft, load))
     possible = _possible(a, used)
-    prefill, decode, last, generation = (
-        phase if possible is None else _Phase(phase.time_s * possible, *_rest(phase))
-        for phase in (prefill, decode, last, generation)
-    )
+    if possible is not None:
+        prefill, decode, last, generation = (
+            phase._replace(time_s=phase.time_s * possible) for phase in (prefill, decode, last, generation)
+        )
     tokens = load.batch * (1 if speculation is None else speculation.tokens_per_step)
     phases = {
         "prefill": _phase_metrics(a, plan, prefill, output_tokens=None),
@@ -115,21 +122,6 @@ def _possible(a: Arithmetic, used: MemoryUse) -> Values | None:
     return a.where(used.fits, 1.0, math.nan)
 
 
-def _rest(phase: _Phase) -> tuple[Values, Values, Values, Values, Values]:
-    return phase.communication_s, phase.communication_bytes, phase.flops, phase.bytes, phase.compute_s
-
-
-def _added(one: _Phase, other: _Phase) -> _Phase:
-    return _Phase(
-        one.time_s + other.time_s,
-        one.communication_s + other.communication_s,
-        one.communication_bytes + other.communication_bytes,
-        one.flops + other.flops,
-        one.bytes + other.bytes,
-        one.compute_s + other.compute_s,
-    )
-
-
 # Steps
 
 
@@ -145,70 +137,64 @@ def _step_tokens(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | 
     return _sequences(a, plan, load) * per_sequence + load.riding / plan.deployment.parallelism.micro_batches
 
 
-def _basis(a: Arithmetic, plan: Plan, *, sequences: Values, tokens: Values, logits: Values) -> Basis:
-    busiest = {"T": tokens, "N": logits, "B": sequences}
+def _step(
+    a: Arithmetic,
+    plan: Plan,
+    *,
+    sequences: Values,
+    tokens: Values,
+    logits: Values,
+    riding: Mapping[str, tuple[Values, Values]] | None = None,
+) -> Step:
+    busiest = {"1": 1, "T": tokens, "N": logits, "B": sequences}
     if plan.law is None:
-        return Basis(busiest, busiest)
+        return Step(sequences, busiest, busiest, riding or {})
     load = plan.law.load(a, tokens * plan.expert_replicas)
-    mean = {**busiest, "H": load.distinct, "R": load.rows}
-    if plan.law.ranks == 1:
-        return Basis(mean, mean)
     ranks = plan.law.ranks
+    if ranks == 1:
+        busiest |= {"H": load.distinct, "R": load.rows}
+        return Step(sequences, busiest, busiest, riding or {})
     mean = {**busiest, "H": load.distinct / ranks, "R": load.rows / ranks}
-    return Basis({**busiest, "H": load.device_distinct, "R": load.device_rows}, mean)
-
-
-def _steady(a: Arithmetic, program: Program, basis: Basis) -> Cost:
-    """What a step costs wherever its tokens stand in their sequences."""
-    return cost(a, program.body, basis) + cost(a, program.head, basis)
+    busiest |= {"H": load.device_distinct, "R": load.device_rows}
+    return Step(sequences, busiest, mean, riding or {})
 
 
 def _through_stages(
     a: Arithmetic,
     plan: Plan,
-    price: Callable[[Program], Cost],
+    price_of: Callable[[Program], Cost],
+    traffic: Mapping[str, Values],
     *,
     single: bool,
-    steps: Values,
-    traffic: Values,
 ) -> _Phase:
     """A phase over all devices: micro-batches pass the stages one behind the other.
 
-    `traffic` is the communication basis summed over steps: tokens, logits and the number of steps.
+    `traffic` holds the steps, tokens and logits of a micro-batch, added up over the phase.
     """
     split = plan.deployment.parallelism
-    whole = price(plan.single if single else plan.general)
+    whole = price_of(plan.single if single else plan.general)
     time, pieces = whole.time_s, split.micro_batches
     for_stages = plan.stage_single if single else plan.stage_general
     if for_stages:
-        slowest = price(for_stages[0]).time_s
+        slowest = price_of(for_stages[0]).time_s
         for program in for_stages[1:]:
-            slowest = a.maximum(slowest, price(program).time_s)
+            slowest = a.maximum(slowest, price_of(program).time_s)
         time = time + (pieces - 1) * slowest
     elif pieces > 1:
         time = time * pieces
     talk_s: Values = 0.0
     talk_bytes: Values = 0
     if plan.collectives:
-        factor = 1 + (pieces - 1) / split.pipeline
-        talk_s = value(plan.communication_s, traffic) + _constant(plan, steps)
-        talk_s = talk_s * (factor * (1 - split.overlap))
+        visible = (1 + (pieces - 1) / split.pipeline) * (1 - split.overlap)
+        talk_s = value(plan.communication_s, traffic) * visible
         talk_bytes = value(plan.communication_bytes, traffic) * (pieces / split.pipeline)
+        time = time + talk_s
     devices = split.tensor * split.data * pieces
+    if devices == 1:
+        return _Phase(time, talk_s, talk_bytes, whole.flops, whole.bytes, whole.compute_s)
     return _Phase(
-        time + talk_s,
-        talk_s,
-        talk_bytes,
-        whole.flops * devices,
-        whole.bytes * devices,
-        whole.compute_s * pieces,
+        time, talk_s, talk_bytes, whole.flops * devices, whole.bytes * devices, whole.compute_s * pieces
     )
-
-
-def _constant(plan: Plan, steps: Values) -> Values:
-    """Latency of the collectives of all steps, less the one that the linear form holds already."""
-    latency = sum(amount for symbol, amount in plan.communication_s if symbol == "1")
-    return latency * (steps - 1)
 
 
 def _prefill(a: Arithmetic, plan: Plan, load: Load) -> _Phase:
@@ -216,114 +202,112 @@ def _prefill(a: Arithmetic, plan: Plan, load: Load) -> _Phase:
     n = _sequences(a, plan, load)
     prompt = load.prompt - load.shared
     every = plan.deployment.settings.lm_head == "all"
-    if not load.chunked:
-        tokens = n * prompt
-        logits = tokens if every else n
-        basis = _basis(a, plan, sequences=n, tokens=tokens, logits=logits)
-        runs = {
-            mask: [attended(a, geometry, cached=load.shared, new=prompt)]
-            for mask, geometry in plan.geometries.items()
-        }
-        attending = Attending(n, tokens, {})
-
-        def whole(program: Program) -> Cost:
-            return _steady(a, program, basis) + attention_cost(a, program, attending, runs)[0]
-
-        return _through_stages(a, plan, whole, single=False, steps=1, traffic={"T": tokens, "N": logits})
-    return _chunked_prefill(a, plan, load, n, prompt, every=every)
-
-
-def _chunked_prefill(
-    a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: Values, *, every: bool
-) -> _Phase:
-    size = a.where(load.chunk > 0, a.minimum(a.maximum(load.chunk, 1), prompt), prompt)
-    full = a.floor(prompt / size)
-    rest = prompt - full * size
-    some = a.where(rest > 0, 1, 0)
-    body = _basis(a, plan, sequences=n, tokens=n * size, logits=n * size)
-    # A remainder of nothing is priced as one token and counted zero times.
-    tail = _basis(a, plan, sequences=n, tokens=n * a.maximum(rest, 1), logits=n * a.maximum(rest, 1))
-    once = _basis(a, plan, sequences=n, tokens=n, logits=n)
-    runs: dict[str, list[Attended]] = {}
-    tails: dict[str, list[Attended]] = {}
-    for mask, geometry in plan.geometries.items():
-        split_up = stepwise_runs if geometry.kind == "chunked" else attended_runs
-        runs[mask] = split_up(a, geometry, cached=load.shared, new=size, stride=size, steps=full)
-        left = attended(a, geometry, cached=load.shared + full * size, new=a.maximum(rest, 1))
-        tails[mask] = [Attended(left.pairs, left.positions, repeat=some, steps=1.0)]
-
-    def chunks(program: Program) -> Cost:
-        total = cost(a, program.body, body).times(full) + cost(a, program.body, tail).times(some)
-        if every:
-            total = total + cost(a, program.head, body).times(full) + cost(a, program.head, tail).times(some)
-        else:
-            total = total + cost(a, program.head, once)
-        total = total + attention_cost(a, program, Attending(n, n * size, {}), runs)[0]
-        return total + attention_cost(a, program, Attending(n, n * a.maximum(rest, 1), {}), tails)[0]
-
-    logits = n * prompt if every else n
+    tokens = n * prompt
+    logits = tokens if every else n
+    if load.chunked:
+        return _chunked_prefill(a, plan, load, n, prompt)
+    step = _step(a, plan, sequences=n, tokens=tokens, logits=logits)
+    run = Run(1, {m: [attended(a, g, cached=load.shared, new=prompt)] for m, g in plan.geometries.items()})
     return _through_stages(
-        a, plan, chunks, single=False, steps=full + some, traffic={"T": n * prompt, "N": logits}
+        a,
+        plan,
+        lambda program: price(a, program, step, run)[0],
+        {"1": 1, "T": tokens, "N": logits},
+        single=False,
     )
 
 
-def _decode(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None, *, cached: Values) -> _Phase:
-    """One decode step behind `cached` tokens."""
+def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: Values) -> _Phase:
+    """Whole chunks as one run and what remains as another; the output head runs where a token is wanted."""
+    every = plan.deployment.settings.lm_head == "all"
+    size = a.where(load.chunk > 0, a.minimum(a.maximum(load.chunk, 1), prompt), prompt)
+    # The last piece, whole or not, is the one that yields the first token.
+    full = a.ceil(prompt / size) - 1
+    rest = prompt - full * size
+    body = _step(a, plan, sequences=n, tokens=n * size, logits=n * size if every else 0)
+    tail = _step(a, plan, sequences=n, tokens=n * rest, logits=n * rest if every else n)
+    runs: dict[str, list[Attended]] = {}
+    for mask, geometry in plan.geometries.items():
+        cut = stepwise_runs if geometry.kind == "chunked" else attended_runs
+        runs[mask] = cut(a, geometry, cached=load.shared, new=size, stride=size, steps=full)
+    behind = load.shared + full * size
+    last = {m: [attended(a, g, cached=behind, new=rest)] for m, g in plan.geometries.items()}
 
-    def runs(geometry: Geometry, new: Values) -> list[Attended]:
-        return [attended(a, geometry, cached=cached, new=new)]
+    def chunks(whole: Program, headless: Program) -> Cost:
+        chosen = whole if every else headless
+        return price(a, chosen, body, Run(full, runs))[0].plus(price(a, whole, tail, Run(1, last))[0])
 
-    return _decode_steps(a, plan, load, speculation, runs, steps=1)
-
-
-def _generation(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> _Phase:
-    """All decode steps of a request, in closed form."""
-    stride = 1 if speculation is None else speculation.tokens_per_step
-    steps = (load.output - 1) / stride if speculation is not None else load.output - 1
-
-    def runs(geometry: Geometry, new: Values) -> list[Attended]:
-        return attended_runs(a, geometry, cached=load.prompt, new=new, stride=stride, steps=steps)
-
-    return _decode_steps(a, plan, load, speculation, runs, steps=steps)
-
-
-def _decode_steps(
-    a: Arithmetic,
-    plan: Plan,
-    load: Load,
-    speculation: Drafting | None,
-    runs_of: Callable[[Geometry, Values], list[Attended]],
-    *,
-    steps: Values,
-) -> _Phase:
-    single = speculation is None and not load.mixed
-    new = 1 if speculation is None else speculation.tokens + 1
-    n = _sequences(a, plan, load)
-    riding = load.riding / plan.deployment.parallelism.micro_batches
-    tokens = n * new + riding
-    # Of the riding prompts, those that end in this step emit a token.
-    logits = n * new + riding / load.prompt
-    basis = _basis(a, plan, sequences=n, tokens=tokens, logits=logits)
-    runs = {mask: runs_of(geometry, new) for mask, geometry in plan.geometries.items()}
-    extra = _riding_attention(a, plan, load, riding) if load.mixed else {}
-    attending = Attending(n, tokens, extra)
-
-    def price(program: Program) -> Cost:
-        steady = _steady(a, program, basis)
-        if not (isinstance(steps, int) and steps == 1):
-            steady = steady.times(steps)
-        return steady + attention_cost(a, program, attending, runs)[0]
-
-    phase = _through_stages(
-        a, plan, price, single=single, steps=steps, traffic={"T": tokens * steps, "N": logits * steps}
+    headless = dict(zip((plan.general, *plan.stage_general), plan.headless, strict=True))
+    return _through_stages(
+        a,
+        plan,
+        lambda program: chunks(program, headless[program]),
+        {"1": full + 1, "T": n * prompt, "N": n * prompt if every else n},
+        single=False,
     )
-    if speculation is None or speculation.draft is None:
-        return phase
-    # The draft proposes token after token from where the model stands.
-    draft = _decode_steps(a, speculation.draft, load, None, runs_of, steps=steps)
-    for _ in range(speculation.tokens):
-        phase = _added(phase, draft)
-    return phase
+
+
+class _Decoding:
+    """The decode step of a workload, priced at one position or over many."""
+
+    def __init__(self, a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> None:
+        self._a, self._plan, self._load = a, plan, load
+        self._speculation = speculation
+        self._single = speculation is None and not load.mixed
+        self._new = 1 if speculation is None else speculation.tokens + 1
+        n = _sequences(a, plan, load)
+        tokens = logits = n * self._new
+        extra: Mapping[str, tuple[Values, Values]] = {}
+        if load.mixed:
+            riding = load.riding / plan.deployment.parallelism.micro_batches
+            tokens = tokens + riding
+            # Of the riding prompts, those that end in this step emit a token.
+            logits = logits + riding / load.prompt
+            extra = _riding_attention(a, plan, load, riding)
+        self._tokens, self._logits = tokens, logits
+        self._step = _step(a, plan, sequences=n, tokens=tokens, logits=logits, riding=extra)
+        self._excess: dict[int, Values] = {}
+        draft = None if speculation is None else speculation.draft
+        self._draft = None if draft is None else _Decoding(a, draft, load, None)
+
+    def at(self, cached: Values) -> _Phase:
+        """One step behind `cached` tokens."""
+        return self._over(1, lambda geometry, new: [attended(self._a, geometry, cached=cached, new=new)])
+
+    def generation(self) -> _Phase:
+        """All decode steps of a request, in closed form."""
+        stride = 1 if self._speculation is None else self._speculation.tokens_per_step
+        more = self._load.output - 1
+        steps = more if self._speculation is None else more / stride
+
+        def runs(geometry: Geometry, new: int) -> list[Attended]:
+            return attended_runs(
+                self._a, geometry, cached=self._load.prompt, new=new, stride=stride, steps=steps
+            )
+
+        # As a float, so that a count of one is not taken for the constant of single steps.
+        return self._over(steps * 1.0, runs)
+
+    def _over(self, steps: Values, runs_of: Callable[[Geometry, int], list[Attended]]) -> _Phase:
+        a, plan = self._a, self._plan
+        run = Run(steps, {mask: runs_of(g, self._new) for mask, g in plan.geometries.items()})
+        traffic: Mapping[str, Values] = {}
+        if plan.collectives:
+            traffic = {"1": steps, "T": self._tokens * steps, "N": self._logits * steps}
+        phase = _through_stages(
+            a, plan, lambda program: self._priced(program, run), traffic, single=self._single
+        )
+        if self._draft is None or self._speculation is None:
+            return phase
+        # The draft proposes token after token from where the model stands.
+        draft = self._draft._over(steps, runs_of)
+        return phase.plus(draft.times(self._speculation.tokens))
+
+    def _priced(self, program: Program, run: Run) -> Cost:
+        excess = self._excess.get(id(program))
+        if excess is None:
+            excess = self._excess[id(program)] = steady_excess(self._a, program, self._step)
+        return price(self._a, program, self._step, run, excess=excess)[0]
 
 
 def _riding_attention(
@@ -405,7 +389,7 @@ def _request_metrics(
 ) -> dict[str, Values]:
     """A request from its arrival to its last token, without queueing."""
     devices = plan.deployment.devices
-    both = _added(prefill, generation)
+    both = prefill.plus(generation)
     more = load.output - 1
     # With a single token there is nothing between tokens.
     tpot = generation.time_s / a.where(more > 0, more, math.nan)
@@ -481,22 +465,16 @@ def _memory_metrics(
     }
 
 
-def form_names(plan: Plan) -> tuple[str, ...]:
-    """Forms of latent attention a phase may choose from."""
-    return plan.general.forms
-
-
-def chosen_form(a: Arithmetic, plan: Plan, load: Load, *, phase: str) -> str:
-    """The form of latent attention that is fastest in a phase of one point; empty without MLA."""
-    names = plan.general.forms
-    if len(names) == 1:
-        return names[0]
-    n = _sequences(a, plan, load)
+def chosen_form(plan: Plan, load: Load, phase: str) -> str:
+    """The form of latent attention that is fastest in a phase of one point; empty without a choice."""
+    forms = tuple(plan.general.alternatives)
+    if not forms:
+        return ""
+    n = _sequences(SCALAR, plan, load)
     cached, new = phase_position(load, phase)
-    runs: Mapping[str, list[Attended]] = {
-        mask: [attended(a, g, cached=cached, new=new)] for mask, g in plan.geometries.items()
-    }
-    return names[attention_cost(a, plan.general, Attending(n, n * new, {}), runs)[1]]
+    step = _step(SCALAR, plan, sequences=n, tokens=n * new, logits=n)
+    run = Run(1, {m: [attended(SCALAR, g, cached=cached, new=new)] for m, g in plan.geometries.items()})
+    return forms[price(SCALAR, plan.general, step, run)[1]]
 
 
 def phase_position(load: Load, phase: str) -> tuple[Values, Values]:

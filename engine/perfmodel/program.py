@@ -17,39 +17,53 @@ from engine.perfmodel.deployment import Deployment, require_possible
 from engine.perfmodel.layers import Block, model_blocks, stages
 from engine.perfmodel.memory import MemoryPlan, memory_plan
 from engine.perfmodel.moe import RoutingLaw, routing_law
-from engine.perfmodel.operators import Operator, Share, Symbol, add_terms, scale_terms, share_of
+from engine.perfmodel.operators import Operator, Share, Symbol, share_of
 from engine.perfmodel.parallel import Collective, collectives
 from engine.perfmodel.quantized import component_precisions, peak_flops_per_s
 from engine.perfmodel.terms import Geometry
 
-Form: TypeAlias = tuple[tuple[Symbol, float], ...]
-"""A linear form: coefficient of each workload quantity."""
+Form: TypeAlias = tuple[tuple[str, float], ...]
+"""A linear form: coefficient of each workload quantity, `"1"` being the number of steps."""
+
+ATTENDING: Final[Mapping[str, tuple[str, str]]] = {
+    "full": ("Q", "K"),
+    "window": ("Qw", "Kw"),
+    "sparse": ("Qs", "Ks"),
+}
+"""Names of the attended pairs and positions of each mask."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Operators that are evaluated together, merged."""
+    """Operators merged into sums."""
 
-    flops: Form = ()
-    bytes: Form = ()
-    compute_s: Form = ()
+    flops: Form
+    bytes: Form
+    compute_s: Form
     """Busy time of the arithmetic units."""
-    base_s: Form = ()
+    base_s: Form
     """Time if every operator that can be memory bound is."""
-    excess_s: tuple[Form, ...] = ()
-    """Compute time minus memory time of operators that can be either; counts where positive."""
+    one_peak: float | None
+    """The peak in FLOP/s, where all operators share one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """All operators of a step: what does not attend, the logits, and attention by mask and form."""
+    """All operators of a step.
 
-    body: Bundle
-    head: Bundle
-    attention: Mapping[str, Mapping[str, Bundle]]
-    """Bundles by mask, then by form of latent attention (`""`: always)."""
-    forms: tuple[str, ...]
-    """Alternative forms of latent attention, to pick the fastest from; usually just `("",)`."""
+    An excess is the compute time minus the memory time of operators that can be bound by either; it counts
+    where it is positive.
+    """
+
+    always: Bundle
+    steady: tuple[Form, ...]
+    """Excesses of operators that do not attend."""
+    attending: Mapping[str, tuple[Form, ...]]
+    """Excesses of operators that attend, by mask."""
+    alternatives: Mapping[str, tuple[Bundle, Mapping[str, tuple[Form, ...]]]]
+    """Forms of latent attention to pick the fastest from, each with its excesses by mask."""
+    symbols: frozenset[str]
+    """Workload quantities that some sum uses."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class Plan:
     stage_general: tuple[Program, ...]
     stage_single: tuple[Program, ...]
     """Distinct pipeline stages; empty unless micro-batches fill the pipeline."""
+    headless: tuple[Program, ...]
+    """The general program and its stages without the output head, for chunks that yield no token."""
     geometries: Mapping[str, Geometry]
     law: RoutingLaw | None
     expert_replicas: int
@@ -120,15 +136,17 @@ def _compile(deployment: Deployment) -> Plan:
         single=_program(deployment, blocks, law, single=True),
         stage_general=tuple(_program(deployment, b, law, single=False) for b in filled),
         stage_single=tuple(_program(deployment, b, law, single=True) for b in filled),
+        headless=tuple(
+            _program(deployment, [b for b in part if b.name != "head"], law, single=False)
+            for part in (blocks, *filled)
+        ),
         geometries=geometries(deployment),
         law=law,
         expert_replicas=max(1, split.expert // split.tensor),
         collectives=found,
-        communication_bytes=_form(
-            add_terms(*({c.symbol: c.count * c.volume_bytes} for c in found)),
-        ),
-        communication_s=_form(
-            add_terms(*({"1": c.count * c.latency_s, c.symbol: c.count * c.s_per_unit} for c in found))
+        communication_bytes=_summed({c.symbol: c.count * c.volume_bytes} for c in found),
+        communication_s=_summed(
+            {"1": c.count * c.latency_s, c.symbol: c.count * c.s_per_unit} for c in found
         ),
         memory=memory_plan(deployment, share, stage_blocks),
         peak_flops_per_s=main_peak(deployment),
@@ -170,86 +188,98 @@ def _stage_blocks(share: Share, count: int) -> list[list[Block]]:
 def _program(
     deployment: Deployment, blocks: Iterable[Block], law: RoutingLaw | None, *, single: bool
 ) -> Program:
-    parts: dict[tuple[str, str, str], list[tuple[int, Operator]]] = {}
-    for block in blocks:
-        for operator in block.operators:
-            attends = operator.bucket == "attention"
-            # A step of one token per sequence has as many logit rows as tokens: one bundle holds both.
-            bucket: str = "body" if single and not attends else operator.bucket
-            key = (bucket, operator.mask if attends else "", operator.variant)
-            parts.setdefault(key, []).append((block.count, operator))
     renamed = _renamed(law, single=single)
-    made = {key: _bundle(deployment, members, renamed) for key, members in parts.items()}
-    attention: dict[str, dict[str, Bundle]] = {}
-    for (bucket, mask, variant), bundle in made.items():
-        if bucket == "attention":
-            attention.setdefault(mask, {})[variant] = bundle
-    forms = tuple(sorted({v for by_form in attention.values() for v in by_form if v})) or ("",)
-    return Program(
-        made.get(("body", "", ""), Bundle()), made.get(("head", "", ""), Bundle()), attention, forms
-    )
+    rows = [(block.count, operator) for block in blocks for operator in block.operators]
+    variants = sorted({operator.variant for _, operator in rows if operator.variant})
+    # With one form only there is nothing to choose.
+    chosen = variants if len(variants) > 1 else []
+    always = [row for row in rows if row[1].variant not in chosen]
+    bundle, steady, attending = _merged(deployment, always, renamed)
+    alternatives: dict[str, tuple[Bundle, Mapping[str, tuple[Form, ...]]]] = {}
+    bundles = [bundle]
+    for variant in chosen:
+        found, _, excess = _merged(deployment, [r for r in rows if r[1].variant == variant], renamed)
+        alternatives[variant] = (found, excess)
+        bundles.append(found)
+    forms = [f for b in bundles for f in (b.flops, b.bytes, b.compute_s, b.base_s)]
+    symbols = frozenset(name for form in forms for name, _ in form)
+    return Program(bundle, steady, attending, alternatives, symbols)
 
 
-def _renamed(law: RoutingLaw | None, *, single: bool) -> dict[Symbol, tuple[Symbol, float]]:
+def _renamed(law: RoutingLaw | None, *, single: bool) -> dict[str, tuple[str, float]]:
     """Quantities that are multiples of others, so that more operators merge."""
-    renamed: dict[Symbol, tuple[Symbol, float]] = {}
+    renamed: dict[str, tuple[str, float]] = {}
     if law is not None and law.ranks == 1 and law.tile is None:
         renamed["R"] = ("T", law.per_token)
     if single:
-        renamed["N"] = ("T", 1)
-        renamed["B"] = ("T", 1)
-        # One query attends to exactly what it reads, whatever the mask.
-        renamed["Q"] = ("K", 1)
+        # As many logit rows as sequences as tokens, and one query attends to exactly what it reads.
+        renamed |= {"N": ("T", 1), "B": ("T", 1)}
+        renamed |= {pairs: (positions, 1) for pairs, positions in ATTENDING.values()}
     return renamed
 
 
-def _rename(
-    terms: Mapping[Symbol, float], renamed: Mapping[Symbol, tuple[Symbol, float]]
-) -> dict[Symbol, float]:
-    return add_terms(
-        *(
-            {renamed[s][0]: amount * renamed[s][1]} if s in renamed else {s: amount}
-            for s, amount in terms.items()
-        )
-    )
+def _named(
+    terms: Mapping[Symbol, float], mask: str, renamed: Mapping[str, tuple[str, float]]
+) -> dict[str, float]:
+    """Terms with the pairs and positions of their mask, and equal quantities under one name."""
+    pairs, positions = ATTENDING[mask]
+    total: dict[str, float] = {}
+    for symbol, amount in terms.items():
+        name = {"Q": pairs, "K": positions}.get(symbol, symbol)
+        name, factor = renamed.get(name, (name, 1))
+        total[name] = total.get(name, 0) + amount * factor
+    return total
 
 
-def _bundle(
-    deployment: Deployment,
-    members: Iterable[tuple[int, Operator]],
-    renamed: Mapping[Symbol, tuple[Symbol, float]],
-) -> Bundle:
+def _merged(
+    deployment: Deployment, rows: Iterable[tuple[int, Operator]], renamed: Mapping[str, tuple[str, float]]
+) -> tuple[Bundle, tuple[Form, ...], dict[str, tuple[Form, ...]]]:
     bandwidth = deployment.hardware.memory_bandwidth
-    flops: dict[Symbol, float] = {}
-    traffic: dict[Symbol, float] = {}
-    compute: dict[Symbol, float] = {}
-    base: dict[Symbol, float] = {}
-    excess: dict[Form, float] = {}
-    for count, operator in members:
-        work = _rename(operator.flops, renamed)
-        moved = _rename(operator.total_bytes, renamed)
+    flops: dict[str, float] = {}
+    traffic: dict[str, float] = {}
+    compute: dict[str, float] = {}
+    base: dict[str, float] = {}
+    excess: dict[tuple[str, Form], int] = {}
+    peaks = set()
+    for count, operator in rows:
+        work = _named(operator.flops, operator.mask, renamed)
+        moved = _named(operator.total_bytes, operator.mask, renamed)
         peak = peak_flops_per_s(deployment.hardware, operator.precision) or float("nan")
-        flops = add_terms(flops, scale_terms(work, count))
-        traffic = add_terms(traffic, scale_terms(moved, count))
-        busy = {s: amount / peak for s, amount in work.items()}
-        waits = {s: amount / bandwidth for s, amount in moved.items()}
-        compute = add_terms(compute, scale_terms(busy, count))
-        difference = add_terms(busy, scale_terms(waits, -1))
+        if work:
+            peaks.add(peak)
+        _accumulate(flops, work, count)
+        _accumulate(traffic, moved, count)
+        _accumulate(compute, work, count / peak)
+        difference = {name: amount / peak for name, amount in work.items()}
+        _accumulate(difference, moved, -1 / bandwidth)
         if all(amount >= 0 for amount in difference.values()):
-            base = add_terms(base, scale_terms(busy, count))
+            _accumulate(base, work, count / peak)
             continue
-        base = add_terms(base, scale_terms(waits, count))
+        _accumulate(base, moved, count / bandwidth)
         if any(amount > 0 for amount in difference.values()):
-            form = _form(difference)
-            excess[form] = excess.get(form, 0) + count
-    return Bundle(
-        _form(flops),
-        _form(traffic),
-        _form(compute),
-        _form(base),
-        tuple(_form(scale_terms(dict(form), count)) for form, count in excess.items()),
+            group = (operator.mask if operator.bucket == "attention" else "", _form(difference))
+            excess[group] = excess.get(group, 0) + count
+    bundle = Bundle(
+        _form(flops), _form(traffic), _form(compute), _form(base), peaks.pop() if len(peaks) == 1 else None
     )
+    by_mask: dict[str, list[Form]] = {}
+    for (mask, form), count in excess.items():
+        by_mask.setdefault(mask, []).append(tuple((name, amount * count) for name, amount in form))
+    steady = tuple(by_mask.pop("", []))
+    return bundle, steady, {mask: tuple(forms) for mask, forms in by_mask.items()}
 
 
-def _form(terms: Mapping[Symbol, float]) -> Form:
-    return tuple(sorted((symbol, amount) for symbol, amount in terms.items() if amount))
+def _summed(parts: Iterable[Mapping[str, float]]) -> Form:
+    total: dict[str, float] = {}
+    for part in parts:
+        _accumulate(total, part, 1)
+    return _form(total)
+
+
+def _accumulate(total: dict[str, float], part: Mapping[str, float], factor: float) -> None:
+    for name, amount in part.items():
+        total[name] = total.get(name, 0) + amount * factor
+
+
+def _form(terms: Mapping[str, float]) -> Form:
+    return tuple(sorted((name, amount) for name, amount in terms.items() if amount))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,7 @@ __all__ = ["BOUNDS", "PHASES", "Summary", "WorkloadArrays", "summarise"]
 Column: TypeAlias = NDArray[Any]
 
 # Some twenty arrays are alive in the kernel: at this length they stay in a core's L2 cache.
-CHUNK: Final = 8192
+CHUNK: Final = 16384
 
 
 @dataclass(frozen=True)
@@ -125,20 +125,45 @@ def summarise(
     columns = [getattr(workload, name) for name in _COLUMNS]
     # A single point runs on Python numbers: NumPy's call overhead would be most of its time.
     if n == 1:
-        return _assemble(plan, [tuple(int(c[0]) for c in columns)], [(0, 1)], 1, proposing)
+        return _one_point(plan, tuple(int(column[0]) for column in columns), proposing)
     pieces = [(low, min(low + CHUNK, n)) for low in range(0, n, CHUNK)]
     inputs = (tuple(_piece(c, low, high) for c in columns) for low, high in pieces)
     return _assemble(plan, inputs, pieces, n, proposing)
 
 
 def _piece(column: Column, low: int, high: int) -> Values:
-    return int(column[0]) if len(column) == 1 else column[low:high].astype(np.float64)
+    if len(column) == 1:
+        return int(column[0])
+    piece = column[low:high]
+    # The slow axes of a sweep do not change within a chunk: one number then does for all.
+    if piece[0] == piece[-1] and (piece == piece[0]).all():
+        return int(piece[0])
+    return piece.astype(np.float64)
+
+
+def _one_point(plan: Plan, values: tuple[int, ...], speculation: Drafting | None) -> Summary:
+    load = load_of(*values, chunked=values[4] > 0, mixed=values[5] > 0)
+    found, used = predict(SCALAR, plan, load, speculation)
+    row = np.array([value for metrics in found.values() for value in metrics.values()], dtype=np.float64)
+    phases: dict[str, dict[str, Column]] = {}
+    at = 0
+    for phase, metrics in found.items():
+        phases[phase] = {name: row[at + i : at + i + 1] for i, name in enumerate(metrics)}
+        at += len(metrics)
+        if "bound" in metrics:
+            phases[phase]["bound"] = phases[phase]["bound"].astype(np.int8)
+    limit = plan.deployment.model.max_position_embeddings or np.inf
+    return Summary(phases, np.array([bool(used.fits)]), np.array([load.prompt + load.output > limit]))
 
 
 def _assemble(
-    plan: Plan, inputs: Any, pieces: list[tuple[int, int]], n: int, speculation: Drafting | None
+    plan: Plan,
+    inputs: Iterable[tuple[Values, ...]],
+    pieces: Sequence[tuple[int, int]],
+    n: int,
+    speculation: Drafting | None,
 ) -> Summary:
-    phases: dict[str, dict[str, Column]] = {phase: {} for phase in PHASES}
+    phases: dict[str, dict[str, Values]] = {phase: {} for phase in PHASES}
     fits = np.empty(n, dtype=np.bool_)
     beyond = np.empty(n, dtype=np.bool_)
     limit = plan.deployment.model.max_position_embeddings or np.inf
@@ -150,24 +175,35 @@ def _assemble(
         beyond[low:high] = load.prompt + load.output > limit
         for phase, metrics in found.items():
             _store(phases[phase], metrics, low, high, n)
-    return Summary(phases, fits, beyond)
+    columns = {
+        phase: {name: _spread(name, value, n) for name, value in metrics.items()}
+        for phase, metrics in phases.items()
+    }
+    return Summary(columns, fits, beyond)
+
+
+def _store(columns: dict[str, Values], metrics: Mapping[str, Values], low: int, high: int, n: int) -> None:
+    """Write a chunk; what has been the same number in every chunk stays one number, at no memory."""
+    for name, value in metrics.items():
+        held: Values = columns.get(name)
+        numbers = not isinstance(value, np.ndarray) and not isinstance(held, np.ndarray)
+        # NaN, which stands for unknown memory, differs from itself.
+        if numbers and (low == 0 or value == held or (value != value and held != held)):
+            columns[name] = value
+            continue
+        if not isinstance(held, np.ndarray):
+            column = np.empty(n, np.int8 if name == "bound" else np.float64)
+            if low:
+                column[:low] = held
+            columns[name] = column
+        columns[name][low:high] = value
+
+
+def _spread(name: str, value: Values, n: int) -> Column:
+    if isinstance(value, np.ndarray):
+        return value
+    return np.broadcast_to(np.asarray(value, np.int8 if name == "bound" else np.float64), (n,))
 
 
 def _any(value: Values) -> bool:
     return value > 0 if isinstance(value, int) else bool((value > 0).any())
-
-
-def _store(columns: dict[str, Column], metrics: Mapping[str, Values], low: int, high: int, n: int) -> None:
-    written: dict[int, str] = {}
-    for name, value in metrics.items():
-        if low == 0:
-            twin = written.get(id(value))
-            if not isinstance(value, np.ndarray):
-                # The same for every point: one number seen n times, at no memory.
-                dtype = np.int8 if name == "bound" else np.float64
-                columns[name] = np.broadcast_to(np.asarray(value, dtype=dtype), (n,))
-                continue
-            columns[name] = columns[twin] if twin else np.empty(n, np.int8 if name == "bound" else np.float64)
-            written[id(value)] = twin or name
-        if columns[name].flags.writeable:
-            columns[name][low:high] = value

@@ -7,12 +7,12 @@ and per head; they were checked against brute force (see the tests).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 
 
-@dataclass(frozen=True)
-class Attended:
+class Attended(NamedTuple):
     """A run of steps over which pairs and positions change evenly from step to step."""
 
     pairs: Values
