@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from engine.perfmodel.quantized import Formats, TensorFormat, compute_precision, formats_of
 from engine.spec.analytical import AnalyticalSettings
@@ -28,7 +28,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
     "R": "rows of expert matrix products (tokens x experts per token)",
     "H": "distinct experts touched",
 }
-Terms = Mapping[Symbol, float]
+Terms: TypeAlias = Mapping[str, float]
 """Amount per unit of each workload quantity."""
 
 Mask = Literal["full", "window", "sparse"]
@@ -133,22 +133,22 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def terms(**amounts: float) -> dict[Symbol, float]:
+def terms(**amounts: float) -> dict[str, float]:
     """Terms by symbol; `one` is the constant. Zero amounts are left out."""
     named = {("1" if name == "one" else name): amount for name, amount in amounts.items()}
-    return {symbol: amount for symbol, amount in named.items() if amount}  # type: ignore[misc]
+    return {symbol: amount for symbol, amount in named.items() if amount}
 
 
-def add_terms(*parts: Terms) -> dict[Symbol, float]:
+def add_terms(*parts: Terms) -> dict[str, float]:
     """Sum of terms."""
-    total: dict[Symbol, float] = {}
+    total: dict[str, float] = {}
     for part in parts:
         for symbol, amount in part.items():
             total[symbol] = total.get(symbol, 0) + amount
     return total
 
 
-def scale_terms(part: Terms, factor: float) -> dict[Symbol, float]:
+def scale_terms(part: Terms, factor: float) -> dict[str, float]:
     """Terms times a number."""
     return {symbol: amount * factor for symbol, amount in part.items()}
 

@@ -254,9 +254,9 @@ class _Decoding:
         self._a, self._plan, self._load = a, plan, load
         self._speculation = speculation
         self._single = speculation is None and not load.mixed
-        self._new = 1 if speculation is None else speculation.tokens + 1
+        self.new = 1 if speculation is None else speculation.tokens + 1
         n = _sequences(a, plan, load)
-        tokens = logits = n * self._new
+        tokens = logits = n * self.new
         extra: Mapping[str, tuple[Values, Values]] = {}
         if load.mixed:
             riding = load.riding / plan.deployment.parallelism.micro_batches
@@ -265,7 +265,7 @@ class _Decoding:
             logits = logits + riding / load.prompt
             extra = _riding_attention(a, plan, load, riding)
         self._tokens, self._logits = tokens, logits
-        self._step = _step(a, plan, sequences=n, tokens=tokens, logits=logits, riding=extra)
+        self.step = _step(a, plan, sequences=n, tokens=tokens, logits=logits, riding=extra)
         self._excess: dict[int, Values] = {}
         draft = None if speculation is None else speculation.draft
         self._draft = None if draft is None else _Decoding(a, draft, load, None)
@@ -290,7 +290,7 @@ class _Decoding:
 
     def _over(self, steps: Values, runs_of: Callable[[Geometry, int], list[Attended]]) -> _Phase:
         a, plan = self._a, self._plan
-        run = Run(steps, {mask: runs_of(g, self._new) for mask, g in plan.geometries.items()})
+        run = Run(steps, {mask: runs_of(g, self.new) for mask, g in plan.geometries.items()})
         traffic: Mapping[str, Values] = {}
         if plan.collectives:
             traffic = {"1": steps, "T": self._tokens * steps, "N": self._logits * steps}
@@ -306,8 +306,8 @@ class _Decoding:
     def _priced(self, program: Program, run: Run) -> Cost:
         excess = self._excess.get(id(program))
         if excess is None:
-            excess = self._excess[id(program)] = steady_excess(self._a, program, self._step)
-        return price(self._a, program, self._step, run, excess=excess)[0]
+            excess = self._excess[id(program)] = steady_excess(self._a, program, self.step)
+        return price(self._a, program, self.step, run, excess=excess)[0]
 
 
 def _riding_attention(
@@ -465,20 +465,21 @@ def _memory_metrics(
     }
 
 
-def chosen_form(plan: Plan, load: Load, phase: str) -> str:
-    """The form of latent attention that is fastest in a phase of one point; empty without a choice."""
-    forms = tuple(plan.general.alternatives)
-    if not forms:
-        return ""
-    n = _sequences(SCALAR, plan, load)
-    cached, new = phase_position(load, phase)
-    step = _step(SCALAR, plan, sequences=n, tokens=n * new, logits=n)
-    run = Run(1, {m: [attended(SCALAR, g, cached=cached, new=new)] for m, g in plan.geometries.items()})
-    return forms[price(SCALAR, plan.general, step, run)[1]]
-
-
-def phase_position(load: Load, phase: str) -> tuple[Values, Values]:
-    """Cached and new tokens of each sequence in a phase."""
+def phase_step(plan: Plan, load: Load, phase: str, speculation: Drafting | None = None) -> tuple[Step, Run]:
+    """One step of a phase of one point; a prompt that is cut into chunks is one step here."""
     if phase == "prefill":
-        return load.shared, load.prompt - load.shared
-    return (load.prompt if phase == "decode" else load.prompt + load.output - 1), 1
+        n, new, cached = _sequences(SCALAR, plan, load), load.prompt - load.shared, load.shared
+        every = plan.deployment.settings.lm_head == "all"
+        step = _step(SCALAR, plan, sequences=n, tokens=n * new, logits=n * new if every else n)
+    else:
+        decoding = _Decoding(SCALAR, plan, load, speculation)
+        step, new = decoding.step, decoding.new
+        cached = load.prompt if phase == "decode" else load.prompt + load.output - 1
+    seen = {m: [attended(SCALAR, g, cached=cached, new=new)] for m, g in plan.geometries.items()}
+    return step, Run(1, seen)
+
+
+def chosen_form(plan: Plan, step: Step, run: Run) -> str:
+    """The form of latent attention that is fastest in a step; empty where there is no choice."""
+    forms = tuple(plan.general.alternatives)
+    return forms[price(SCALAR, plan.general, step, run)[1]] if forms else ""

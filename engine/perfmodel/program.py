@@ -17,7 +17,7 @@ from engine.perfmodel.deployment import Deployment, require_possible
 from engine.perfmodel.layers import Block, model_blocks, stages
 from engine.perfmodel.memory import MemoryPlan, memory_plan
 from engine.perfmodel.moe import RoutingLaw, routing_law
-from engine.perfmodel.operators import Operator, Share, Symbol, share_of
+from engine.perfmodel.operators import Operator, Share, share_of
 from engine.perfmodel.parallel import Collective, collectives
 from engine.perfmodel.quantized import component_precisions, peak_flops_per_s
 from engine.perfmodel.terms import Geometry
@@ -219,7 +219,7 @@ def _renamed(law: RoutingLaw | None, *, single: bool) -> dict[str, tuple[str, fl
 
 
 def _named(
-    terms: Mapping[Symbol, float], mask: str, renamed: Mapping[str, tuple[str, float]]
+    terms: Mapping[str, float], mask: str, renamed: Mapping[str, tuple[str, float]]
 ) -> dict[str, float]:
     """Terms with the pairs and positions of their mask, and equal quantities under one name."""
     pairs, positions = ATTENDING[mask]
