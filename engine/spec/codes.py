@@ -15,6 +15,7 @@ CODES: Final[dict[str, str]] = {
     "bad-encoding": "Specs are UTF-8. A byte order mark at the start is skipped.",
     "invisible-character": "Control characters, and marks that hide or reorder text, make a file look other "
     'than it is; write what is meant, or an escape such as "\\u200b" in double quotes.',
+    "odd-space": "No-break spaces, often copied from a web page, do not separate anything in YAML.",
     "merge-conflict": "Version control left both sides of a conflict in the file.",
     "empty-file": "The file holds nothing but comments. `engine init` writes a spec to start from.",
     "not-a-mapping": "The top level of a spec is `key: value` lines.",

@@ -36,6 +36,7 @@ __all__ = ["problems_from"]
 
 _LISTED = 14
 _FEW = 5
+_CROWD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class _Found:
     """The kind around the last part of the error's place."""
     root: Kind
     origins: Origins
+    missing: tuple[str, ...] = ()
+    """Several keys that are missing in the same section."""
 
 
 def problems_from(
@@ -93,7 +96,8 @@ def problems_from(
         (item.place.path[:-1], _meant(item)) for item in settled if item.error["type"] == "extra_forbidden"
     }
     # A misspelt key is one mistake, even where the right one is required.
-    return [_problem(item) for item in settled if (item.place.path, _missing_key(item)) not in meant]
+    told = [item for item in settled if (item.place.path, _missing_key(item)) not in meant]
+    return [_problem(item) for item in _gathered(told)]
 
 
 def _as_plain(values: Any) -> Plain:
@@ -169,6 +173,17 @@ def _missing_key(item: _Found) -> str:
     return str(item.error["loc"][-1]) if item.error["type"] == "missing" else ""
 
 
+def _gathered(found: Sequence[_Found]) -> list[_Found]:
+    """Keys missing in one section told together, where they are several."""
+    groups: dict[Path, list[_Found]] = {}
+    for item in found:
+        if item.error["type"] == "missing":
+            groups.setdefault(item.place.path, []).append(item)
+    crowded = {path: items for path, items in groups.items() if len(items) >= _CROWD}
+    rest = [i for i in found if i.error["type"] != "missing" or i.place.path not in crowded]
+    return rest + [replace(items[0], missing=tuple(map(_missing_key, items))) for items in crowded.values()]
+
+
 # Words
 
 
@@ -220,6 +235,9 @@ def _missing(item: _Found) -> _Said:
     at = item.origins.key(item.place.path) if item.place.path else item.origins.root
     if item.place.path and isinstance(item.place.path[-1], int):
         at = item.origins.value(item.place.path)
+    if item.missing:
+        *first, last = (f"`{name}`" for name in item.missing)
+        return _Said("missing-key", f"{', '.join(first)} and {last} are missing{where}", None, at)
     model = item.place.kind.model if item.place.kind is not None else None
     hint = _how_to_add(key, model) if model is not None else None
     return _Said("missing-key", f"`{key}` is missing{where}", hint, at)
@@ -322,6 +340,8 @@ def _type_hint(value: Plain, kind: Kind | None) -> str | None:
         and shape_of(value) != "section"
     ):
         return f"write `[{shown(value)}]`"
+    if "list" in shapes and shape_of(value) == "section":
+        return "start each entry with `- `"
     if kind is not None and kind.takes_any_text and shape_of(value) in ("number", "switch"):
         return f'quote it: `"{shown(value)}"`'
     if kind is not None and kind.tag is not None and isinstance(value, str) and value in kind.tags:

@@ -108,6 +108,8 @@ class Kind:
     @property
     def shapes(self) -> frozenset[Shape]:
         """The shapes a value of this kind may have."""
+        if self.annotation is Any:
+            return frozenset(get_args(Shape))
         if self.members:
             return frozenset(shape for member in self.members for shape in member.shapes)
         if self.quantity is not None:

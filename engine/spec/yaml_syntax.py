@@ -13,10 +13,13 @@ from engine.spec.tree import Source, Span, problem_at
 
 __all__ = ["forbidden_text", "syntax_problem"]
 
-# C0 but tab and line breaks, DEL, C1, byte order marks, and marks that reorder or break what an editor shows.
+# C0 but tab and line breaks, DEL, C1, byte order marks, and marks that hide or reorder what an editor shows;
+# the joiners that emoji and many scripts need are left alone.
 _FORBIDDEN: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffe\uffff]"
 )
+# Spaces other than the one YAML knows, where they would silently become part of a key or a value.
+_ODD_SPACE: Final = re.compile("^[ -]*[\xa0\u2000-\u200a\u202f\u3000]|:[\xa0\u2000-\u200a\u202f\u3000]")
 _CONFLICT: Final = re.compile(r"(?:<{7}|>{7}|\|{7})(?: |$)")
 _NO_SPACE: Final = re.compile(r"\s*(?:- )?([A-Za-z_][\w.-]*:)[^\s:/\\]\S*\s*$")
 _SHOWN: Final = 20
@@ -121,6 +124,10 @@ def forbidden_text(source: Source) -> list[Problem]:
             span = Span(source, number, match.start() + 1, match.end() + 1)
             message = f"the invisible character U+{ord(match[0]):04X} is not allowed"
             problems.append(problem_at(span, "invisible-character", message, hint="remove it"))
+        for match in _ODD_SPACE.finditer(line):
+            span = Span(source, number, match.end(), match.end() + 1)
+            message = f"the space U+{ord(match[0][-1]):04X} is not the one that YAML knows"
+            problems.append(problem_at(span, "odd-space", message, hint="replace it with a plain space"))
         if _CONFLICT.match(line):
             span = Span(source, number, 1, 8)
             problems.append(
