@@ -19,8 +19,8 @@ __all__ = ["Document", "in_file_order", "read_document", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Rules of the plan that are about the key of an axis, not about its values.
-_ABOUT_KEYS: Final = frozenset({"unknown-axis", "swept-twice", "empty-axis"})
+# Rules that are about a key, not about its value.
+_ABOUT_KEYS: Final = frozenset({"unknown-axis", "swept-twice", "empty-axis", "unknown-key", "missing-key"})
 
 
 @dataclass(frozen=True, slots=True)

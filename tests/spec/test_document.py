@@ -58,11 +58,13 @@ def test_problems_of_the_plan_get_their_place():
         [
             Problem(code="repeated-value", message="twice", path=("sweep", "axes", "batch", 1)),
             Problem(code="unknown-axis", message="no field", path=("sweep", "axes", "batch"), hint="look"),
+            Problem(code="unknown-key", message="typo", path=("sweep", "axes", "batch")),
             Problem(code="elsewhere", message="other", file="model.yaml", line=9, column=1),
         ]
     )
     assert [(p.file, p.line, p.column, p.hint) for p in error.problems] == [
         ("f.yaml", 3, 5, "look"),
+        ("f.yaml", 3, 5, None),
         ("f.yaml", 3, 16, None),
         ("model.yaml", 9, 1, None),
     ]
