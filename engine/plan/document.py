@@ -49,6 +49,7 @@ def plan_from_document(document: Mapping[str, Any]) -> Plan:
             hint="use the version of the engine that wrote it",
         )
     try:
+        expected = document["fingerprint"]
         experiment = Experiment.model_validate(document["experiment"])
         entries = {
             kind: {name: _ENTRY_CLASSES[kind].model_validate(entry) for name, entry in found.items()}
@@ -66,7 +67,7 @@ def plan_from_document(document: Mapping[str, Any]) -> Plan:
         raise PlanError("the plan is damaged", hint="run the spec again to write a new one") from err
     except EngineError as err:
         raise PlanError(f"the plan cannot be made again: {err.message}", hint=err.hint) from err
-    if plan.fingerprint != document["fingerprint"]:
+    if plan.fingerprint != expected:
         raise PlanError(
             "the plan does not come out as it was written: this engine resolves the same text differently",
             hint="use the version of the engine that wrote it, or run the spec again",

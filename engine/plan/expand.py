@@ -5,9 +5,8 @@ Pure Python: `engine check` runs this without NumPy. Every mistake of a sweep is
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from engine.errors import PlanError, Problem, SpecError
 from engine.spec.experiment import Experiment
 from engine.spec.paths import NAMED, SweepField, sweepable
+from engine.spec.suggest import nearest
 from engine.spec.sweep import Assignment, Sample
 from engine.spec.tree import Origins, Source, Span
 
@@ -215,10 +215,10 @@ class _Checker:
         known = sweepable()
         if path in known:
             return known[path]
-        near = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+        near = _nearest(path, known)
         section = path.split(".")[0]
         options = [p for p in known if p.startswith(section + ".")] or [*NAMED, "workload.batch_size"]
-        hint = f"did you mean `{near[0]}`?" if near else "fields that can be swept: " + ", ".join(options[:8])
+        hint = f"did you mean `{near}`?" if near else "fields that can be swept: " + ", ".join(options[:8])
         self.complain("unknown-axis", f"`{path}` names no field that can be swept", place, hint)
         return None
 
@@ -258,6 +258,17 @@ class _Checker:
                     ("sweep", section, i),
                     "remove one",
                 )
+
+
+def _nearest(path: str, known: Iterable[str]) -> str | None:
+    """The sweepable path that was probably meant; None when nothing is near."""
+    section, _, field = path.partition(".")
+    inside = {p.partition(".")[2]: p for p in known if p.startswith(section + ".")}
+    # The section is right as a rule; counting its letters would make every field in it look near.
+    if inside:
+        found = nearest(field, inside)
+        return inside[found] if found else None
+    return nearest(path, known)
 
 
 def value_problems(
