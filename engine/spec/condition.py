@@ -112,7 +112,7 @@ class _MetricMark:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         texts = [f"{metric.label}. {metric.definition}" for metric in METRICS.values()]
-        return {"enum": list(METRICS), "markdownEnumDescriptions": texts}
+        return {"type": "string", "enum": list(METRICS), "markdownEnumDescriptions": texts}
 
 
 def _known_metric(name: str) -> str:

@@ -112,8 +112,12 @@ def _file_schema(schema: Json) -> Json:
         **schema,
         "properties": {**schema["properties"], "include": _INCLUDE},
         "patternProperties": {"^x-": {"title": "x-", "description": "Not read: a home for YAML anchors."}},
+        # What is missing here may stand in an included file.
+        "if": {"required": ["include"]},
+        "else": {"required": schema.get("required", [])},
         "$defs": {**schema.get("$defs", {}), **names},
     }
+    file.pop("required", None)
     return pruned(for_editors(_with_names(file)))
 
 

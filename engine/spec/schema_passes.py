@@ -1,7 +1,7 @@
 """Rewrites pydantic's JSON Schema into what editors explain well.
 
 Each pass mends one thing that yaml-language-server was seen to do badly with the schema as generated:
-`docs/design/editor-schema.md` lists them with what a user saw before.
+`docs/design/0004-editor-schema.md` lists them with what a user saw before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 Pass = Callable[[Json, Json], Json]
 
 _OF_NAMES: Final = ("properties", "patternProperties", "$defs")
-_OF_ONE: Final = ("items", "additionalProperties", "if", "then", "not", "propertyNames")
+_OF_ONE: Final = ("items", "additionalProperties", "if", "then", "else", "not", "propertyNames")
 _OF_MANY: Final = ("anyOf", "allOf", "oneOf")
 _NULL: Final = {"type": "null"}
 

@@ -35,7 +35,7 @@ def type_sweep(definitions: Json, values: dict[str, Json]) -> Json:
     return {
         **definitions,
         **of_path,
-        "SweepRow": _closed(row) | {"title": "row", "minProperties": 1},
+        "SweepRow": _closed(row) | {"title": "row"},
         "Sweep": _with_properties(
             definitions["Sweep"],
             axes=_closed(axes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _START = Path("node_modules/yaml-language-server/bin/yaml-language-server")
+_OLDEST_NODE = (20, 10)  # older ones cannot read the server's start script
 _ANSWER_S = 30.0
 # The server checks a document again when its schema arrives; what comes later than this is lost.
 _QUIET_S = 0.4
@@ -26,6 +28,9 @@ def missing() -> str | None:
     """Why the server cannot run here, or None."""
     if shutil.which("node") is None:
         return "no node on PATH"
+    found = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < _OLDEST_NODE:
+        return f"node {found} is older than {'.'.join(map(str, _OLDEST_NODE))}"
     if not program().is_file():
         return "yaml-language-server is not installed: `make test` does it where npm is there"
     return None
@@ -62,6 +67,7 @@ class Server:
     _answers: dict[int, queue.Queue[Any]] = field(default_factory=dict)
     _published: dict[str, tuple[float, list[Diagnostic]]] = field(default_factory=dict)
     _next_id: int = 0
+    _version: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __enter__(self) -> Self:
@@ -99,9 +105,15 @@ class Server:
     def open(self, documents: dict[str, str]) -> dict[str, list[Diagnostic]]:
         """What the editor marks in each of the documents, given as URI -> text."""
         for uri, text in documents.items():
-            item = {"uri": uri, "languageId": "yaml", "version": 1, "text": text}
-            self._tell("textDocument/didOpen", {"textDocument": item})
+            self.show(uri, text)
         return self._diagnostics(documents)
+
+    def show(self, uri: str, text: str) -> None:
+        """Open a document without waiting for its marks."""
+        # The server keeps what it read of a document until the version changes.
+        self._version += 1
+        item = {"uri": uri, "languageId": "yaml", "version": self._version, "text": text}
+        self._tell("textDocument/didOpen", {"textDocument": item})
 
     def _diagnostics(self, uris: Iterable[str]) -> dict[str, list[Diagnostic]]:
         wanted = list(uris)
