@@ -1,0 +1,1 @@
+"""Results as one page, one PDF and one workbook, all from the same prepared data."""

@@ -1,0 +1,138 @@
+"""Where device memory goes, and what is left of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine.metrics import METRICS
+from engine.report.charts.story import Story, chart_table, setting_column
+from engine.report.charts.style import INK, WIDTH, description, rounded
+from engine.report.numbers import Scale, count_of
+from engine.report.page import Chart, Column
+
+PARTS: Final = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "reserve_bytes")
+_COLORS: Final = ("#0072B2", "#E69F00", "#009E73", "#9a9a9a")
+_MOST_BARS: Final = 42
+_GB: Final = 1e9
+
+
+def memory_fit(story: Story) -> list[Chart]:
+    """A bar for each device and number format at the winner's lengths and batch, against its capacity."""
+    import numpy as np
+
+    rows, winner = story.rows, story.winner
+    if winner is None or not rows.has("weights_bytes"):
+        return []
+    keep = ~rows.mask("status", "failed", "skipped")
+    for name in (
+        "model",
+        "settings",
+        "prompt_tokens",
+        "output_tokens",
+        "batch_size",
+        "tensor",
+        "pipeline",
+        "variant",
+    ):
+        if name in story.varied or name == "variant":
+            value = winner.get(name)
+            if value is not None:
+                keep &= rows.mask(name, value) if isinstance(value, str) else rows.numbers(name) == value
+    listed = [row for row in rows.where(np.asarray(keep)).rows() if row.get("weights_bytes") is not None]
+    listed.sort(
+        key=lambda r: (story.device_rank(r["hardware"]), story.style.formats.index(r["quantization"]))
+    )
+    left_out = max(0, len(listed) - _MOST_BARS)
+    listed = listed[:_MOST_BARS]
+    if not listed:
+        return []
+    words = story.name(winner, without=("hardware", "quantization"))
+    return [_chart(story, listed, words, left_out)]
+
+
+def _capacity(story: Story, row: dict[str, Any]) -> float | None:
+    if row.get("memory_free_bytes") is not None and row.get("memory_needed_bytes") is not None:
+        return float(row["memory_free_bytes"] + row["memory_needed_bytes"])
+    sheet = story.devices.get(row["hardware"])
+    found = None if sheet is None else (sheet.usable_memory or sheet.memory)
+    return None if found is None else float(found)
+
+
+def _chart(story: Story, listed: list[dict[str, Any]], words: str, left_out: int) -> Chart:
+    data: list[dict[str, Any]] = []
+    table = []
+    misfits = 0
+    for row in listed:
+        capacity = _capacity(story, row)
+        needed = row.get("memory_needed_bytes") or sum(row.get(part) or 0.0 for part in PARTS)
+        fits = capacity is None or needed <= capacity
+        misfits += not fits
+        for order, part in enumerate(PARTS):
+            if row.get(part) is not None:
+                data.append(
+                    {"hardware": row["hardware"], "quantization": row["quantization"],
+                     "part": METRICS[part].label, "gb": rounded(row[part] / _GB), "order": order,
+                     "capacity": rounded(capacity / _GB) if capacity else None,
+                     "needed": rounded(needed / _GB), "fits": fits}
+                )  # fmt: skip
+        table.append([row["hardware"], row["quantization"], *(row.get(p) for p in PARTS), needed, capacity])
+    gb = Scale("GB", _GB, 1)
+    columns = [
+        setting_column("hardware"), setting_column("quantization"),
+        *(Column(p, METRICS[p].label, METRICS[p].definition, "number", gb, p) for p in PARTS),
+        Column("memory_needed_bytes", "Needed", METRICS["memory_needed_bytes"].definition, "number", gb, "memory_needed_bytes"),
+        Column("usable_bytes", "Usable", "Device memory that may be used.", "number", gb),
+    ]  # fmt: skip
+    caption = (
+        f"At {words}. The line across a bar is the memory that may be used; a bar beyond it does not fit."
+    )
+    caption += f" {count_of(left_out, 'further bar')} left out." if left_out else ""
+    alt = f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; {misfits} do not fit."
+    return Chart(
+        "memory-fit", "Memory", caption, alt, description(_body(story, listed), data, alt=alt),
+        chart_table("memory-fit", "Memory", columns, table), PARTS,
+    )  # fmt: skip
+
+
+def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    devices = [d for d in story.style.devices if any(row["hardware"] == d for row in listed)]
+    formats = [f for f in story.style.formats if any(row["quantization"] == f for row in listed)]
+    labels = [METRICS[part].label for part in PARTS]
+    return {
+        "facet": {"row": {"field": "hardware", "type": "nominal", "sort": devices, "title": None,
+                          "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left", "labelFontWeight": "normal"}}},
+        "spacing": 8,
+        "spec": {
+            "width": WIDTH - 110,
+            "height": {"step": 15},
+            "encoding": {"y": {"field": "quantization", "type": "nominal", "sort": formats, "title": None,
+                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5}}},
+            "layer": [
+                {
+                    "mark": {"type": "bar"},
+                    "encoding": {
+                        "x": {"field": "gb", "type": "quantitative", "title": "Memory on the fullest device (GB)",
+                              "stack": "zero"},
+                        "color": {"field": "part", "type": "nominal", "title": None,
+                                  "scale": {"domain": labels, "range": list(_COLORS)}, "legend": {"columns": 4}},
+                        "order": {"field": "order", "type": "quantitative"},
+                        "opacity": {"condition": {"test": "datum.fits", "value": 1}, "value": 0.45},
+                        "tooltip": [
+                            {"field": "hardware", "title": "Device"},
+                            {"field": "quantization", "title": "Number format"},
+                            {"field": "part", "title": "Part"},
+                            {"field": "gb", "title": "Size (GB)", "format": ",.4~g"},
+                            {"field": "needed", "title": "Needed in all (GB)", "format": ",.4~g"},
+                            {"field": "capacity", "title": "Usable (GB)", "format": ",.4~g"},
+                        ],
+                    },
+                },
+                {
+                    "transform": [{"filter": "isValid(datum.capacity)"}],
+                    "mark": {"type": "tick", "color": INK, "thickness": 2, "size": 15},
+                    "encoding": {"x": {"field": "capacity", "type": "quantitative"}},
+                },
+            ],
+        },
+        "resolve": {"scale": {"y": "independent"}},
+    }  # fmt: skip

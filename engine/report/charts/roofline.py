@@ -1,0 +1,270 @@
+"""Where each operator stands under the roof of its device, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.report.charts.story import Story, chart_table
+from engine.report.charts.style import INK, PALETTE, WIDTH, columns_for, description, log_axis, rounded
+from engine.report.numbers import Scale
+from engine.report.page import Chart, Column, Table
+from engine.results.tables import OPERATORS
+from engine.results.tables import Column as Declared
+
+if TYPE_CHECKING:
+    from engine.spec.hardware import Hardware
+
+_MOST_PANELS: Final = 6
+_PHASES: Final = ("prefill", "decode", "decode_last")
+_DECLARED: Final = {column.name: column for column in OPERATORS}
+_LABELS: Final = {
+    "operator": "Operator", "layer_kind": "Layer", "count": "Count", "flops": "FLOPs", "total_bytes": "Traffic",
+    "intensity_flops_per_byte": "Intensity", "bound": "Limited by", "time_s": "Time, one", "formula": "Formula",
+    "phase": "Phase", "parameters": "Parameters", "attainable_flops_per_s": "Attainable",
+    "weight_bytes": "Weights read", "kv_read_bytes": "Cache read", "kv_write_bytes": "Cache written",
+    "input_bytes": "Activations read", "output_bytes": "Activations written", "peak_flops_per_s": "Peak",
+}  # fmt: skip
+
+
+def operator_rows(story: Story, point: int | None) -> list[dict[str, Any]]:
+    """The operators of a point with what a roofline needs: rate reached and share of the roof."""
+    import pyarrow.compute as pc
+
+    if point is None or not story.operators.num_rows:
+        return []
+    rows: list[dict[str, Any]] = story.operators.filter(pc.equal(story.operators["point"], point)).to_pylist()
+    for row in rows:
+        time, flops, roof = row["time_s"], row["flops"], row["attainable_flops_per_s"]
+        row["reached_flops_per_s"] = flops / time if time and flops else None
+        row["roof_share"] = row["reached_flops_per_s"] / roof if row["reached_flops_per_s"] and roof else None
+        row["total_time_s"] = time * row["count"] if time is not None and row["count"] is not None else None
+    return rows
+
+
+def rooflines(story: Story) -> list[Chart]:
+    """One panel for each device at its best point: operators as points under the device's roofs."""
+    panels = []
+    for best in story.best_per_device:
+        sheet = story.devices.get(best["hardware"])
+        rows = [
+            row
+            for row in operator_rows(story, best["point"])
+            if row["reached_flops_per_s"] and row["phase"] in _PHASES[:2]
+        ]
+        if sheet is not None and rows:
+            panels.append((best, sheet, rows))
+    left_out = len(panels) - _MOST_PANELS
+    panels = panels[:_MOST_PANELS]
+    return [_chart(story, panels, left_out)] if panels else []
+
+
+def _chart(
+    story: Story, panels: Sequence[tuple[dict[str, Any], Hardware, list[dict[str, Any]]]], left_out: int
+) -> Chart:
+    data: list[dict[str, Any]] = []
+    table = []
+    for best, sheet, rows in panels:
+        name = best["hardware"]
+        total = {phase: sum(r["total_time_s"] or 0 for r in rows if r["phase"] == phase) for phase in _PHASES}
+        intensities = [row["intensity_flops_per_byte"] for row in rows if row["intensity_flops_per_byte"]]
+        peaks = sorted({row["peak_flops_per_s"] for row in rows if row["peak_flops_per_s"]})
+        data += _roofs(name, sheet, peaks, intensities)
+        for row in rows:
+            share = (row["total_time_s"] or 0) / total[row["phase"]] if total[row["phase"]] else None
+            data.append(
+                {"panel": name, "kind": "operator", "x": rounded(row["intensity_flops_per_byte"]),
+                 "y": rounded(row["reached_flops_per_s"] / 1e12), "phase": row["phase"], "operator": row["operator"],
+                 "share": rounded(100 * share) if share else None, "roof": rounded(100 * row["roof_share"]) if row["roof_share"] else None,
+                 "bound": row["bound"], "hardware": name, "quantization": best["quantization"]}
+            )  # fmt: skip
+            table.append([name, best["quantization"], row["phase"], row["operator"], row["intensity_flops_per_byte"],
+                          row["reached_flops_per_s"], row["roof_share"], share, row["bound"]])  # fmt: skip
+    caption = (
+        "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks of the number "
+        "formats in use, both from the data sheet; size is the share of its phase's time."
+    )
+    if story.choice.source == "predicted" and (story.winner or {}).get("basis") == "bound":
+        caption += " These operators lie on the roof because the prediction is the bound itself."
+    caption += f" {left_out} more devices are in the operator table." if left_out > 0 else ""
+    alt = f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at the best point of each."
+    columns = [
+        Column("hardware", "Device"), Column("quantization", "Number format"), Column("phase", "Phase"),
+        Column("operator", "Operator"),
+        Column("intensity_flops_per_byte", "Intensity", _DECLARED["intensity_flops_per_byte"].meaning, "number",
+               Scale("FLOP/B", 1, 1), "intensity_flops_per_byte"),
+        Column("reached_flops_per_s", "Reached", "FLOPs over time.", "number", Scale("TFLOP/s", 1e12, 2)),
+        Column("roof_share", "Share of roof", "Reached over min(peak, intensity x bandwidth).", "number", Scale("%", 0.01, 1)),
+        Column("time_share", "Share of time", "Of the phase, all occurrences.", "number", Scale("%", 0.01, 1)),
+        Column("bound", "Limited by"),
+    ]  # fmt: skip
+    return Chart(
+        "roofline", "Roofline", caption, alt, description(_body([p[0]["hardware"] for p in panels], data), data, alt=alt),
+        chart_table("roofline", "Operators under the roof", columns, table), ("intensity_flops_per_byte",),
+    )  # fmt: skip
+
+
+def _roofs(
+    name: str, sheet: Hardware, peaks: Sequence[float], intensities: Sequence[float]
+) -> list[dict[str, Any]]:
+    bandwidth = float(sheet.memory_bandwidth)
+    low = min([*intensities, 1.0]) / 2
+    high = max([*intensities, *(peak / bandwidth for peak in peaks)]) * 3
+    found = []
+    for peak in peaks:
+        for x in (low, peak / bandwidth, high):
+            found.append({"panel": name, "kind": "roof", "roofline": f"{peak:.4g}", "hardware": name,
+                          "x": rounded(x), "y": rounded(min(peak, x * bandwidth) / 1e12),
+                          "label": f"{peak / 1e12:,.4g} TFLOP/s"})  # fmt: skip
+    return found
+
+
+def _body(devices: Sequence[str], data: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    across = columns_for(len(devices))
+    width = int((WIDTH - 36 * (across - 1)) / across)
+    place = {
+        "x": log_axis("x", "Arithmetic intensity (FLOP/B)", [row["x"] for row in data]),
+        "y": log_axis("y", "Rate (TFLOP/s)", [row["y"] for row in data]),
+    }
+    return {
+        "facet": {"field": "panel", "type": "nominal", "sort": list(devices), "title": None},
+        "columns": across,
+        "spacing": 24,
+        "spec": {
+            "width": width,
+            "height": 210 if across > 1 else 340,
+            "layer": [
+                {
+                    "transform": [{"filter": "datum.kind == 'roof'"}],
+                    "mark": {"type": "line", "color": INK, "strokeWidth": 1.4},
+                    "encoding": {**place, "detail": {"field": "roofline"}},
+                },
+                {
+                    "transform": [{"filter": "datum.kind == 'operator'"}],
+                    "mark": {"type": "point", "filled": True, "opacity": 0.8},
+                    "encoding": {
+                        **place,
+                        "color": _phase(list(PALETTE[:2])),
+                        "shape": _phase(["circle", "triangle-up"]),
+                        "size": {"field": "share", "type": "quantitative", "title": None, "legend": None,
+                                 "scale": {"domain": [0, 60], "range": [18, 190], "clamp": True}},
+                        "tooltip": [
+                            {"field": "operator", "title": "Operator"}, {"field": "phase", "title": "Phase"},
+                            {"field": "x", "title": "Intensity (FLOP/B)", "format": ",.4~g"},
+                            {"field": "y", "title": "Rate (TFLOP/s)", "format": ",.4~g"},
+                            {"field": "roof", "title": "Of its roof (%)", "format": ".1f"},
+                            {"field": "share", "title": "Of the phase's time (%)", "format": ".1f"},
+                            {"field": "bound", "title": "Limited by"},
+                        ],
+                    },
+                },
+            ],
+        },
+    }  # fmt: skip
+
+
+def _phase(values: list[Any]) -> dict[str, Any]:
+    return {"field": "phase", "type": "nominal", "title": "Phase", "legend": {"columns": 2},
+            "scale": {"domain": list(_PHASES[:2]), "range": values}}  # fmt: skip
+
+
+def time_split(story: Story) -> list[Chart]:
+    """How the time of each phase divides over operators, at the best point of each device."""
+    data: list[dict[str, Any]] = []
+    table = []
+    for best in story.best_per_device[:_MOST_PANELS]:
+        for phase in _PHASES[:2]:
+            rows = [
+                r for r in operator_rows(story, best["point"]) if r["phase"] == phase and r["total_time_s"]
+            ]
+            total = sum(row["total_time_s"] for row in rows)
+            summed: dict[str, float] = {}
+            for row in rows:
+                summed[row["operator"]] = summed.get(row["operator"], 0.0) + row["total_time_s"]
+            largest = sorted(summed, key=lambda o: (-summed[o], o))
+            for operator in largest:
+                table.append([best["hardware"], phase, operator, summed[operator], summed[operator] / total])
+                data.append({"hardware": best["hardware"], "quantization": best["quantization"], "phase": phase,
+                             "operator": operator, "share": rounded(100 * summed[operator] / total)})  # fmt: skip
+    if not data:
+        return []
+    weight: dict[str, float] = {}
+    for row in data:
+        weight[row["operator"]] = weight.get(row["operator"], 0.0) + (row["share"] or 0)
+    named = sorted(weight, key=lambda o: (-weight[o], o))[: len(PALETTE) - 1]
+    merged: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in data:
+        operator = row["operator"] if row["operator"] in named else "others"
+        key = (row["hardware"], row["phase"], operator)
+        held = merged.setdefault(key, {**row, "operator": operator, "share": 0.0})
+        held["share"] = rounded(held["share"] + row["share"])
+    domain = [*named, "others"] if any(k[2] == "others" for k in merged) else named
+    for row in merged.values():
+        row["order"] = domain.index(row["operator"])
+    alt = f"Stacked bars of the share of time of each operator in prefill and decode on {len({k[0] for k in merged})} devices."
+    columns = [Column("hardware", "Device"), Column("phase", "Phase"), Column("operator", "Operator"),
+               Column("time_s", "Time", "All occurrences in the phase.", "number", Scale("ms", 1e-3, 3)),
+               Column("share", "Share", "Of the phase's time.", "number", Scale("%", 0.01, 1))]  # fmt: skip
+    return [
+        Chart("time-split", "Where the time goes", "Each device at its best point; sums of all layers.", alt,
+              description(_split_body(story, domain), list(merged.values()), alt=alt),
+              chart_table("time-split", "Time by operator", columns, table), ("time_s",))
+    ]  # fmt: skip
+
+
+def _split_body(story: Story, domain: list[str]) -> dict[str, Any]:
+    colors = (
+        [*PALETTE[: len(domain) - 1], "#BDBDBD"] if domain[-1] == "others" else list(PALETTE[: len(domain)])
+    )
+    return {
+        "facet": {"column": {"field": "phase", "type": "nominal", "sort": list(_PHASES), "title": None}},
+        "spacing": 18,
+        "spec": {
+            "width": int((WIDTH - 120) / 2),
+            "height": {"step": 20},
+            "mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.6},
+            "encoding": {
+                "y": {"field": "hardware", "type": "nominal", "sort": list(story.style.devices), "title": None,
+                      "axis": {"ticks": False, "domain": False}},
+                "x": {"field": "share", "type": "quantitative", "title": "Share of the phase's time (%)", "stack": "zero",
+                      "scale": {"domain": [0, 100]}},
+                "color": {"field": "operator", "type": "nominal", "title": None,
+                          "scale": {"domain": domain, "range": colors}, "legend": {"columns": 4}},
+                "order": {"field": "order", "type": "quantitative"},
+                "tooltip": [{"field": "hardware", "title": "Device"}, {"field": "operator", "title": "Operator"},
+                            {"field": "share", "title": "Share (%)", "format": ".1f"}],
+            },
+        },
+    }  # fmt: skip
+
+
+_SHOWN: Final = (
+    "phase", "layer_kind", "operator", "count", "flops", "total_bytes", "intensity_flops_per_byte", "bound",
+    "time_s", "formula",
+)  # fmt: skip
+
+
+def operator_tables(story: Story, points: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The operator table of each of these points, formulas included."""
+    found = []
+    for row in points:
+        listed = operator_rows(story, row["point"])
+        if listed:
+            columns = tuple(_operator_column(_DECLARED[name], [r[name] for r in listed]) for name in _SHOWN)
+            values = tuple(tuple(r[name] for name in _SHOWN) for r in listed)
+            found.append(
+                Table(f"operators-{row['point']}", story.name(row), columns, values, len(listed),
+                      units=tuple(_DECLARED[name].unit for name in _SHOWN))
+            )  # fmt: skip
+    return found
+
+
+def _operator_column(declared: Declared, values: Sequence[Any]) -> Column:
+    from engine.report.numbers import scale_for
+
+    label = _LABELS.get(declared.name, declared.name.replace("_", " ").capitalize())
+    if declared.kind in ("int", "float"):
+        return Column(
+            declared.name, label, declared.meaning, "number", scale_for(declared.name, declared.unit, values)
+        )
+    return Column(declared.name, label, declared.meaning)

@@ -1,0 +1,222 @@
+"""Which rows are judged, which meet the requirements, which is best and which lie on the front."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from engine.errors import EngineError
+from engine.metrics import METRICS
+from engine.report.numbers import quantity
+from engine.report.records import MEASURED, Records
+from engine.units import Dimension, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+
+# Without a spec that says what counts, the first of these that has values decides.
+_PRIMARY: Final = (
+    "output_tokens_per_s_per_device",
+    "output_tokens_per_s",
+    "total_tokens_per_s",
+    "requests_per_s",
+    "training_sequences_per_s",
+    "tokens_per_joule",
+    "e2e_s",
+    "ttft_s",
+    "time_s",
+)
+_DIMENSION: Final[dict[str, Dimension]] = {
+    "s": "seconds", "B": "bytes", "W": "watts", "J": "joules", "C": "celsius", "Hz": "hertz",
+}  # fmt: skip
+_CONDITION: Final = re.compile(r"\s*(<=|>=|<|>|==|=)?\s*(.+?)\s*", re.S)
+
+Sign = Literal["<=", ">=", "<", ">", "=="]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One hard condition of the spec: `metric sign limit`, the limit in base units."""
+
+    metric: str
+    sign: Sign
+    limit: float
+
+    @property
+    def text(self) -> str:
+        """For people: `Time to first token ≤ 500 ms`."""
+        metric = METRICS[self.metric]
+        signs = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "="}
+        return f"{metric.label} {signs[self.sign]} {quantity(metric.name, metric.unit, self.limit)}"
+
+    def met(self, records: Records) -> Mask:
+        """Which rows meet it; an unknown value meets nothing."""
+        import operator
+
+        compare = {
+            "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq,
+        }[self.sign]  # fmt: skip
+        found: Mask = compare(records.numbers(self.metric), self.limit)
+        return found
+
+
+def requirements(require: Mapping[str, str]) -> tuple[list[Requirement], list[str]]:
+    """The conditions of a spec, and a sentence for each that cannot be read."""
+    found: list[Requirement] = []
+    unread: list[str] = []
+    for name, text in require.items():
+        try:
+            found.append(_requirement(name, text))
+        except (EngineError, ValueError, KeyError):
+            unread.append(f"requirement {name}: {text} cannot be read and is not applied")
+    return found, unread
+
+
+def _requirement(name: str, text: str) -> Requirement:
+    metric = METRICS[name]
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    sign, value = match.groups()
+    default: Sign = ">=" if metric.direction == "higher" else "<="
+    chosen: Sign = {"<=": "<=", ">=": ">=", "<": "<", ">": ">", "==": "==", "=": "=="}.get(
+        sign or "", default
+    )  # type: ignore[assignment]
+    if metric.unit in _DIMENSION and not _plain(value):
+        return Requirement(name, chosen, parse(value, _DIMENSION[metric.unit]))
+    if value.endswith("%"):
+        return Requirement(name, chosen, float(value[:-1]) / 100)
+    return Requirement(name, chosen, float(value.removesuffix(metric.unit).strip() if metric.unit else value))
+
+
+def _plain(text: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?", text) is not None
+
+
+def judged_source(found: Records, wanted: str | None) -> str | None:
+    """The source whose rows are judged: the one the spec names, else measured before predicted."""
+    present = set(found.texts("source")) if found.size < 100_000 else _distinct(found, "source")
+    if wanted is not None:
+        return wanted if wanted in present else None
+    return next((source for source in (*MEASURED, "predicted") if source in present), None)
+
+
+def _distinct(found: Records, name: str) -> set[str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values: set[str] = set(pc.unique(found.table[name].cast(pa.string())).to_pylist())
+    return values
+
+
+def primary_metric(found: Records) -> str | None:
+    """The metric that decides where the spec does not say."""
+    return next((name for name in _PRIMARY if found.has(name)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The judged rows and what came out; row numbers count within `rows`."""
+
+    rows: Records
+    source: str
+    metric: str
+    """What ranks them: a metric, or `score`."""
+    higher: bool
+    order: tuple[int, ...]
+    """Rows that may win, best first (at most 1,000)."""
+    among: Mask
+    """Which rows may win: those that qualify, or all ok ones when none does."""
+    qualified: int
+    """Rows that are ok and meet every requirement."""
+    ok: int
+    """Rows with status ok."""
+    requirements: tuple[Requirement, ...]
+    unread: tuple[str, ...]
+
+    @property
+    def best(self) -> int | None:
+        """Row of the winner; None when no row qualifies."""
+        return self.order[0] if self.order and self.qualified else None
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One row as a mapping."""
+        return self.rows.take([number]).rows()[0]
+
+
+def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice | None:
+    """Rank the rows of the judged source; None when there is nothing to rank."""
+    import numpy as np
+
+    source = judged_source(found, scoring.source if scoring else None)
+    if source is None:
+        return None
+    rows = found.where(found.mask("source", source))
+    rows = _with_scores(rows, scores)
+    metric = "score" if rows.has("score") else primary_metric(rows)
+    if metric is None:
+        return None
+    wanted, unread = requirements(scoring.require if scoring else {})
+    ok = rows.mask("status", "ok")
+    qualified = ok & np.isfinite(rows.numbers(metric))
+    for requirement in wanted:
+        qualified &= requirement.met(rows)
+    higher = metric == "score" or METRICS[metric].direction != "lower"
+    among = qualified if qualified.any() else ok & np.isfinite(rows.numbers(metric))
+    pool = np.flatnonzero(among)
+    values = rows.numbers(metric)[pool]
+    # A stable sort: of equals the one that comes first in the plan wins, whatever the machine.
+    order = pool[np.argsort(-values if higher else values, kind="stable")][:1000]
+    return Choice(
+        rows, source, metric, higher, tuple(int(i) for i in order), among, int(qualified.sum()), int(ok.sum()),
+        tuple(wanted), tuple(unread),
+    )  # fmt: skip
+
+
+def _with_scores(rows: Records, scores: pa.Table | None) -> Records:
+    """`rows` with the column `score` where there are scores."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if scores is None or not scores.num_rows or not {"point", "score"} <= set(scores.column_names):
+        return rows
+    if rows.table["point"].null_count == rows.size:
+        return rows
+    position = pc.index_in(rows.table["point"], value_set=scores["point"].combine_chunks())
+    return Records(rows.table.append_column(pa.field("score", pa.float64()), scores["score"].take(position)))
+
+
+def pareto_front(x: Any, y: Any, *, higher_x: bool = True, higher_y: bool = True) -> NDArray[np.int64]:
+    """Rows that no other row beats in both columns, by falling x; NaN rows never belong. O(n log n)."""
+    import numpy as np
+
+    across = np.asarray(x, dtype=np.float64) * (1 if higher_x else -1)
+    up = np.asarray(y, dtype=np.float64) * (1 if higher_y else -1)
+    alive = np.flatnonzero(np.isfinite(across) & np.isfinite(up))
+    order = alive[np.lexsort((alive, -up[alive], -across[alive]))]
+    if not len(order):
+        return order
+    best_before = np.concatenate(([-np.inf], np.maximum.accumulate(up[order])[:-1]))
+    return np.asarray(order[up[order] > best_before], dtype=np.int64)
+
+
+def best_of_each(rows: Records, choice_metric: str, by: str, *, higher: bool, among: Mask) -> list[int]:
+    """The best row of each value of a text column, in the column's order of appearance."""
+    import numpy as np
+
+    values = np.where(among, rows.numbers(choice_metric), np.nan)
+    best: dict[str, int] = {}
+    for i, label in enumerate(rows.texts(by)):
+        value = values[i]
+        if np.isnan(value):
+            continue
+        held = best.get(label)
+        if held is None or (value > values[held] if higher else value < values[held]):
+            best[label] = i
+    return list(best.values())

@@ -1,0 +1,64 @@
+"""Charts as pictures: SVG for page and PDF, PNG for the workbook, the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from engine.errors import ReportError
+
+_CLIP: Final = re.compile(r'(id="|url\(#)((?:clip|gradient_)[0-9]+)(?=["\)])')
+_ROOT: Final = re.compile(r'<svg ([^>]*?)width="([0-9.]+)" height="([0-9.]+)"')
+
+
+def chart_svg(name: str, spec: Mapping[str, Any]) -> str:
+    """The chart as SVG text whose ids are its own; raises `ReportError` when it cannot be drawn."""
+    import vl_convert
+
+    try:
+        # No base address is allowed: a description could otherwise name data on the network.
+        drawn = vl_convert.vegalite_to_svg(dict(spec), allowed_base_urls=[], show_warnings=False)
+    except ValueError as err:
+        raise ReportError(f"chart `{name}` cannot be drawn: {str(err)[:300]}") from err
+    return _own_ids(name, drawn)
+
+
+def _own_ids(name: str, svg: str) -> str:
+    # vl-convert numbers clip paths on within a process, so the same chart would differ when drawn second,
+    # and several charts of one page would share ids.
+    seen: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        found = seen.setdefault(match.group(2), f"{name}-{len(seen)}")
+        return match.group(1) + found
+
+    return _CLIP.sub(renamed, svg)
+
+
+def svg_size(svg: str) -> tuple[float, float]:
+    """Width and height in pixels."""
+    match = _ROOT.search(svg)
+    if match is None:
+        raise ReportError("a drawn chart has no size")
+    return float(match.group(2)), float(match.group(3))
+
+
+def png(svg: str, *, scale: float = 1.5) -> bytes:
+    """The picture as PNG."""
+    import vl_convert
+
+    opaque = svg.replace(">", '><rect width="100%" height="100%" fill="#ffffff"/>', 1)
+    found: bytes = vl_convert.svg_to_png(opaque, scale=scale)
+    return found
+
+
+@lru_cache(maxsize=1)
+def script_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`."""
+    import vl_convert
+
+    snippet = "window.vegaEmbed = vegaEmbed;"
+    found: str = vl_convert.javascript_bundle(snippet)
+    return found

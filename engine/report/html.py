@@ -1,0 +1,202 @@
+"""The page: one file without network, complete without scripts, safe whatever a spec or a log says."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from engine.errors import ReportError
+from engine.report.draw import script_bundle
+from engine.report.page import Chart, Column, Fact, Table, View
+from engine.spec.catalog import packaged_root
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+Mode = Literal["screen", "pdf"]
+Added = Sequence[tuple[str, str, str]]
+"""Sections of a user's own templates: name, title, HTML that was rendered and cleaned elsewhere."""
+
+PRINT_ROWS: Final = 80
+"""Rows of the table of points on paper; WeasyPrint takes about 10 ms for each row."""
+_PRINT_COLUMNS: Final = 14
+_UNSAFE_SVG: Final = re.compile(
+    r"<\s*(?:script|foreignObject|iframe|image|use|style)\b|\son[a-z]+\s*=|href\s*=\s*[\"'](?!#)", re.I
+)
+
+
+def render_page(view: View, svgs: Mapping[str, str], *, mode: Mode, added: Added = ()) -> str:
+    """The whole document: for the screen with scripts, for the PDF without."""
+    from markupsafe import Markup
+
+    css = _asset("report.css") + _paper(view.page)
+    bundle, script = (script_bundle(), _asset("report.js")) if mode == "screen" else ("", "")
+    main = [i for i, column in enumerate(view.points.columns) if not column.optional]
+    return (
+        _environment()
+        .get_template("report/page.html")
+        .render(
+            view=view,
+            mode=mode,
+            css=_trusted(css),
+            bundle=_trusted(bundle),
+            script=_trusted(script),
+            csp=policy(css, bundle, script),
+            data=_trusted(script_json(page_data(view))) if mode == "screen" else "",
+            svgs={name: _trusted(_checked(name, svg)) for name, svg in svgs.items()},
+            defined={definition.name: definition for definition in view.definitions},
+            filters=_filters(view),
+            main_columns=main,
+            print_columns=main[:_PRINT_COLUMNS],
+            print_rows=PRINT_ROWS,
+            more="the workbook has all of them"
+            if mode == "screen"
+            else "the HTML report and the workbook have all of them",
+            row_kind=_row_kind,
+            added=[(name, title, Markup(body)) for name, title, body in added],  # noqa: S704 - cleaned by engine.report.own
+        )
+    )
+
+
+def _trusted(text: str) -> Markup:
+    """Text of this package, or drawn and checked by it, that is not escaped again."""
+    from markupsafe import Markup
+
+    if "</script" in text.lower() or "</style" in text.lower():
+        raise ReportError("an embedded asset would end its own element")
+    return Markup(text)  # noqa: S704 - packaged files, checked SVG and escaped JSON only
+
+
+def _checked(name: str, svg: str) -> str:
+    # Labels are escaped by the renderer; this makes sure of it for whatever version is installed.
+    if _UNSAFE_SVG.search(svg):
+        raise ReportError(f"chart `{name}` holds more than shapes and text")
+    return svg
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(packaged_root() / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["groupby_kept"] = _grouped
+    return environment
+
+
+def _grouped(facts: Iterable[Fact]) -> list[tuple[str, list[Fact]]]:
+    """Facts by group, in order of appearance."""
+    groups: dict[str, list[Fact]] = {}
+    for fact in facts:
+        groups.setdefault(fact.group, []).append(fact)
+    return list(groups.items())
+
+
+def _asset(name: str) -> str:
+    return (packaged_root() / "templates" / "report" / name).read_text(encoding="utf-8")
+
+
+def _paper(page: str) -> str:
+    return f"@page {{ size: {page}; }}\n@page wide {{ size: {page} landscape; }}\n"
+
+
+def policy(css: str, *scripts: str) -> str:
+    """The content security policy: this style, these scripts, and nothing from anywhere."""
+    allowed = " ".join(_hash(script) for script in scripts if script) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(css)}; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _row_kind(table: Table, row: int) -> str:
+    """`off` for a point without a result."""
+    if table.name != "points":
+        return ""
+    place = next((i for i, column in enumerate(table.columns) if column.name == "status"), None)
+    return "" if place is None or table.rows[row][place] in ("ok", None) else "off"
+
+
+def _filters(view: View) -> list[tuple[str, str, list[str]]]:
+    """Axes a reader may narrow everything to: devices and number formats with at most 40 values."""
+    found = []
+    for name, title in (("hardware", "Device"), ("quantization", "Number format")):
+        place = next((i for i, column in enumerate(view.points.columns) if column.name == name), None)
+        if place is None:
+            continue
+        values = list(dict.fromkeys(str(row[place]) for row in view.points.rows))
+        if 1 < len(values) <= 40:
+            found.append((name, title, values))
+    return found
+
+
+def page_data(view: View) -> dict[str, Any]:
+    """What the page's script works with: exact values of the tables, descriptions of the charts."""
+    tables = [view.points, *view.data]
+    return {
+        "name": view.name,
+        "tables": {table.name: _table_data(table) for table in tables},
+        "charts": {chart.name: _chart_data(chart) for chart in view.charts},
+        "config": view.charts[0].spec["config"] if view.charts else {},
+    }
+
+
+def _chart_data(chart: Chart) -> dict[str, Any]:
+    return {
+        key: value for key, value in chart.spec.items() if key not in ("config", "$schema", "description")
+    }
+
+
+def _table_data(table: Table) -> dict[str, Any]:
+    units = table.units or tuple("" for _ in table.columns)
+    columns = [_column_data(column, unit) for column, unit in zip(table.columns, units, strict=True)]
+    rows = [[_json_value(value) for value in row] for row in table.rows]
+    return {"title": table.title, "columns": columns, "rows": rows,
+            "intervals": [[None if b is None else list(b) for b in row] for row in table.intervals]}  # fmt: skip
+
+
+def _column_data(column: Column, unit: str) -> dict[str, Any]:
+    return {
+        "name": column.name, "label": column.label, "unit": column.scale.unit, "base": unit,
+        "factor": column.scale.factor, "decimals": column.scale.decimals, "number": column.align == "number",
+        "optional": column.optional, "metric": column.metric, "meaning": column.meaning,
+    }  # fmt: skip
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.12g}") if math.isfinite(value) else None
+    return value
+
+
+# `</script>` ends the element whatever the JSON says; the two separators end a JavaScript line.
+_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escaped in _ESCAPES.items():
+        text = text.replace(character, escaped)
+    return text
+
+
+def chart_names(view: View) -> Iterable[str]:
+    """Names of charts and of the tables behind them, for whoever checks that they are unique."""
+    return itertools.chain((chart.name for chart in view.charts), (table.name for table in view.data))

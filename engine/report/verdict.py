@@ -1,0 +1,256 @@
+"""The first screen: one sentence, a handful of numbers, and what went wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.metrics import METRICS
+from engine.report.charts.story import Story
+from engine.report.numbers import count_of, quantity, scale_for, significant
+from engine.report.page import Notice, Tile, Tone
+
+if TYPE_CHECKING:
+    from engine.report.records import Records
+
+_TILES: Final = (
+    "output_tokens_per_s_per_device", "output_tokens_per_s", "ttft_s", "tpot_s", "e2e_s",
+    "energy_per_output_token_j", "cost_per_million_output_tokens_usd", "memory_needed_bytes",
+    "training_sequences_per_s", "training_mfu", "time_s", "average_power_w",
+)  # fmt: skip
+_MOST_TILES: Final = 6
+_BASIS: Final = {
+    "bound": "predicted bound",
+    "estimate": "predicted estimate",
+    "measured": "measured",
+    "derived": "derived",
+}
+_LONG_BASIS: Final = {
+    "bound": "a predicted bound from the data sheets: no deployment is faster, real ones are slower",
+    "estimate": "a prediction with calibrated efficiencies",
+    "measured": "measured",
+    "derived": "derived from other values",
+}
+_STATUS: Final[dict[str, tuple[str, Tone]]] = {
+    "does_not_fit": ("Does not fit in memory", "warning"),
+    "beyond_context": ("Beyond the model's context", "warning"),
+    "failed": ("Failed", "bad"),
+    "skipped": ("Skipped", "warning"),
+}
+_MOST_REASONS: Final = 12
+_MOST_EXAMPLES: Final = 3
+
+
+def verdict(story: Story) -> tuple[str, str, Tone]:
+    """The sentence, what it is based on, and its tone."""
+    choice, winner = story.choice, story.winner
+    if winner is None:
+        return "No point has a result to rank.", "See below what failed and why.", "bad"
+    name = story.name(winner)
+    numbers = _numbers(winner, choice.metric)
+    basis = basis_of(winner, long=True)
+    if choice.requirements and not choice.qualified:
+        wanted = "; ".join(r.text for r in choice.requirements)
+        missed = f"None of {count_of(choice.ok, 'ranked point')} meets every requirement ({wanted})."
+        return f"{missed} The nearest by rank is {name}: {numbers}.", _based_on(story, basis), "bad"
+    field = count_of(choice.ok, "point")
+    if choice.requirements:
+        met = f"{choice.qualified:,} of {field} {'meets' if choice.qualified == 1 else 'meet'} every requirement"
+        sentence = f"Best of those that qualify is {name}: {numbers}. {met}."
+    else:
+        sentence = f"Best is {name}: {numbers}. It leads {field}." if choice.ok > 1 else f"{name}: {numbers}."
+    return sentence, _based_on(story, basis), "good"
+
+
+def _based_on(story: Story, basis: str) -> str:
+    choice = story.choice
+    ranked = (
+        "the score of the spec's objectives"
+        if choice.metric == "score"
+        else METRICS[choice.metric].label.lower()
+    )
+    way = "highest" if choice.higher else "lowest"
+    return f"Ranked by {ranked} ({way} first), from rows that are {basis}."
+
+
+def _numbers(row: Mapping[str, Any], metric: str) -> str:
+    """The deciding metric and the two latencies, with units and intervals."""
+    names = [metric, "output_tokens_per_s_per_device", "ttft_s", "tpot_s"]
+    shown = []
+    for name in dict.fromkeys(names):
+        value = row.get(name)
+        if name == "score" and value is not None:
+            shown.append(f"score {significant(value)}")
+        elif value is not None and name in METRICS:
+            shown.append(f"{_phrase(name, value)}{_between(row, name)}")
+    return ", ".join(shown[:4]) or "no numbers"
+
+
+def _phrase(name: str, value: float) -> str:
+    text = quantity(name, METRICS[name].unit, value)
+    short = {
+        "output_tokens_per_s_per_device": f"{text} per device",
+        "ttft_s": f"first token after {text}",
+        "tpot_s": f"{text} per token after it",
+    }
+    return short.get(name, f"{METRICS[name].label.lower()} {text}")
+
+
+def _between(row: Mapping[str, Any], name: str) -> str:
+    found = interval(row, name)
+    return "" if not found else f" ({found})"
+
+
+def interval(row: Mapping[str, Any], name: str) -> str:
+    """`95 % interval 305 to 320 ms`; empty without one."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    scale = scale_for(name, METRICS[name].unit, [row.get(name), low, high])
+    level = "95 % interval" if row.get("basis") == "measured" else "90 % band"
+    number = [significant(v / scale.factor) for v in (low, high)]
+    return f"{level} {number[0]} to {number[1]}{' ' + scale.unit if scale.unit else ''}"
+
+
+def basis_of(row: Mapping[str, Any], *, long: bool = False) -> str:
+    """What a row rests on, for people."""
+    key = row.get("basis") or ("measured" if row.get("source") != "predicted" else "")
+    words = (_LONG_BASIS if long else _BASIS).get(key, key or "of unknown basis")
+    calibration = row.get("calibration")
+    return f"{words} ({calibration})" if calibration and long else words
+
+
+def tiles(story: Story) -> tuple[Tile, ...]:
+    """The winner's numbers, each with source, n and interval, and how many points meet the requirements."""
+    choice, winner = story.choice, story.winner
+    if winner is None:
+        return ()
+    found: list[Tile] = []
+    wanted = [choice.metric, *_TILES] if choice.metric in METRICS else list(_TILES)
+    for name in dict.fromkeys(wanted):
+        if winner.get(name) is None or (
+            name == "output_tokens_per_s" and any(t.name.endswith("per_device") for t in found)
+        ):
+            continue
+        found.append(_tile(winner, name))
+    found = found[:_MOST_TILES]
+    if choice.metric == "score" and winner.get("score") is not None:
+        found.insert(0, Tile("Score", significant(winner["score"]), "", "1 is the reference", name="score"))
+    if choice.requirements:
+        share = f"{choice.qualified:,} of {choice.ok:,}"
+        wanted_text = "; ".join(r.text for r in choice.requirements)
+        found.append(
+            Tile("Points that meet the requirements", share, "", wanted_text, tone="good" if choice.qualified else "bad",
+                 name="requirements")
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _tile(winner: Mapping[str, Any], name: str) -> Tile:
+    metric = METRICS[name]
+    scale = scale_for(name, metric.unit, [winner[name]])
+    n = winner.get(f"{name}_n")
+    source = basis_of(winner) + (f", n = {int(n):,}" if n else "")
+    spread = interval(winner, name) or (
+        "no interval: one computed value" if winner.get("basis") == "bound" else "no interval"
+    )
+    return Tile(
+        metric.label,
+        significant(winner[name] / scale.factor),
+        scale.unit,
+        source,
+        spread,
+        name,
+        name=name,
+        number=winner[name] / scale.factor,
+    )
+
+
+def notices(story: Story) -> tuple[Notice, ...]:
+    """Each reason why points are not ok: how many, which, and by how much memory falls short."""
+    found: list[Notice] = []
+    for status, (title, tone) in _STATUS.items():
+        rows = story.rows.where(story.rows.mask("status", status))
+        if rows.size:
+            found += _by_reason(story, rows, status, title, tone)
+    found += _other_sources(story)
+    for rule in story.choice.unread:
+        found.append(Notice("requirement", "Requirement not applied", 1, story.redact.text(rule), tone="bad"))
+    return tuple(found)
+
+
+def _by_reason(story: Story, rows: Records, status: str, title: str, tone: Tone) -> list[Notice]:
+    if status == "does_not_fit":
+        return [_misfit(story, rows, title, tone)]
+    groups: dict[str, list[int]] = {}
+    for i, reason in enumerate(rows.texts("reason")):
+        groups.setdefault(reason or "no reason recorded", []).append(i)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    found = []
+    for reason, members in ordered[:_MOST_REASONS]:
+        examples = tuple(story.name(row) for row in rows.take(members[:_MOST_EXAMPLES]).rows())
+        found.append(Notice(status, title, len(members), story.redact.text(reason), examples, tone=tone))
+    rest = sum(len(members) for _, members in ordered[_MOST_REASONS:])
+    if rest:
+        found.append(
+            Notice(status, title, rest, f"for {len(ordered) - _MOST_REASONS:,} further reasons", tone=tone)
+        )
+    return found
+
+
+def _misfit(story: Story, rows: Records, title: str, tone: Tone) -> Notice:
+    import numpy as np
+
+    free = rows.numbers("memory_free_bytes")
+    known = np.flatnonzero(np.isfinite(free))
+    detail = ""
+    examples: tuple[str, ...] = ()
+    if len(known):
+        order = known[np.argsort(-free[known], kind="stable")]
+        nearest = rows.take([int(order[0])]).rows()[0]
+        furthest = rows.take([int(order[-1])]).rows()[0]
+        detail = (
+            f"Short by {quantity('memory_free_bytes', 'B', -nearest['memory_free_bytes'])} at the least "
+            f"({story.name(nearest)}) and {quantity('memory_free_bytes', 'B', -furthest['memory_free_bytes'])} at the "
+            f"most ({story.name(furthest)})."
+        )
+    else:
+        examples = tuple(
+            story.name(row) for row in rows.take(list(range(min(_MOST_EXAMPLES, rows.size)))).rows()
+        )
+    devices: dict[str, int] = {}
+    for label in rows.texts("hardware"):
+        devices[label] = devices.get(label, 0) + 1
+    per = ", ".join(
+        f"{story.redact.text(d)} {n:,}"
+        for d, n in sorted(devices.items(), key=lambda i: story.device_rank(i[0]))
+    )
+    reason = "weights, KV cache, activations and reserve need more than the usable device memory"
+    return Notice("does_not_fit", title, rows.size, f"{reason}; by device: {per}", examples, detail, tone)
+
+
+def _other_sources(story: Story) -> list[Notice]:
+    """Failures in rows that are not ranked; they must not vanish because another source is judged."""
+    others = story.found.where(~story.found.mask("source", story.choice.source))
+    found = []
+    for source in dict.fromkeys(others.texts("source")):
+        mine = others.where(others.mask("source", source) & others.mask("status", "failed", "skipped"))
+        groups: dict[tuple[str, str], int] = {}
+        for key in zip(mine.texts("status"), mine.texts("reason"), strict=True):
+            groups[key] = groups.get(key, 0) + 1
+        for (status, reason), count in sorted(groups.items(), key=lambda item: (-item[1], item[0]))[
+            :_MOST_REASONS
+        ]:
+            title, tone = _STATUS[status]
+            words = story.redact.text(reason or "no reason recorded")
+            found.append(Notice(status, f"{title} ({source})", count, words, tone=tone))
+    return found
+
+
+def status_counts(story: Story) -> tuple[tuple[str, int], ...]:
+    """(words, judged rows) for each status that occurs."""
+    words = {"ok": "ok", "does_not_fit": "do not fit", "beyond_context": "beyond the model's context",
+             "failed": "failed", "skipped": "skipped"}  # fmt: skip
+    counts = ((text, int(story.rows.mask("status", status).sum())) for status, text in words.items())
+    return tuple((text, count) for text, count in counts if count)

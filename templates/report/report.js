@@ -1,0 +1,280 @@
+// Sorting, filtering and live charts on top of a page that is complete without them.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const state = { off: { hardware: new Set(), quantization: new Set() }, sort: {}, query: {}, columns: {} };
+  const PAGE = 100;
+  const absent = "–";
+  for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
+
+  // --- numbers, written as in engine/report/numbers.py
+  function shown(column, value) {
+    if (value === null || value === undefined) return absent;
+    if (typeof value === "boolean") return value ? "yes" : "no";
+    if (!column.number || typeof value !== "number") return String(value);
+    const number = value / column.factor;
+    if (number !== 0 && Math.abs(number) < 0.5 * 10 ** -column.decimals) return String(Number(number.toPrecision(2)));
+    return number.toLocaleString("en-US", {
+      minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals,
+    }).replace("-", "−");
+  }
+
+  function make(tag, attributes, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children);
+    return element;
+  }
+
+  // --- state in the address, so that a view can be sent to somebody
+  function readState() {
+    const found = new URLSearchParams(location.hash.split("?")[1] || "");
+    for (const axis of Object.keys(state.off)) state.off[axis] = new Set(found.getAll("not-" + axis));
+    for (const name of Object.keys(data.tables)) {
+      const sort = found.get("sort-" + name);
+      if (sort) state.sort[name] = { column: sort.replace(/^-/, ""), down: sort.startsWith("-") };
+      if (found.get("find-" + name)) state.query[name] = found.get("find-" + name);
+      if (found.get("columns-" + name)) state.columns[name] = new Set(found.get("columns-" + name).split(","));
+    }
+  }
+  function writeState() {
+    const kept = new URLSearchParams();
+    for (const [axis, values] of Object.entries(state.off)) for (const value of values) kept.append("not-" + axis, value);
+    for (const [name, sort] of Object.entries(state.sort)) kept.set("sort-" + name, (sort.down ? "-" : "") + sort.column);
+    for (const [name, text] of Object.entries(state.query)) if (text) kept.set("find-" + name, text);
+    for (const [name, columns] of Object.entries(state.columns)) if (columns.size) kept.set("columns-" + name, [...columns].join(","));
+    const anchor = location.hash.split("?")[0] || "#answer";
+    const text = kept.toString();
+    history.replaceState(null, "", text ? anchor + "?" + text : anchor);
+  }
+
+  // --- downloads
+  function save(name, type, text) {
+    const link = make("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+  const title = (column) => (column.base ? `${column.name} [${column.base}]` : column.name);
+  function csvCell(value) {
+    if (value === null || value === undefined) return "";
+    if (typeof value !== "string") return String(value);
+    // A text that a spreadsheet would run is kept a text (OWASP ASVS 1.2.10).
+    const safe = /^[=+\-@\t\0]/.test(value) ? "'" + value : value;
+    return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
+  }
+  function asCsv(table, rows) {
+    return [table.columns.map((c) => csvCell(title(c))).join(","), ...rows.map((r) => r.map(csvCell).join(","))].join("\r\n") + "\r\n";
+  }
+  function asJson(table, rows) {
+    const units = Object.fromEntries(table.columns.map((c) => [c.name, c.base]));
+    return JSON.stringify({ units, rows: rows.map((r) => Object.fromEntries(table.columns.map((c, i) => [c.name, r[i]]))) }, null, 1);
+  }
+
+  // --- live tables
+  class LiveTable {
+    constructor(element, name) {
+      this.element = element;
+      this.name = name;
+      this.table = data.tables[name];
+      this.page = 0;
+      this.body = element.tBodies[0];
+      this.texts = this.table.rows.map((row) => row.map((v, i) => (this.table.columns[i].number ? "" : String(v ?? ""))).join("\u0001").toLowerCase());
+      this.tools();
+      this.draw(true);
+    }
+    tools() {
+      const place = document.querySelector(`[data-tools="${CSS.escape(this.name)}"]`);
+      const rows = () => this.rows();
+      const bar = place || make("div", { class: "tools" });
+      if (!place) this.element.closest(".scroll").before(bar);
+      if (place) {
+        this.search = make("input", { type: "search", placeholder: "Find in points", "aria-label": "Find in points", value: state.query[this.name] || "",
+          oninput: () => { state.query[this.name] = this.search.value; this.page = 0; this.draw(); writeState(); } });
+        bar.append(this.search, this.chooser());
+      }
+      bar.append(
+        make("button", { type: "button", onclick: () => save(`${data.name}-${this.name}.csv`, "text/csv", asCsv(this.table, rows())) }, "CSV"),
+        make("button", { type: "button", onclick: () => save(`${data.name}-${this.name}.json`, "application/json", asJson(this.table, rows())) }, "JSON"),
+        make("button", { type: "button", onclick: (event) => this.copy(event.currentTarget) }, "Copy"),
+      );
+      this.pager = make("div", { class: "pager", "aria-live": "polite" });
+      this.element.closest(".scroll").after(this.pager);
+    }
+    async copy(button) {
+      const text = [this.table.columns.map(title).join("\t"), ...this.rows().map((r) => r.map((v) => v ?? "").join("\t"))].join("\n");
+      try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch { button.textContent = "Not allowed here"; }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    }
+    chooser() {
+      const list = make("div");
+      for (const column of this.table.columns) {
+        const box = make("input", { type: "checkbox", checked: this.visible(column), onchange: () => {
+          const chosen = state.columns[this.name] || (state.columns[this.name] = new Set());
+          // Only what differs from the usual columns is remembered.
+          if (box.checked === !column.optional) chosen.delete(column.name); else chosen.add(column.name);
+          this.draw(); writeState();
+        } });
+        list.append(make("label", { title: column.meaning }, box, " " + column.label + (column.unit ? ` (${column.unit})` : "")));
+      }
+      return make("details", {}, make("summary", {}, "Columns"), list);
+    }
+    visible(column) {
+      const changed = state.columns[this.name];
+      return Boolean(column.optional) === Boolean(changed && changed.has(column.name));
+    }
+    rows() {
+      const { columns } = this.table;
+      const words = (state.query[this.name] || "").toLowerCase().split(/\s+/).filter(Boolean);
+      const axes = Object.entries(state.off).map(([axis, off]) => [columns.findIndex((c) => c.name === axis), off]).filter(([i, off]) => i >= 0 && off.size);
+      this.numbers = [];
+      const found = [];
+      this.table.rows.forEach((row, i) => {
+        if (axes.every(([j, off]) => !off.has(row[j])) && words.every((w) => this.texts[i].includes(w))) { found.push(row); this.numbers.push(i); }
+      });
+      const sort = state.sort[this.name];
+      const at = sort ? columns.findIndex((c) => c.name === sort.column) : -1;
+      if (at < 0) return found;
+      const order = found.map((row, i) => i);
+      order.sort((a, b) => {
+        const x = found[a][at], y = found[b][at];
+        // What is unknown comes last, whichever way.
+        if (x === null || y === null) return (x === null) - (y === null) || a - b;
+        const less = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+        return (sort.down ? -less : less) || a - b;
+      });
+      this.numbers = order.map((i) => this.numbers[i]);
+      return order.map((i) => found[i]);
+    }
+    draw(first) {
+      const { columns } = this.table;
+      const visible = columns.map((c, i) => i).filter((i) => this.visible(columns[i]));
+      const rows = this.rows();
+      const pages = Math.max(1, Math.ceil(rows.length / PAGE));
+      this.page = Math.min(this.page, pages - 1);
+      this.head(visible);
+      const status = columns.findIndex((c) => c.name === "status");
+      const begin = this.page * PAGE;
+      this.body.replaceChildren(...rows.slice(begin, begin + PAGE).map((row, k) => {
+        const line = make("tr", { class: status >= 0 && row[status] !== "ok" ? "off" : null });
+        const between = (this.table.intervals || [])[this.numbers[begin + k]];
+        for (const i of visible) {
+          const text = shown(columns[i], row[i]);
+          const ends = between && between[i] ? ` [${shown(columns[i], between[i][0])}, ${shown(columns[i], between[i][1])}]` : "";
+          line.append(make("td", { class: columns[i].number ? "n" : null }, text + ends));
+        }
+        return line;
+      }));
+      const count = rows.length === this.table.rows.length ? `${rows.length.toLocaleString("en-US")} rows` :
+        `${rows.length.toLocaleString("en-US")} of ${this.table.rows.length.toLocaleString("en-US")} rows`;
+      this.pager.replaceChildren(count);
+      if (pages > 1) {
+        this.pager.append(
+          make("button", { type: "button", disabled: this.page === 0, onclick: () => { this.page -= 1; this.draw(); } }, "Previous"),
+          `page ${this.page + 1} of ${pages}`,
+          make("button", { type: "button", disabled: this.page >= pages - 1, onclick: () => { this.page += 1; this.draw(); } }, "Next"),
+        );
+      }
+      if (!first) this.element.closest(".scroll").scrollTop = 0;
+    }
+    head(visible) {
+      const { columns } = this.table;
+      const sort = state.sort[this.name];
+      const heads = visible.map((i) => {
+        const column = columns[i];
+        const way = sort && sort.column === column.name ? (sort.down ? "descending" : "ascending") : "none";
+        const name = column.metric && document.getElementById("metric-" + column.metric)
+          ? make("a", { href: "#metric-" + column.metric, title: column.meaning }, column.label)
+          : make("span", { title: column.meaning || null }, column.label);
+        const button = make("button", { type: "button", class: "sort", "aria-label": `Sort by ${column.label}`, onclick: () => {
+          state.sort[this.name] = { column: column.name, down: way === "ascending" };
+          this.page = 0; this.draw(); writeState();
+          const again = this.element.tHead.querySelector(`[data-column="${CSS.escape(column.name)}"] button`);
+          if (again) again.focus();
+        } }, way === "ascending" ? "▲" : way === "descending" ? "▼" : "↕");
+        const cell = make("th", { scope: "col", class: column.number ? "n" : null, "aria-sort": way, "data-column": column.name }, name, button);
+        if (column.unit) cell.append(make("span", { class: "unit" }, column.unit));
+        return cell;
+      });
+      this.element.tHead.replaceChildren(make("tr", {}, ...heads));
+    }
+  }
+
+  // --- live charts: drawn when they come into sight, in the place of the picture
+  const charts = new Map();
+  const narrowed = (rows) => rows.filter((row) => !state.off.hardware.has(row.hardware) && !state.off.quantization.has(row.quantization));
+  async function live(figure) {
+    const name = figure.dataset.chart;
+    const plot = figure.querySelector(".plot");
+    if (!data.charts[name] || charts.has(name)) return;
+    charts.set(name, null);
+    const holder = make("div");
+    const spec = structuredClone(data.charts[name]);
+    const all = spec.data.values;
+    spec.data.values = narrowed(all);
+    spec.config = data.config;
+    spec.usermeta = { embedOptions: {} };
+    // `ast` runs expressions through an interpreter: no code is made from text, so the policy stays strict.
+    const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
+    charts.set(name, { view: result.view, all });
+    const label = plot.querySelector("svg")?.getAttribute("aria-label");
+    plot.replaceChildren(holder);
+    const drawn = holder.querySelector("svg");
+    if (drawn) { drawn.setAttribute("role", "img"); drawn.setAttribute("aria-label", label || figure.querySelector("h3").textContent); fit(drawn); }
+    const links = make("div", { class: "chart-tools" },
+      make("a", { href: "#", onclick: (e) => { e.preventDefault(); result.view.toSVG().then((text) => save(`${name}.svg`, "image/svg+xml", text)); } }, "SVG"),
+      make("a", { href: "#", onclick: (e) => { e.preventDefault(); toPng(result.view, name); } }, "PNG"));
+    figure.querySelector("figcaption").after(links);
+  }
+  function fit(svg) {
+    // Vega gives fixed pixels; a view box lets the picture shrink with the page.
+    const width = svg.getAttribute("width"), height = svg.getAttribute("height");
+    if (!svg.getAttribute("viewBox") && width && height) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+  function toPng(view, name) {
+    view.toCanvas(2).then((canvas) => {
+      const flat = make("canvas", { width: canvas.width, height: canvas.height });
+      const pen = flat.getContext("2d");
+      pen.fillStyle = "#ffffff";
+      pen.fillRect(0, 0, flat.width, flat.height);
+      pen.drawImage(canvas, 0, 0);
+      flat.toBlob((blob) => save(`${name}.png`, "image/png", blob));
+    });
+  }
+  function refilter() {
+    for (const [name, chart] of charts) if (chart) chart.view.data("rows", narrowed(chart.all)).runAsync();
+    for (const table of tables) { table.page = 0; table.draw(); }
+    writeState();
+    hint();
+  }
+  function hint() {
+    const place = document.querySelector(".filters .hint");
+    const off = state.off.hardware.size + state.off.quantization.size;
+    if (place) place.textContent = off ? "Charts and tables are narrowed; the answer above is not." : "";
+  }
+
+  // --- start
+  readState();
+  const tables = [...document.querySelectorAll("table.live")].filter((t) => data.tables[t.dataset.table]).map((t) => new LiveTable(t, t.dataset.table));
+  for (const set of document.querySelectorAll(".filters fieldset")) {
+    const axis = set.dataset.filter;
+    for (const box of set.querySelectorAll("input")) {
+      box.checked = !state.off[axis].has(box.value);
+      box.addEventListener("change", () => { if (box.checked) state.off[axis].delete(box.value); else state.off[axis].add(box.value); refilter(); });
+    }
+  }
+  document.querySelector("form.filters")?.addEventListener("reset", () => setTimeout(() => { state.off.hardware.clear(); state.off.quantization.clear(); refilter(); }));
+  hint();
+  const watch = new IntersectionObserver((seen) => {
+    for (const entry of seen) if (entry.isIntersecting) { watch.unobserve(entry.target); live(entry.target); }
+  }, { rootMargin: "300px" });
+  for (const figure of document.querySelectorAll("figure.chart")) watch.observe(figure);
+  // On paper the static pictures and every row belong there; the picture stays as it was drawn.
+  const target = location.hash.split("?")[0];
+  if (target.length > 1 && location.hash.includes("?")) document.querySelector(target)?.scrollIntoView();
+  document.documentElement.dataset.ready = "yes";
+})();
