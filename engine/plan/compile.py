@@ -63,8 +63,7 @@ class Plan:
             raise IndexError(number)
         block = self.blocks[bisect_right(self.blocks, number, key=lambda b: b.first_point) - 1]
         position = number - block.first_point
-        columns = block.grid.columns(position, position + 1)
-        return make_point(block, position, {name: int(values[0]) for name, values in columns.items()})
+        return make_point(block, position)
 
 
 def compile_plan(
@@ -221,11 +220,12 @@ def _tasks(
         else:
             spans = _spans(blocks)
         version = versions.get(settings.kind, 1)
+        asked = fingerprint(settings)
         for span in spans:
             subject = fingerprint(
                 settings.kind, [[b.identity, b.grid.identity(start, stop)] for b, start, stop in span]
             )
-            key = fingerprint(subject, settings, version)
+            key = fingerprint(subject, asked, version)
             yield Task(key, settings.kind, i, settings, span, subject, version)
 
 

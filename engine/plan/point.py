@@ -73,10 +73,21 @@ class Grid:
                 found[name] = factor.values[row, column]
         return found
 
+    def counts(self, number: int) -> dict[str, int]:
+        """Each count at one point; quicker than columns of length 1."""
+        position = number if self.kept is None else int(self.kept[number])
+        found = dict(self.base)
+        inner = self.product
+        for factor in self.factors:
+            inner //= len(factor)
+            row = factor.values[(position // inner) % len(factor)]
+            found.update(zip(factor.names, row.tolist(), strict=True))
+        return found
+
     def identity(self, start: int, stop: int) -> list[Any]:
         """What the points start..stop are, for a fingerprint: how they are laid out, not each of them."""
         if stop - start == 1:
-            return [{name: int(v[0]) for name, v in self.columns(start, stop).items()}]
+            return [self.counts(start)]
         varied = {name for factor in self.factors for name in factor.names}
         fixed = {name: value for name, value in self.base.items() if name not in varied}
         layout = [[list(factor.names), factor.digest] for factor in self.factors]
@@ -150,13 +161,13 @@ class Task:
     def points(self) -> Iterator[Point]:
         """Each point resolved; meant for measured tasks, not for a million predictions."""
         for block, start, stop in self.spans:
-            columns = block.grid.columns(start, stop)
-            for i in range(stop - start):
-                yield make_point(block, start + i, {name: int(values[i]) for name, values in columns.items()})
+            for position in range(start, stop):
+                yield make_point(block, position)
 
 
-def make_point(block: Block, position: int, counts: dict[str, int]) -> Point:
+def make_point(block: Block, position: int) -> Point:
     """The resolved point at a position of a block."""
+    counts = block.grid.counts(position)
     values: dict[str, Any] = {
         **block.combination.workload.model_dump(),
         **counts,

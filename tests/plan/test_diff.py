@@ -51,9 +51,9 @@ LIVE = {"kind": "live", "target": {"kind": "local"}}
             "measurement `live` changed: repeats: 5 -> 10",
         ),
         (
-            {"measurements": [LIVE]},
-            {"measurements": [{**LIVE, "load": {"concurrency": [1, 2]}}]},
-            "measurement `live` changed: load.concurrency: [1] -> [1, 2]",
+            {},
+            {"measurements": [{"kind": "analytical", "routing": {"exponent": 0.5}}]},
+            "measurement `analytical` changed: routing.exponent: 0.6 -> 0.5",
         ),
         (
             {},
