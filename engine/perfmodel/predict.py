@@ -86,8 +86,8 @@ def predict(
     a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None = None
 ) -> tuple[dict[str, dict[str, Values]], MemoryUse]:
     """Every metric of every phase; times are NaN where the workload does not fit in memory."""
-    memory = _memory_plan(plan, speculation)
-    asked = _memory_load(a, plan, load, speculation)
+    memory = memory_plan_of(plan, speculation)
+    asked = memory_load(a, plan, load, speculation)
     used = memory_use(a, memory, asked)
     prefill = _prefill(a, plan, load)
     steps = _Decoding(a, plan, load, speculation)
@@ -423,13 +423,15 @@ def _request_metrics(
 # Memory
 
 
-def _memory_plan(plan: Plan, speculation: Drafting | None) -> MemoryPlan:
+def memory_plan_of(plan: Plan, speculation: Drafting | None) -> MemoryPlan:
+    """The memory coefficients of a deployment, its draft model included."""
     if speculation is None or speculation.draft is None:
         return plan.memory
     return plan.memory.with_draft(speculation.draft.memory)
 
 
-def _memory_load(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> MemoryLoad:
+def memory_load(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> MemoryLoad:
+    """What a workload asks the fullest device to hold."""
     data = plan.deployment.parallelism.data
     prompt = load.prompt - load.shared
     chunk = prompt
