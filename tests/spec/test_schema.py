@@ -25,8 +25,8 @@ from tests.source_tree import ROOT
 # What every version of the server understands: draft-07 without tuples, plus its own words for messages.
 KEYWORDS = {
     "$schema", "$defs", "$ref", "title", "description", "type", "enum", "const", "default", "examples",
-    "properties", "patternProperties", "additionalProperties", "required", "items", "minItems",
-    "maxItems", "uniqueItems", "minLength", "maxLength", "pattern", "minimum", "maximum",
+    "properties", "patternProperties", "additionalProperties", "propertyNames", "format", "required",
+    "items", "minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern", "minimum", "maximum",
     "exclusiveMinimum", "exclusiveMaximum", "minProperties", "anyOf", "allOf", "if", "then", "else",
     "markdownDescription", "markdownEnumDescriptions", "patternErrorMessage", "errorMessage",
     "defaultSnippets",
