@@ -202,7 +202,11 @@ x-home: {}
         ),
         ("workload.output_tokens", "workload.output_tokens", "Tokens generated for each sequence."),
         ("measurements", "measurements", "What to do with every point."),
-        ("repeats", "repeats", "Measurements of each point; intervals come from them."),
+        (
+            "reserve",
+            "reserve",
+            "Memory set aside on each device for framework, graphs and communication buffers.",
+        ),
         ("x-home", "x-", "Not read: a home for YAML anchors."),
         (
             "include",
