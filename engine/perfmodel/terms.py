@@ -162,7 +162,7 @@ def stepwise_runs(
     a: Arithmetic, geometry: Geometry, *, cached: Values, new: Values, stride: Values, steps: Values
 ) -> list[Attended]:
     """The same steps one by one, for chunked-local layers whose prefill steps cut chunks anywhere."""
-    most = int(steps if a.scalar else a.largest(steps))
+    most = max(1, int(a.largest(steps)))
     found = []
     for i in range(most):
         step = attended(a, geometry, cached=cached + i * stride, new=new)
