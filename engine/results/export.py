@@ -59,9 +59,10 @@ def _csv(batches: Iterator[pa.RecordBatch], schema: pa.Schema, file: IO[bytes]) 
     import pyarrow.csv
 
     plain = pa.schema([(f.name, pa.string() if _is_text(f.type) else f.type) for f in schema])
-    with pyarrow.csv.CSVWriter(
-        file, plain, write_options=pyarrow.csv.WriteOptions(quoting_style="needed", batch_size=8192)
-    ) as writer:
+    # Every text is quoted and nothing else is: an empty text is `""`, what is not known is nothing at all.
+    file.write(",".join(schema.names).encode() + b"\n")
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
+    with pyarrow.csv.CSVWriter(file, plain, write_options=options) as writer:
         for batch in batches:
             writer.write_batch(pa.RecordBatch.from_arrays([_safe(c) for c in batch.columns], schema=plain))
 
