@@ -24,6 +24,9 @@ PHASES: Final = ("request", "prefill", "decode", "decode_last")
 """Order of the rows: all points of a task in the first phase, then all in the second... A full task's
 phases fall on row groups, so a reader of one phase does not touch the others."""
 
+_FIELDS: Final = {"intensity_flops_per_byte": "intensity"}
+"""Column of the operator table -> field of a row, where they differ."""
+
 _OK, _DOES_NOT_FIT, _BEYOND_CONTEXT, _SKIPPED = range(4)
 _STATUSES: Final = ("ok", "does_not_fit", "beyond_context", "skipped")
 
@@ -36,7 +39,31 @@ def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -
     block = _Block(task.size)
     for group in _groups(task):
         block.fill(group, settings)
-    return {"summary": concatenate("summary", [block.phase(name) for name in PHASES])}
+    tables = {"summary": concatenate("summary", [block.phase(name) for name in PHASES])}
+    if settings.operators:
+        tables["operators"] = _operators(task, settings)
+    return tables
+
+
+def _operators(task: Task, settings: AnalyticalSettings) -> pa.Table:
+    """Every operator of every point that can be predicted, in the points' order."""
+    from engine.perfmodel.deployment import Deployment, check_deployment
+    from engine.perfmodel.rows import operator_rows
+    from engine.results.tables import OPERATORS, make_table
+
+    columns: dict[str, list[Any]] = {column.name: [] for column in OPERATORS}
+    refused: dict[str, bool] = {}
+    for number, point in enumerate(task.points()):
+        c = point.combination
+        deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings)
+        if c.digest not in refused:
+            refused[c.digest] = any(issue.severity == "error" for issue in check_deployment(deployment))
+        if refused[c.digest]:
+            continue
+        for row in operator_rows(deployment, point.workload):
+            for name, values in columns.items():
+                values.append(number if name == "point" else getattr(row, _FIELDS.get(name, name)))
+    return make_table("operators", columns)
 
 
 @dataclass(frozen=True)
