@@ -174,9 +174,17 @@ def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice |
     # A stable sort: of equals the one that comes first in the plan wins, whatever the machine.
     order = pool[np.argsort(-values if higher else values, kind="stable")][:1000]
     return Choice(
-        rows, source, metric, higher, tuple(int(i) for i in order), among, int(qualified.sum()), int(ok.sum()),
-        tuple(wanted), tuple(unread),
-    )  # fmt: skip
+        rows,
+        source,
+        metric,
+        higher,
+        tuple(int(i) for i in order),
+        among,
+        int(qualified.sum()),
+        int(ok.sum()),
+        tuple(wanted),
+        tuple(unread),
+    )
 
 
 def _with_scores(rows: Records, scores: pa.Table | None) -> Records:

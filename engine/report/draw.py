@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from engine.errors import ReportError
@@ -54,11 +54,14 @@ def png(svg: str, *, scale: float = 1.5) -> bytes:
     return found
 
 
-@lru_cache(maxsize=1)
 def script_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`."""
+    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`; takes about two seconds."""
     import vl_convert
 
-    snippet = "window.vegaEmbed = vegaEmbed;"
-    found: str = vl_convert.javascript_bundle(snippet)
+    found: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return found
+
+
+if __name__ == "__main__":
+    # Run as a process of its own beside the drawing of charts, because vl-convert does one thing at a time.
+    sys.stdout.buffer.write(script_bundle().encode("utf-8"))

@@ -29,14 +29,24 @@ def write_workbook(view: View, svgs: Mapping[str, str], target: Path) -> None:
     _charts(book, view, svgs)
     for title, tables in _further(view):
         _stacked(book, title, tables)
-    _listing(book, "Findings", ("Severity", "Rule", "Point", "Finding", "Evidence", "Estimated gain", "Change"),
-             [(f.severity, f.rule, f.point, f.finding, f.evidence, f.gain, f.change) for f in view.findings],
-             (11, 22, 12, 60, 60, 30, 50), "No rule found anything to change.")  # fmt: skip
+    _listing(
+        book,
+        "Findings",
+        ("Severity", "Rule", "Point", "Finding", "Evidence", "Estimated gain", "Change"),
+        [(f.severity, f.rule, f.point, f.finding, f.evidence, f.gain, f.change) for f in view.findings],
+        (11, 22, 12, 60, 60, 30, 50),
+        "No rule found anything to change.",
+    )
     _listing(book, "Definitions", ("Metric", "Name", "Unit", "Direction", "Definition", "Formula"),
              [(d.label, d.name, d.unit, d.direction, d.definition, d.formula) for d in view.definitions],
              (30, 36, 16, 22, 80, 44))  # fmt: skip
-    _listing(book, "Assumptions", ("About", "Assumption", "Value", "Source"),
-             [(a.subject, a.statement, a.value, a.source) for a in view.assumptions], (26, 60, 40, 80))  # fmt: skip
+    _listing(
+        book,
+        "Assumptions",
+        ("About", "Assumption", "Value", "Source"),
+        [(a.subject, a.statement, a.value, a.source) for a in view.assumptions],
+        (26, 60, 40, 80),
+    )
     _provenance(book, view)
     book.name(
         "points",
@@ -71,8 +81,14 @@ def _summary(book: Workbook, view: View) -> None:
         )
     sheet.add([])
     book.heads(sheet, ("Assumption to change", "Value", "Unit", "What it moves"))
-    row = sheet.add([book.text(sheet, "Price of a device-hour"), None, book.text(sheet, "USD/h"),
-                     book.text(sheet, "type a price here: the last column of Points is the cost at this price")])  # fmt: skip
+    row = sheet.add(
+        [
+            book.text(sheet, "Price of a device-hour"),
+            None,
+            book.text(sheet, "USD/h"),
+            book.text(sheet, "type a price here: the last column of Points is the cost at this price"),
+        ]
+    )
     book.name(_PRICE, f"'{sheet.title}'!$B${row}")
     sheet.add([])
     book.heads(sheet, ("Points", "Count"))

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
-from engine.report.draw import script_bundle
 from engine.report.page import Chart, Column, Fact, Table, View
 from engine.spec.catalog import packaged_root
 
@@ -24,20 +23,20 @@ Mode = Literal["screen", "pdf"]
 Added = Sequence[tuple[str, str, str]]
 """Sections of a user's own templates: name, title, HTML that was rendered and cleaned elsewhere."""
 
-PRINT_ROWS: Final = 80
-"""Rows of the table of points on paper; WeasyPrint takes about 10 ms for each row."""
 _PRINT_COLUMNS: Final = 14
 _UNSAFE_SVG: Final = re.compile(
     r"<\s*(?:script|foreignObject|iframe|image|use|style)\b|\son[a-z]+\s*=|href\s*=\s*[\"'](?!#)", re.I
 )
 
 
-def render_page(view: View, svgs: Mapping[str, str], *, mode: Mode, added: Added = ()) -> str:
-    """The whole document: for the screen with scripts, for the PDF without."""
+def render_page(
+    view: View, svgs: Mapping[str, str], *, mode: Mode, bundle: str = "", added: Added = ()
+) -> str:
+    """The whole document: for the screen with scripts (`bundle` is Vega's), for the PDF without."""
     from markupsafe import Markup
 
     css = _asset("report.css") + _paper(view.page)
-    bundle, script = (script_bundle(), _asset("report.js")) if mode == "screen" else ("", "")
+    script = _asset("report.js") if mode == "screen" else ""
     main = [i for i, column in enumerate(view.points.columns) if not column.optional]
     return (
         _environment()
@@ -54,8 +53,8 @@ def render_page(view: View, svgs: Mapping[str, str], *, mode: Mode, added: Added
             defined={definition.name: definition for definition in view.definitions},
             filters=_filters(view),
             main_columns=main,
-            print_columns=main[:_PRINT_COLUMNS],
-            print_rows=PRINT_ROWS,
+            print_columns=_on_paper(view.best, main),
+            column_shares=_column_shares,
             more="the workbook has all of them"
             if mode == "screen"
             else "the HTML report and the workbook have all of them",
@@ -92,6 +91,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["groupby_kept"] = _grouped
+    environment.filters["lower_first"] = _lower_first
     return environment
 
 
@@ -133,6 +133,32 @@ def _row_kind(table: Table, row: int) -> str:
     return "" if place is None or table.rows[row][place] in ("ok", None) else "off"
 
 
+def _on_paper(table: Table, main: Sequence[int]) -> list[int]:
+    """Columns that fit across a page: the first ones, and the last, which says what became of a point."""
+    if len(main) <= _PRINT_COLUMNS:
+        return list(main)
+    status = [i for i in main if table.columns[i].name == "status"]
+    return [i for i in main if i not in status][: _PRINT_COLUMNS - len(status)] + status
+
+
+def _column_shares(table: Table, shown: Sequence[int], limit: int) -> list[float]:
+    """Width of each column in percent, from its longest cell; asking every cell again takes WeasyPrint
+    most of its time."""
+    lengths = []
+    for j in shown:
+        column = table.columns[j]
+        words = max((len(word) for word in f"{column.label} {column.scale.unit}".split()), default=1)
+        cells = max((len(table.text(i, j)) for i in range(min(limit, len(table.rows)))), default=1)
+        lengths.append(min(max(words * 1.1, cells, 3), 42) + 2)
+    total = sum(lengths)
+    return [round(100 * length / total, 2) for length in lengths]
+
+
+def _lower_first(label: str) -> str:
+    """A label inside a sentence; acronyms keep their capitals."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 def _filters(view: View) -> list[tuple[str, str, list[str]]]:
     """Axes a reader may narrow everything to: devices and number formats with at most 40 values."""
     found = []
@@ -167,8 +193,12 @@ def _table_data(table: Table) -> dict[str, Any]:
     units = table.units or tuple("" for _ in table.columns)
     columns = [_column_data(column, unit) for column, unit in zip(table.columns, units, strict=True)]
     rows = [[_json_value(value) for value in row] for row in table.rows]
-    return {"title": table.title, "columns": columns, "rows": rows,
-            "intervals": [[None if b is None else list(b) for b in row] for row in table.intervals]}  # fmt: skip
+    return {
+        "title": table.title,
+        "columns": columns,
+        "rows": rows,
+        "intervals": [[None if b is None else list(b) for b in row] for row in table.intervals],
+    }
 
 
 def _column_data(column: Column, unit: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from engine.report.numbers import ABSENT, Scale
 
 Align = Literal["text", "number"]
 Tone = Literal["good", "plain", "warning", "bad"]
+PLAIN = Scale("")
 Value = str | int | float | bool | None
 
 
@@ -22,7 +23,7 @@ class Column:
     label: str
     meaning: str = ""
     align: Align = "text"
-    scale: Scale = Scale("")
+    scale: Scale = PLAIN
     metric: str | None = None
     """Name of the metric its heading leads to, if it is one."""
     optional: bool = False
@@ -203,6 +204,8 @@ class View:
     """Settings that are the same at every point."""
     sections: tuple[Section, ...]
     points: Table
+    best: Table
+    """The points worth paper: the best by rank."""
     data: tuple[Table, ...]
     """Further tables for the workbook and the downloads: operators, requests, components, samples."""
     findings: tuple[Finding, ...]

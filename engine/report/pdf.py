@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import re
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,39 +19,81 @@ _MEMORY_BYTES: Final = 3 * 2**30
 _PACKAGES: Final = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core (macOS: brew install pango)"
 
 
-def start(document: Path, target: Path) -> subprocess.Popen[bytes]:
-    """Begin to render `document` (HTML) as `target` (PDF) in a child process with a memory limit."""
+def start(target: Path) -> subprocess.Popen[bytes]:
+    """A child process with a memory limit that waits for a document to lay out as `target`.
+
+    Started before there is a document, because loading WeasyPrint takes as long as drawing the charts.
+    """
     # A document is data from a spec, a log or a server: it is laid out where it can neither take all memory nor
-    # run forever. The child gets no secrets.
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "XDG_CACHE_HOME",
-            "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")  # fmt: skip
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, "-m", "engine.report.pdf", str(document), str(target)]
+    # run forever, and the child gets no secrets.
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "engine.report.pdf", str(target)],
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
-def finish(child: subprocess.Popen[bytes], *, seconds: float = _SECONDS) -> None:
-    """Wait for the PDF; raises `EnvironmentMissing` without Pango, `ReportError` when it fails or takes too long."""
-    try:
-        _, complaint = child.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.communicate()
-        raise ReportError(
-            f"the PDF took longer than {seconds:.0f} s and was given up",
-            hint="the HTML report has everything",
-        ) from None
-    if child.returncode == EnvironmentMissing.exit_code:
-        raise EnvironmentMissing(
-            "WeasyPrint finds no Pango, so there is no PDF", hint=f"install it: {_PACKAGES}"
-        )
-    if child.returncode:
-        lines = complaint.decode("utf-8", "replace").strip().splitlines()
-        reason = lines[-1] if lines else f"exit code {child.returncode}"
-        raise ReportError(f"the PDF could not be made: {reason[:300]}", hint="the HTML report has everything")
+def child_environment() -> dict[str, str]:
+    """What a child of the report needs to find libraries and fonts, and nothing else."""
+    kept = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "FONTCONFIG_FILE",
+        "FONTCONFIG_PATH",
+        "XDG_CACHE_HOME",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "DYLD_FALLBACK_LIBRARY_PATH",
+        "SYSTEMROOT",
+        "VIRTUAL_ENV",
+    )
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return found
+
+
+class Pending:
+    """A document on its way to paper; `finish` waits for it."""
+
+    def __init__(self, child: subprocess.Popen[bytes], document: str) -> None:
+        self._child = child
+        self._complaint = b""
+        # The pipe holds less than a document, so it is fed while the caller goes on with the other formats.
+        self._feeder = threading.Thread(target=self._feed, args=(document.encode("utf-8"),), daemon=True)
+        self._feeder.start()
+
+    def _feed(self, document: bytes) -> None:
+        try:
+            _, self._complaint = self._child.communicate(document)
+        except (OSError, ValueError) as err:
+            self._complaint = str(err).encode()
+
+    def finish(self, *, seconds: float = _SECONDS) -> None:
+        """Wait for the file; raises `EnvironmentMissing` without Pango, `ReportError` when there is none."""
+        self._feeder.join(seconds)
+        if self._feeder.is_alive():
+            self._child.kill()
+            self._feeder.join()
+            raise ReportError(
+                f"the PDF took longer than {seconds:.0f} s and was given up",
+                hint="the HTML report has everything",
+            )
+        code = self._child.returncode
+        if code == EnvironmentMissing.exit_code:
+            raise EnvironmentMissing(
+                "WeasyPrint finds no Pango, so there is no PDF", hint=f"install it: {_PACKAGES}"
+            )
+        if code:
+            lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {code}"
+            raise ReportError(
+                f"the PDF could not be made: {reason[:300]}", hint="the HTML report has everything"
+            )
 
 
 def refuse(url: str, *_: Any, **__: Any) -> Any:
@@ -58,11 +101,10 @@ def refuse(url: str, *_: Any, **__: Any) -> Any:
     raise ValueError(f"a report fetches nothing, not {url[:80]}")
 
 
-def render(document: Path, target: Path) -> None:
-    """Lay out an HTML file as PDF; the same text gives the same bytes."""
+def render(text: str, target: Path) -> None:
+    """Lay out an HTML document as PDF; the same text gives the same bytes."""
     import weasyprint
 
-    text = document.read_text(encoding="utf-8")
     html = weasyprint.HTML(string=text, base_url=None, url_fetcher=refuse)
     html.write_pdf(
         target, pdf_identifier=hashlib.sha256(text.encode("utf-8")).digest()[:16], custom_metadata=False,
@@ -78,27 +120,24 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
-def _main(document: str, target: str) -> int:
-    os.environ["SOURCE_DATE_EPOCH"] = _epoch(Path(document))
-    time.tzset()
+def _main(target: str) -> int:
     _limit_memory()
     try:
         import weasyprint  # noqa: F401 - the import itself fails without the system's Pango
     except OSError as err:
         sys.stderr.write(f"{err}\n")
         return EnvironmentMissing.exit_code
-    render(Path(document), Path(target))
+    text = sys.stdin.buffer.read().decode("utf-8")
+    os.environ["SOURCE_DATE_EPOCH"] = _epoch(text)
+    render(text, Path(target))
     return 0
 
 
-def _epoch(document: Path) -> str:
+def _epoch(document: str) -> str:
     """The document's own date, so that font files inside the PDF carry no other."""
-    import datetime as dt
-
-    with document.open(encoding="utf-8") as file:
-        found = re.search(r'name="dcterms.created" content="([^"]+)"', file.read(4000))
+    found = re.search(r'name="dcterms.created" content="([^"]+)"', document)
     return str(int(dt.datetime.fromisoformat(found.group(1)).timestamp())) if found else "315532800"
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:3]))
+    sys.exit(_main(sys.argv[1]))

@@ -186,6 +186,12 @@ def _data_sheet(label: str, sheet: Hardware, redact: Redactor) -> Iterator[Assum
     if sheet.price is not None:
         yield Assumption(label, "Price of a device-hour", f"{significant(sheet.price)} USD/h", confidence)
     if sheet.energy is not None:
-        yield Assumption(label, "Energy coefficients", redact.text(
-            f"{significant(sheet.energy.static_power)} W static, {significant(sheet.energy.per_byte * 1e12)} pJ/B, "
-            f"{significant(sheet.energy.per_flop * 1e12)} pJ/FLOP"), redact.text(sheet.energy.source))  # fmt: skip
+        yield Assumption(
+            label,
+            "Energy coefficients",
+            redact.text(
+                f"{significant(sheet.energy.static_power)} W static, {significant(sheet.energy.per_byte * 1e12)} pJ/B, "
+                f"{significant(sheet.energy.per_flop * 1e12)} pJ/FLOP"
+            ),
+            redact.text(sheet.energy.source),
+        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import EngineError, ReportError
 from engine.report import pdf
-from engine.report.draw import chart_svg
+from engine.report.draw import chart_svg, script_bundle
 from engine.report.excel import write_workbook
 from engine.report.html import render_page
 from engine.report.inputs import ReportInputs
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from engine.report.page import View
     from engine.spec.report import Format
 
-_SUFFIX: Mapping[Format, str] = {"html": ".html", "pdf": ".pdf", "xlsx": ".xlsx"}
+SUFFIXES: Final[Mapping[Format, str]] = {"html": ".html", "pdf": ".pdf", "xlsx": ".xlsx"}
 
 
 def render_report(
@@ -28,36 +30,75 @@ def render_report(
 ) -> dict[Format, Path]:
     """Write the report of a run into `folder` and return the file of each format.
 
-    A format that fails does not stop the others; its error is raised after they are written.
+    A format that fails does not stop the others: its error is raised when they are written.
     """
-    view = build_view(inputs, share=share)
-    svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
-    targets = {name: folder / f"report{_SUFFIX[name]}" for name in formats}
     folder.mkdir(parents=True, exist_ok=True)
-    failure: EngineError | None = None
+    targets: dict[Format, Path] = {name: folder / f"report{SUFFIXES[name]}" for name in formats}
     with tempfile.TemporaryDirectory(prefix="engine-report-") as scratch:
-        child = None
-        if "pdf" in targets:
-            static = Path(scratch) / "print.html"
-            static.write_text(render_page(view, svgs, mode="pdf"), encoding="utf-8")
-            child = pdf.start(static, Path(scratch) / "report.pdf")
+        # Two children load what they need while the charts are drawn here.
+        paper = Path(scratch) / "report.pdf"
+        printer = pdf.start(paper) if "pdf" in targets else None
+        bundler = _start_bundle() if "html" in targets else None
         try:
-            if "html" in targets:
-                _put(targets["html"], render_page(view, svgs, mode="screen").encode("utf-8"))
-            if "xlsx" in targets:
-                write_workbook(view, svgs, targets["xlsx"])
-        except EngineError as err:
-            failure = err
+            view = build_view(inputs, share=share)
+            svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
+            pending = pdf.Pending(printer, render_page(view, svgs, mode="pdf")) if printer else None
+            _write_all(view, svgs, targets, bundler, lambda: _printed(pending, paper))
         finally:
-            if child is not None and failure is not None:
-                child.kill()
-                child.communicate()
-        if child is not None and failure is None:
-            pdf.finish(child)
-            _put(targets["pdf"], (Path(scratch) / "report.pdf").read_bytes())
-    if failure is not None:
-        raise failure
+            for child in (printer, bundler):
+                if child is not None and child.poll() is None:
+                    child.kill()
+                    child.wait()
     return targets
+
+
+def _write_all(
+    view: View,
+    svgs: Mapping[str, str],
+    targets: Mapping[Format, Path],
+    bundler: subprocess.Popen[bytes] | None,
+    printed: Callable[[], bytes],
+) -> None:
+    """Every format in turn, the one that somebody else makes last; the first error after all of them."""
+    makers: dict[Format, Callable[[Path], None]] = {
+        "xlsx": lambda target: write_workbook(view, svgs, target),
+        "html": lambda target: _put(target, _screen(view, svgs, bundler)),
+        "pdf": lambda target: _put(target, printed()),
+    }
+    failures: list[EngineError] = []
+    for name, make in makers.items():
+        if name in targets:
+            try:
+                make(targets[name])
+            except EngineError as err:
+                failures.append(err)
+    if failures:
+        raise failures[0]
+
+
+def _screen(view: View, svgs: Mapping[str, str], bundler: subprocess.Popen[bytes] | None) -> bytes:
+    return render_page(view, svgs, mode="screen", bundle=_bundle(bundler)).encode("utf-8")
+
+
+def _printed(pending: pdf.Pending | None, paper: Path) -> bytes:
+    if pending is None:
+        raise ReportError("no PDF was asked for")
+    pending.finish()
+    return paper.read_bytes()
+
+
+def _start_bundle() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "engine.report.draw"]
+    return subprocess.Popen(
+        command, env=pdf.child_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _bundle(child: subprocess.Popen[bytes] | None) -> str:
+    """What the child wrote; made here when it failed, so that the error is a proper one."""
+    text = child.communicate()[0] if child is not None else b""
+    return text.decode("utf-8") if text and child is not None and child.returncode == 0 else script_bundle()
 
 
 def _put(target: Path, content: bytes) -> None:
@@ -68,11 +109,7 @@ def _put(target: Path, content: bytes) -> None:
         partial.replace(target)
     except OSError as err:
         partial.unlink(missing_ok=True)
+        reason = err.strerror or str(err)
         raise ReportError(
-            f"the report cannot be written: {err.strerror or err}", hint=f"look at `{target.parent}`"
+            f"the report cannot be written: {reason}", hint=f"look at `{target.parent}`"
         ) from err
-
-
-def view_only(inputs: ReportInputs, *, share: bool = False) -> View:
-    """What the report would show, without drawing it."""
-    return build_view(inputs, share=share)

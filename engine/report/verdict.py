@@ -141,9 +141,15 @@ def tiles(story: Story) -> tuple[Tile, ...]:
         share = f"{choice.qualified:,} of {choice.ok:,}"
         wanted_text = "; ".join(r.text for r in choice.requirements)
         found.append(
-            Tile("Points that meet the requirements", share, "", wanted_text, tone="good" if choice.qualified else "bad",
-                 name="requirements")
-        )  # fmt: skip
+            Tile(
+                "Points that meet the requirements",
+                share,
+                "",
+                wanted_text,
+                tone="good" if choice.qualified else "bad",
+                name="requirements",
+            )
+        )
     return tuple(found)
 
 

@@ -17,7 +17,7 @@ from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, identifying_values
 from engine.report.numbers import count_of
 from engine.report.page import Chart, Finding, Section, View
-from engine.report.points import points_table
+from engine.report.points import best_table, points_table
 from engine.report.provenance import assumptions, definitions, facts, made_at
 from engine.report.records import Records, records
 from engine.report.verdict import notices, status_counts, tiles, verdict
@@ -63,6 +63,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         fixed=_fixed(story, shown[0]),
         sections=sections,
         points=table,
+        best=best_table(story, table),
         data=(*operators,),
         findings=_findings(inputs, story),
         definitions=definitions(_metrics_shown(table, sections)),
@@ -111,9 +112,15 @@ def _story(inputs: ReportInputs, found: Records, choice: Choice, redact: Redacto
         _as_written(inputs, "model", models),
     )  # fmt: skip
     return Story(
-        choice, found, inputs.tables, devices, style, inputs.tables.get("operators", empty("operators")), redact,
+        choice,
+        found,
+        inputs.tables,
+        devices,
+        style,
+        inputs.tables.get("operators", empty("operators")),
+        redact,
         _varied(choice.rows),
-    )  # fmt: skip
+    )
 
 
 def _as_written(inputs: ReportInputs, axis: str, labels: Iterable[str]) -> tuple[str, ...]:
@@ -155,15 +162,27 @@ def _subtitle(inputs: ReportInputs, story: Story) -> str:
         if count > 1:
             words.append(count_of(count, noun))
     kinds = list(dict.fromkeys(task.kind for task in inputs.plan.tasks))
-    names = {"analytical": "predicted", "live": "benchmarked", "energy": "metered", "run_folder": "read from run folders",
-             "training": "read from training logs"}  # fmt: skip
+    names = {
+        "analytical": "predicted",
+        "live": "benchmarked",
+        "energy": "metered",
+        "run_folder": "read from run folders",
+        "training": "read from training logs",
+    }
     return ", ".join(words) + ": " + ", ".join(names.get(kind, kind) for kind in kinds)
 
 
 def _fixed(story: Story, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Settings that every point shares, unless they are off."""
-    quiet = {"tensor": 1, "pipeline": 1, "expert": 1, "data": 1, "shared_prefix_tokens": 0, "prefill_chunk_tokens": 0,
-             "prefill_tokens_per_step": 0}  # fmt: skip
+    quiet = {
+        "tensor": 1,
+        "pipeline": 1,
+        "expert": 1,
+        "data": 1,
+        "shared_prefix_tokens": 0,
+        "prefill_chunk_tokens": 0,
+        "prefill_tokens_per_step": 0,
+    }
     found = []
     for name in _SETTINGS:
         value = row.get(name)
@@ -190,9 +209,13 @@ def _sections(story: Story, operators: Sequence[Any]) -> list[Section]:
         Section("scaling", "Scaling", charts=tuple(scaling(story))),
         Section("memory", "Memory fit", charts=tuple(memory_fit(story))),
         Section("roofline", "Roofline", charts=(*rooflines(story), *time_split(story))),
-        Section("operators", "Operators", "Every operator of the points shown, with the formula behind its numbers.",
-                tables=tuple(operators)),
-    ]  # fmt: skip
+        Section(
+            "operators",
+            "Operators",
+            "Every operator of the points shown, with the formula behind its numbers.",
+            tables=tuple(operators),
+        ),
+    ]
 
 
 def _findings(inputs: ReportInputs, story: Story) -> tuple[Finding, ...]:

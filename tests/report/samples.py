@@ -29,13 +29,20 @@ ENVIRONMENT: dict[str, Any] = {
     "cpu": "Some CPU",
     "cpu_count": 32,
     "memory_bytes": 137438953472,
-    "gpus": [{"index": 0, "name": "NVIDIA H100", "uuid": "GPU-11111111-2222-3333-4444-555555555555", "driver": "570.1"}],
+    "gpus": [
+        {
+            "index": 0,
+            "name": "NVIDIA H100",
+            "uuid": "GPU-11111111-2222-3333-4444-555555555555",
+            "driver": "570.1",
+        }
+    ],
     "command": "engine run /home/alice/specs/sweep.yaml",
     "seed": 7,
     "started": "2026-01-02T03:04:05Z",
     "ended": "2026-01-02T03:04:12Z",
     "exit_code": 0,
-}  # fmt: skip
+}
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -98,19 +105,32 @@ def predicted(row: dict[str, Any], sheet: Any) -> dict[str, Any]:
     rate = batch * output / e2e
     energy = (e2e * (sheet.power or 300) * 0.8) / (batch * output)
     known = {
-        "ttft_s": ttft, "tpot_s": tpot, "e2e_s": e2e, "output_tokens_per_s": rate,
-        "output_tokens_per_s_per_device": rate, "output_tokens_per_s_per_user": 1 / tpot,
-        "energy_per_output_token_j": energy, "mfu": 2 * PARAMETERS * batch * prompt / (ttft * sheet.peak.bf16),
-    }  # fmt: skip
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "e2e_s": e2e,
+        "output_tokens_per_s": rate,
+        "output_tokens_per_s_per_device": rate,
+        "output_tokens_per_s_per_user": 1 / tpot,
+        "energy_per_output_token_j": energy,
+        "mfu": 2 * PARAMETERS * batch * prompt / (ttft * sheet.peak.bf16),
+    }
     memory = {
         "weights_bytes": weights, "kv_cache_bytes": float(cache), "activations_bytes": activations,
         "reserve_bytes": 1e9, "memory_needed_bytes": needed, "memory_free_bytes": usable - needed,
     }  # fmt: skip
     return {
-        "point": row["point"], "source": "predicted", "phase": "request", "variant": None, "basis": "bound",
-        "status": "ok" if fits else "does_not_fit", "reason": None if fits else "needs more memory than the device has",
-        "bound": "memory", "calibration": None, **{k: v if fits else None for k, v in known.items()}, **memory,
-    }  # fmt: skip
+        "point": row["point"],
+        "source": "predicted",
+        "phase": "request",
+        "variant": None,
+        "basis": "bound",
+        "status": "ok" if fits else "does_not_fit",
+        "reason": None if fits else "needs more memory than the device has",
+        "bound": "memory",
+        "calibration": None,
+        **{k: v if fits else None for k, v in known.items()},
+        **memory,
+    }
 
 
 def operators(compiled: Plan, points: list[int]) -> pa.Table:
@@ -121,8 +141,12 @@ def operators(compiled: Plan, points: list[int]) -> pa.Table:
         point, sheet = compiled.point(number), block.combination.hardware
         for phase, tokens in (("prefill", point.workload.batch_size * point.workload.prompt_tokens),
                               ("decode", point.workload.batch_size)):  # fmt: skip
-            for name, inside, outside in (("qkv_proj", 4096, 6144), ("o_proj", 4096, 4096), ("gate_up_proj", 4096, 28672),
-                                          ("down_proj", 14336, 4096)):  # fmt: skip
+            for name, inside, outside in (
+                ("qkv_proj", 4096, 6144),
+                ("o_proj", 4096, 4096),
+                ("gate_up_proj", 4096, 28672),
+                ("down_proj", 14336, 4096),
+            ):
                 flops = 2.0 * tokens * inside * outside
                 weight, moved_in, moved_out = (
                     2.0 * inside * outside,
@@ -133,14 +157,28 @@ def operators(compiled: Plan, points: list[int]) -> pa.Table:
                 peak = sheet.peak.bf16 or 1e12
                 roof = min(peak, flops / total * sheet.memory_bandwidth)
                 rows.append(
-                    {"point": number, "phase": phase, "layer_kind": "decoder", "operator": name, "count": 32,
-                     "flops": flops, "parameters": float(inside * outside), "weight_bytes": weight,
-                     "input_bytes": moved_in, "output_bytes": moved_out, "kv_read_bytes": 0.0, "kv_write_bytes": 0.0,
-                     "total_bytes": total, "intensity_flops_per_byte": flops / total,
-                     "bound": "compute" if roof == peak else "memory", "peak_flops_per_s": peak,
-                     "attainable_flops_per_s": roof, "time_s": flops / roof / 0.8,
-                     "formula": f"2 x tokens x {inside} x {outside}; bytes: weights + in + out"}
-                )  # fmt: skip
+                    {
+                        "point": number,
+                        "phase": phase,
+                        "layer_kind": "decoder",
+                        "operator": name,
+                        "count": 32,
+                        "flops": flops,
+                        "parameters": float(inside * outside),
+                        "weight_bytes": weight,
+                        "input_bytes": moved_in,
+                        "output_bytes": moved_out,
+                        "kv_read_bytes": 0.0,
+                        "kv_write_bytes": 0.0,
+                        "total_bytes": total,
+                        "intensity_flops_per_byte": flops / total,
+                        "bound": "compute" if roof == peak else "memory",
+                        "peak_flops_per_s": peak,
+                        "attainable_flops_per_s": roof,
+                        "time_s": flops / roof / 0.8,
+                        "formula": f"2 x tokens x {inside} x {outside}; bytes: weights + in + out",
+                    }
+                )
     return make_table("operators", {name: [row[name] for row in rows] for name in rows[0]})
 
 

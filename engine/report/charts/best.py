@@ -58,15 +58,24 @@ def best_points(story: Story) -> list[Chart]:
             ],
         },
     }  # fmt: skip
-    settings = [s for s in story.varied]
+    settings = story.varied
     columns = [*(setting_column(s) for s in settings),
                Column(name, metric.label, metric.definition, "number", measured.scale, name)]  # fmt: skip
     table = chart_table("best-points", "Best point of each device and number format", columns,
                         [[*(row[s] for s in settings), row[name]] for row in rows])  # fmt: skip
     qualified = "that meets the requirements " if choice.requirements and choice.qualified else ""
     caption = f"Each dot is the best point {qualified}of a device in a number format, whatever its batch and lengths."
-    return [Chart("best-points", f"Best {metric.label.lower()} by device", caption, alt,
-                  description(body, data, alt=alt), table, (name,))]  # fmt: skip
+    return [
+        Chart(
+            "best-points",
+            f"Best {metric.label.lower()} by device",
+            caption,
+            alt,
+            description(body, data, alt=alt),
+            table,
+            (name,),
+        )
+    ]
 
 
 def _with_pair(rows: Records) -> Records:

@@ -78,20 +78,33 @@ def _chart(story: Story, listed: list[dict[str, Any]], words: str, left_out: int
         table.append([row["hardware"], row["quantization"], *(row.get(p) for p in PARTS), needed, capacity])
     gb = Scale("GB", _GB, 1)
     columns = [
-        setting_column("hardware"), setting_column("quantization"),
+        setting_column("hardware"),
+        setting_column("quantization"),
         *(Column(p, METRICS[p].label, METRICS[p].definition, "number", gb, p) for p in PARTS),
-        Column("memory_needed_bytes", "Needed", METRICS["memory_needed_bytes"].definition, "number", gb, "memory_needed_bytes"),
+        Column(
+            "memory_needed_bytes",
+            "Needed",
+            METRICS["memory_needed_bytes"].definition,
+            "number",
+            gb,
+            "memory_needed_bytes",
+        ),
         Column("usable_bytes", "Usable", "Device memory that may be used.", "number", gb),
-    ]  # fmt: skip
+    ]
     caption = (
         f"At {words}. The line across a bar is the memory that may be used; a bar beyond it does not fit."
     )
     caption += f" {count_of(left_out, 'further bar')} left out." if left_out else ""
     alt = f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; {misfits} do not fit."
     return Chart(
-        "memory-fit", "Memory", caption, alt, description(_body(story, listed), data, alt=alt),
-        chart_table("memory-fit", "Memory", columns, table), PARTS,
-    )  # fmt: skip
+        "memory-fit",
+        "Memory",
+        caption,
+        alt,
+        description(_body(story, listed), data, alt=alt),
+        chart_table("memory-fit", "Memory", columns, table),
+        PARTS,
+    )
 
 
 def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,14 +15,28 @@ MOST_POINTS: Final = 1200
 """Dominated points drawn beside the front; a picture with more says no more."""
 
 _PAIRS: Final = (
-    ("pareto", "output_tokens_per_s_per_user", "output_tokens_per_s_per_device",
-     "Throughput against interactivity",
-     "Up: more tokens from each device. Right: faster for each user. Points on the line are beaten by none in both."),
-    ("energy", "e2e_s", "energy_per_output_token_j", "Energy against latency",
-     "Down and left is better. Points on the line are beaten by none in both."),
-    ("cost", "e2e_s", "cost_per_million_output_tokens_usd", "Cost against latency",
-     "Down and left is better. Points on the line are beaten by none in both."),
-)  # fmt: skip
+    (
+        "pareto",
+        "output_tokens_per_s_per_user",
+        "output_tokens_per_s_per_device",
+        "Throughput against interactivity",
+        "Up: more tokens from each device. Right: faster for each user. Points on the line are beaten by none in both.",
+    ),
+    (
+        "energy",
+        "e2e_s",
+        "energy_per_output_token_j",
+        "Energy against latency",
+        "Down and left is better. Points on the line are beaten by none in both.",
+    ),
+    (
+        "cost",
+        "e2e_s",
+        "cost_per_million_output_tokens_usd",
+        "Cost against latency",
+        "Down and left is better. Points on the line are beaten by none in both.",
+    ),
+)
 
 
 def trade_offs(story: Story) -> list[Chart]:
@@ -70,9 +84,12 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, words: str) 
         _metric_column(measured_x),
         _metric_column(measured_y),
     ]
-    table = chart_table(f"{name}-front", f"{title}: the front", columns, [
-        [*(row[s] for s in story.varied), row[x], row[y]] for row in rows.take(front).rows()
-    ])  # fmt: skip
+    table = chart_table(
+        f"{name}-front",
+        f"{title}: the front",
+        columns,
+        [[*(row[s] for s in story.varied), row[x], row[y]] for row in rows.take(front).rows()],
+    )
     return Chart(
         name,
         title,

@@ -19,12 +19,25 @@ _MOST_PANELS: Final = 6
 _PHASES: Final = ("prefill", "decode", "decode_last")
 _DECLARED: Final = {column.name: column for column in OPERATORS}
 _LABELS: Final = {
-    "operator": "Operator", "layer_kind": "Layer", "count": "Count", "flops": "FLOPs", "total_bytes": "Traffic",
-    "intensity_flops_per_byte": "Intensity", "bound": "Limited by", "time_s": "Time, one", "formula": "Formula",
-    "phase": "Phase", "parameters": "Parameters", "attainable_flops_per_s": "Attainable",
-    "weight_bytes": "Weights read", "kv_read_bytes": "Cache read", "kv_write_bytes": "Cache written",
-    "input_bytes": "Activations read", "output_bytes": "Activations written", "peak_flops_per_s": "Peak",
-}  # fmt: skip
+    "operator": "Operator",
+    "layer_kind": "Layer",
+    "count": "Count",
+    "flops": "FLOPs",
+    "total_bytes": "Traffic",
+    "intensity_flops_per_byte": "Intensity",
+    "bound": "Limited by",
+    "time_s": "Time, one",
+    "formula": "Formula",
+    "phase": "Phase",
+    "parameters": "Parameters",
+    "attainable_flops_per_s": "Attainable",
+    "weight_bytes": "Weights read",
+    "kv_read_bytes": "Cache read",
+    "kv_write_bytes": "Cache written",
+    "input_bytes": "Activations read",
+    "output_bytes": "Activations written",
+    "peak_flops_per_s": "Peak",
+}
 
 
 def operator_rows(story: Story, point: int | None) -> list[dict[str, Any]]:
@@ -73,13 +86,33 @@ def _chart(
         for row in rows:
             share = (row["total_time_s"] or 0) / total[row["phase"]] if total[row["phase"]] else None
             data.append(
-                {"panel": name, "kind": "operator", "x": rounded(row["intensity_flops_per_byte"]),
-                 "y": rounded(row["reached_flops_per_s"] / 1e12), "phase": row["phase"], "operator": row["operator"],
-                 "share": rounded(100 * share) if share else None, "roof": rounded(100 * row["roof_share"]) if row["roof_share"] else None,
-                 "bound": row["bound"], "hardware": name, "quantization": best["quantization"]}
-            )  # fmt: skip
-            table.append([name, best["quantization"], row["phase"], row["operator"], row["intensity_flops_per_byte"],
-                          row["reached_flops_per_s"], row["roof_share"], share, row["bound"]])  # fmt: skip
+                {
+                    "panel": name,
+                    "kind": "operator",
+                    "x": rounded(row["intensity_flops_per_byte"]),
+                    "y": rounded(row["reached_flops_per_s"] / 1e12),
+                    "phase": row["phase"],
+                    "operator": row["operator"],
+                    "share": rounded(100 * share) if share else None,
+                    "roof": rounded(100 * row["roof_share"]) if row["roof_share"] else None,
+                    "bound": row["bound"],
+                    "hardware": name,
+                    "quantization": best["quantization"],
+                }
+            )
+            table.append(
+                [
+                    name,
+                    best["quantization"],
+                    row["phase"],
+                    row["operator"],
+                    row["intensity_flops_per_byte"],
+                    row["reached_flops_per_s"],
+                    row["roof_share"],
+                    share,
+                    row["bound"],
+                ]
+            )
     caption = (
         "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks of the number "
         "formats in use, both from the data sheet; size is the share of its phase's time."
@@ -89,19 +122,40 @@ def _chart(
     caption += f" {left_out} more devices are in the operator table." if left_out > 0 else ""
     alt = f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at the best point of each."
     columns = [
-        Column("hardware", "Device"), Column("quantization", "Number format"), Column("phase", "Phase"),
+        Column("hardware", "Device"),
+        Column("quantization", "Number format"),
+        Column("phase", "Phase"),
         Column("operator", "Operator"),
-        Column("intensity_flops_per_byte", "Intensity", _DECLARED["intensity_flops_per_byte"].meaning, "number",
-               Scale("FLOP/B", 1, 1), "intensity_flops_per_byte"),
+        Column(
+            "intensity_flops_per_byte",
+            "Intensity",
+            _DECLARED["intensity_flops_per_byte"].meaning,
+            "number",
+            Scale("FLOP/B", 1, 1),
+            "intensity_flops_per_byte",
+        ),
         Column("reached_flops_per_s", "Reached", "FLOPs over time.", "number", Scale("TFLOP/s", 1e12, 2)),
-        Column("roof_share", "Share of roof", "Reached over min(peak, intensity x bandwidth).", "number", Scale("%", 0.01, 1)),
-        Column("time_share", "Share of time", "Of the phase, all occurrences.", "number", Scale("%", 0.01, 1)),
+        Column(
+            "roof_share",
+            "Share of roof",
+            "Reached over min(peak, intensity x bandwidth).",
+            "number",
+            Scale("%", 0.01, 1),
+        ),
+        Column(
+            "time_share", "Share of time", "Of the phase, all occurrences.", "number", Scale("%", 0.01, 1)
+        ),
         Column("bound", "Limited by"),
-    ]  # fmt: skip
+    ]
     return Chart(
-        "roofline", "Roofline", caption, alt, description(_body([p[0]["hardware"] for p in panels], data), data, alt=alt),
-        chart_table("roofline", "Operators under the roof", columns, table), ("intensity_flops_per_byte",),
-    )  # fmt: skip
+        "roofline",
+        "Roofline",
+        caption,
+        alt,
+        description(_body([p[0]["hardware"] for p in panels], data), data, alt=alt),
+        chart_table("roofline", "Operators under the roof", columns, table),
+        ("intensity_flops_per_byte",),
+    )
 
 
 def _roofs(
@@ -184,8 +238,15 @@ def time_split(story: Story) -> list[Chart]:
             largest = sorted(summed, key=lambda o: (-summed[o], o))
             for operator in largest:
                 table.append([best["hardware"], phase, operator, summed[operator], summed[operator] / total])
-                data.append({"hardware": best["hardware"], "quantization": best["quantization"], "phase": phase,
-                             "operator": operator, "share": rounded(100 * summed[operator] / total)})  # fmt: skip
+                data.append(
+                    {
+                        "hardware": best["hardware"],
+                        "quantization": best["quantization"],
+                        "phase": phase,
+                        "operator": operator,
+                        "share": rounded(100 * summed[operator] / total),
+                    }
+                )
     if not data:
         return []
     weight: dict[str, float] = {}
@@ -202,14 +263,24 @@ def time_split(story: Story) -> list[Chart]:
     for row in merged.values():
         row["order"] = domain.index(row["operator"])
     alt = f"Stacked bars of the share of time of each operator in prefill and decode on {len({k[0] for k in merged})} devices."
-    columns = [Column("hardware", "Device"), Column("phase", "Phase"), Column("operator", "Operator"),
-               Column("time_s", "Time", "All occurrences in the phase.", "number", Scale("ms", 1e-3, 3)),
-               Column("share", "Share", "Of the phase's time.", "number", Scale("%", 0.01, 1))]  # fmt: skip
+    columns = [
+        Column("hardware", "Device"),
+        Column("phase", "Phase"),
+        Column("operator", "Operator"),
+        Column("time_s", "Time", "All occurrences in the phase.", "number", Scale("ms", 1e-3, 3)),
+        Column("share", "Share", "Of the phase's time.", "number", Scale("%", 0.01, 1)),
+    ]
     return [
-        Chart("time-split", "Where the time goes", "Each device at its best point; sums of all layers.", alt,
-              description(_split_body(story, domain), list(merged.values()), alt=alt),
-              chart_table("time-split", "Time by operator", columns, table), ("time_s",))
-    ]  # fmt: skip
+        Chart(
+            "time-split",
+            "Where the time goes",
+            "Each device at its best point; sums of all layers.",
+            alt,
+            description(_split_body(story, domain), list(merged.values()), alt=alt),
+            chart_table("time-split", "Time by operator", columns, table),
+            ("time_s",),
+        )
+    ]
 
 
 def _split_body(story: Story, domain: list[str]) -> dict[str, Any]:
@@ -224,18 +295,36 @@ def _split_body(story: Story, domain: list[str]) -> dict[str, Any]:
             "height": {"step": 20},
             "mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.6},
             "encoding": {
-                "y": {"field": "hardware", "type": "nominal", "sort": list(story.style.devices), "title": None,
-                      "axis": {"ticks": False, "domain": False}},
-                "x": {"field": "share", "type": "quantitative", "title": "Share of the phase's time (%)", "stack": "zero",
-                      "scale": {"domain": [0, 100]}},
-                "color": {"field": "operator", "type": "nominal", "title": None,
-                          "scale": {"domain": domain, "range": colors}, "legend": {"columns": 4}},
+                "y": {
+                    "field": "hardware",
+                    "type": "nominal",
+                    "sort": list(story.style.devices),
+                    "title": None,
+                    "axis": {"ticks": False, "domain": False},
+                },
+                "x": {
+                    "field": "share",
+                    "type": "quantitative",
+                    "title": "Share of the phase's time (%)",
+                    "stack": "zero",
+                    "scale": {"domain": [0, 100]},
+                },
+                "color": {
+                    "field": "operator",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": domain, "range": colors},
+                    "legend": {"columns": 4},
+                },
                 "order": {"field": "order", "type": "quantitative"},
-                "tooltip": [{"field": "hardware", "title": "Device"}, {"field": "operator", "title": "Operator"},
-                            {"field": "share", "title": "Share (%)", "format": ".1f"}],
+                "tooltip": [
+                    {"field": "hardware", "title": "Device"},
+                    {"field": "operator", "title": "Operator"},
+                    {"field": "share", "title": "Share (%)", "format": ".1f"},
+                ],
             },
         },
-    }  # fmt: skip
+    }
 
 
 _SHOWN: Final = (

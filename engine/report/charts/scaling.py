@@ -15,8 +15,21 @@ from engine.report.records import Records
 _AXES: Final = ("batch_size", "prompt_tokens")
 _METRICS: Final = ("output_tokens_per_s_per_device", "output_tokens_per_s", "tpot_s", "ttft_s", "e2e_s")
 _MOST_PANELS: Final = 6
-_HELD: Final = ("model", "prompt_tokens", "output_tokens", "batch_size", "tensor", "pipeline", "expert", "data",
-                "settings", "variant", "shared_prefix_tokens", "prefill_chunk_tokens", "prefill_tokens_per_step")  # fmt: skip
+_HELD: Final = (
+    "model",
+    "prompt_tokens",
+    "output_tokens",
+    "batch_size",
+    "tensor",
+    "pipeline",
+    "expert",
+    "data",
+    "settings",
+    "variant",
+    "shared_prefix_tokens",
+    "prefill_chunk_tokens",
+    "prefill_tokens_per_step",
+)
 
 
 def scaling(story: Story) -> list[Chart]:
@@ -85,11 +98,18 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
     left = len(story.style.formats) - len(panels)
     caption += f" {count_of(left, 'more number format')} left out." if left > 0 else ""
     alt = f"Lines of {metric.label.lower()} over {label_of(along).lower()} for {len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number formats."
-    columns = [setting_column("hardware"), setting_column("quantization"), setting_column(along),
-               Column(name, metric.label, metric.definition, "number", measured.scale, name)]  # fmt: skip
-    table = chart_table(f"{name}-{along}", title, columns, [
-        [row["hardware"], row["quantization"], row[along], row[name]] for row in listed
-    ])  # fmt: skip
+    columns = [
+        setting_column("hardware"),
+        setting_column("quantization"),
+        setting_column(along),
+        Column(name, metric.label, metric.definition, "number", measured.scale, name),
+    ]
+    table = chart_table(
+        f"{name}-{along}",
+        title,
+        columns,
+        [[row["hardware"], row["quantization"], row[along], row[name]] for row in listed],
+    )
     body = _body(
         story,
         panels,
@@ -128,8 +148,15 @@ def _body(
             "mark": {"type": "line", "point": {"size": 36, "filled": True}, "strokeWidth": 1.6},
             "encoding": {
                 "x": {
-                    "field": "x", "type": "quantitative", "title": _axis_title(along),
-                    "scale": {"type": "log", "base": 2, "nice": False, "domain": [steps[0] / 1.2, steps[-1] * 1.2]},
+                    "field": "x",
+                    "type": "quantitative",
+                    "title": _axis_title(along),
+                    "scale": {
+                        "type": "log",
+                        "base": 2,
+                        "nice": False,
+                        "domain": [steps[0] / 1.2, steps[-1] * 1.2],
+                    },
                     "axis": {"grid": False, "format": ",~f", "labelOverlap": "greedy", "values": steps},
                 },
                 "y": y,
@@ -143,7 +170,7 @@ def _body(
                 ],
             },
         },
-    }  # fmt: skip
+    }
 
 
 def _axis_title(along: str) -> str:
