@@ -17,6 +17,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("check", "Check a spec: every mistake at once, each at its place."),
     "plan": ("plan", "Show what a run would do; runs nothing."),
     "run": ("run", "Run an experiment and write its reports; resumes by default."),
+    "analyze": ("analyze", "Predict a model on a device from the command line."),
+    "roofline": ("roofline", "Draw the roofline of a CSV of operators."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
     "catalog": ("catalog", "List, show and check devices, models and number formats."),

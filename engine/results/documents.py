@@ -28,7 +28,7 @@ def write_documents(store: ResultStore, plan: Plan, *, text: str | None) -> None
     """Write the spec as it was written (when there is a text), as it resolved, and the plan."""
     if text is not None:
         store.write_document(EXPERIMENT, text)
-    store.write_document(RESOLVED, "\n".join(_block(resolved_experiment(plan))) + "\n")
+    store.write_document(RESOLVED, yaml_text(resolved_experiment(plan)))
     store.write_document(PLAN, json_text(plan_document(plan)))
 
 
@@ -65,6 +65,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def json_text(data: Mapping[str, Any]) -> str:
     """JSON for files: indented, strict, ending in a line break."""
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def yaml_text(data: Mapping[str, Any]) -> str:
+    """Plain data as block YAML, ending in a line break."""
+    return "\n".join(_block(data)) + "\n"
 
 
 def _block(data: Mapping[str, Any], indent: str = "") -> Iterator[str]:

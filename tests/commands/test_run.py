@@ -23,7 +23,7 @@ def test_plan_run_and_run_again(engine: Engine, spec: Path) -> None:
     assert "  +         4  new\n" in planned.out
     first = engine("run", spec)
     assert first.code == 0
-    assert first.out == "runs/tiny/report/tiny.html\n"
+    assert first.out == "runs/tiny/report/report.html\n"
     assert (spec.parent / first.out.strip()).stat().st_size > 10_000
     again = engine("run", spec, "--no-report")
     assert (again.code, again.err) == (0, "4 points, all kept from earlier runs\n")
