@@ -9,6 +9,9 @@ from engine.spec.hardware import Hardware, Precision
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
 
+_LONGEST_ROW_GROUP: Final = 1024
+"""Groups up to this size run along a row, however short the row."""
+
 
 @dataclass(frozen=True)
 class TensorFormat:
@@ -30,10 +33,10 @@ class TensorFormat:
         elements = rows_in * columns_out
         if self.group_size is None:
             return elements * self.bits / 8
-        if self.group_size <= rows_in:
+        if self.group_size <= max(rows_in, _LONGEST_ROW_GROUP):
             groups = columns_out * -(-rows_in // self.group_size)
         else:
-            # A group larger than one row is a block (128 x 128 in fp8 checkpoints).
+            # A group larger than a row is a block (128 x 128 in fp8 checkpoints).
             groups = -(-elements // self.group_size)
         return (elements * self.bits + groups * self.group_bits) / 8
 
