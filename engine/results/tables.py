@@ -195,6 +195,54 @@ CUSTOM: Final = _columns(
     ("formula", "label", "", "Arithmetic behind it; null for a renamed metric."),
     ("reason", "label", "", "Why it is absent."),
 )
+SCORES: Final = _columns(
+    _POINT,
+    ("source", "label", "", "Source of the judged row."),
+    ("phase", "label", "", "Phase of the judged row."),
+    ("variant", "label", "", "Variant of the judged row."),
+    ("score", "float", "", "Score; with ratios, 1 is the reference. Null for a row that is not ranked."),
+    ("score_low", "float", "", "Score at the bad ends of all intervals; null when no value has one."),
+    ("score_high", "float", "", "Score at the good ends of all intervals; null when no value has one."),
+    ("rank", "int", "", "1 is best; equal scores share a rank."),
+    ("rank_best", "int", "", "Best rank that the intervals of all rows allow."),
+    ("rank_worst", "int", "", "Worst rank that the intervals of all rows allow."),
+    ("eligible", "bool", "", "Whether the row may be ranked."),
+    ("reason", "label", "", "Why it may not."),
+    ("dominated_by", "int", "", "A point at least as good in every objective and better in one."),
+)
+SCORE_FACTORS: Final = _columns(
+    _POINT,
+    ("variant", "label", "", "Variant of the judged row."),
+    ("metric", "label", "", "Metric of the objective, or name of a factor of a preset."),
+    ("value", "float", "", "Value in the metric's unit."),
+    ("reference", "float", "", "What the value was compared with, in the same unit."),
+    ("factor", "float", "", "What the value was turned into; larger is better."),
+    ("factor_low", "float", "", "Factor at the bad end of the value's interval; null without one."),
+    ("factor_high", "float", "", "Factor at the good end of the value's interval; null without one."),
+    ("weight", "float", "", "Weight or exponent of the factor."),
+    ("contribution", "float", "", "What the factor adds to the score, or multiplies it by in a product."),
+    ("formula", "label", "", "Arithmetic from value to factor."),
+)
+SCORE_SENSITIVITY: Final = _columns(
+    ("metric", "label", "", "Objective whose weight moves."),
+    ("change", "float", "", "Relative change of the weight; the others keep their proportions."),
+    ("weight", "float", "", "The weight after the change, scaled like the others."),
+    ("best_point", "int", "", "The best point after the change."),
+    ("best_variant", "label", "", "Variant of that row."),
+    ("best_changed", "bool", "", "Whether another row is best now."),
+    ("pairs", "int", "", "Pairs of the best rows that were compared."),
+    ("swapped_pairs", "int", "", "Pairs whose order turned round."),
+    ("largest_move", "int", "", "Most places a compared row moved."),
+)
+SCORE_SWAPS: Final = _columns(
+    ("metric", "label", "", "Objective whose weight moves."),
+    ("change", "float", "", "Relative change of the weight."),
+    ("point", "int", "", "Point that ranked above."),
+    ("variant", "label", "", "Variant of that row."),
+    ("overtaken_by", "int", "", "Point that ranks above after the change."),
+    ("overtaken_by_variant", "label", "", "Variant of that row."),
+    ("equal_at", "float", "", "Relative change at which both score the same."),
+)
 TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "points": POINTS,
     "summary": SUMMARY,
@@ -206,6 +254,10 @@ TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "files": FILES,
     "origins": ORIGINS,
     "custom": CUSTOM,
+    "scores": SCORES,
+    "score_factors": SCORE_FACTORS,
+    "score_sensitivity": SCORE_SENSITIVITY,
+    "score_swaps": SCORE_SWAPS,
 }
 
 

@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from engine.metrics import METRICS
 from engine.spec.condition import Condition, MetricName, Requirements, parse_condition
 from engine.spec.settings import Settings
+
+Normalization = Literal["ratio", "log_ratio", "min_max", "target"]
 
 __all__ = ["Condition", "Objective", "Scoring", "parse_condition"]
 
@@ -22,11 +25,38 @@ class Objective(Settings):
     direction: Literal["higher", "lower"] | None = None
     """Which way is better; the metric's own direction when absent."""
     reference: Annotated[float, Field(gt=0)] | None = None
-    """Value that scores 1, in the metric's unit; needed by `ratio`, `log_ratio` and `target`."""
-    normalization: Literal["ratio", "log_ratio", "min_max", "target"] | None = None
-    """How a value becomes a factor; `ratio` with a reference, `min_max` without one."""
+    """Value that scores 1, in the metric's unit; the best ranked value when absent. `target` needs it."""
+    normalization: Normalization | None = None
+    """How a value becomes a factor: `ratio` to the reference (when absent), `log_ratio` adds 1 per doubling,
+    `min_max` puts the worst ranked value at 0 and the best at 1, `target` counts closeness."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
     """For `target`: distance from the reference at which the factor reaches 0."""
+
+    @property
+    def kind(self) -> Normalization:
+        """How a value becomes a factor."""
+        return self.normalization or "ratio"
+
+    @property
+    def higher(self) -> bool:
+        """Whether larger values are better."""
+        return (self.direction or METRICS[self.metric].direction) != "lower"
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Objective:
+        if self.kind == "target":
+            if self.reference is None or self.tolerance is None:
+                raise ValueError("`normalization: target` needs `reference` and `tolerance`")
+            return self
+        if self.tolerance is not None:
+            raise ValueError("`tolerance` belongs to `normalization: target`")
+        if self.kind == "min_max" and self.reference is not None:
+            raise ValueError(
+                "`normalization: min_max` compares points with each other, not with a `reference`"
+            )
+        if self.direction is None and METRICS[self.metric].direction == "neutral":
+            raise ValueError(f"`{self.metric}` has no better direction of its own; give `direction`")
+        return self
 
 
 class Scoring(Settings):
@@ -43,7 +73,7 @@ class Scoring(Settings):
     """A point lacking a metric: stop, leave it unranked with the reason, or give it `penalty`."""
     penalty: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Factor used for a missing metric when `missing` is `penalty`; it can never beat a present one."""
-    phase: Literal["request", "prefill", "decode"] = "request"
+    phase: Literal["request", "prefill", "decode", "training"] = "request"
     """Which phase's rows are judged."""
     source: Literal["predicted", "live", "metered", "run_folder", "training"] | None = None
     """Which rows are judged; the measured ones where there are any when absent."""
@@ -52,4 +82,15 @@ class Scoring(Settings):
     def _penalty_given(self) -> Scoring:
         if self.missing == "penalty" and self.penalty is None:
             raise ValueError("`missing: penalty` needs `penalty`, the factor to use")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_rank(self) -> Scoring:
+        if self.objectives and not any(objective.weight for objective in self.objectives):
+            raise ValueError("every weight is 0, so nothing is ranked")
+        for objective in self.objectives:
+            if objective.kind in ("log_ratio", "min_max") and self.aggregation != "weighted_sum":
+                raise ValueError(
+                    f"`{objective.kind}` reaches 0 and wipes out a product; use `aggregation: weighted_sum`"
+                )
         return self
