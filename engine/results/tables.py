@@ -119,6 +119,22 @@ REQUESTS: Final = _columns(
     ("outcome", "label", "", "ok, failed, timeout, cut or cancelled."),
     ("error_class", "label", "", "Class of failure."),
     ("error", "text", "", "What the failure said, secrets removed."),
+    ("slot", "int", "", "Which of the concurrent slots sent it; null in open patterns."),
+    ("epoch_s", "float", "s", "When it was sent, seconds since 1970."),
+    ("connected_s", "float", "s", "Connection ready; null when a live one was used again."),
+    ("first_event_s", "float", "s", "First event of any kind."),
+    ("first_answer_s", "float", "s", "First event with text that is not reasoning."),
+    ("prompt_tokens_asked", "int", "tokens", "Prompt length that was asked for."),
+    ("output_tokens_asked", "int", "tokens", "Output length that was asked for."),
+    ("reasoning_tokens", "int", "tokens", "Generated tokens that are reasoning; null when not told."),
+    ("events", "int", "", "Pieces with text."),
+    ("reads", "int", "", "Socket reads of the answer; events of one read share a time."),
+    ("finish_reason", "label", "", "Why the server stopped: length, stop..."),
+    ("http_status", "int", "", "Status of the answer; null for a local target or none."),
+    ("server_prefill_s", "float", "s", "Prefill time the server reports; null when it reports none."),
+    ("server_decode_s", "float", "s", "Decode time the server reports; null when it reports none."),
+    ("allocated_peak_bytes", "int", "B", "Peak device memory held by tensors; null where not measured."),
+    ("reserved_peak_bytes", "int", "B", "Peak device memory of the allocator; null where not measured."),
 )  # fmt: skip
 SAMPLES: Final = _columns(
     _POINT,
@@ -160,6 +176,13 @@ FINDINGS: Final = _columns(
     ("evidence", "text", "", "The numbers it rests on."),
     ("gain", "text", "", "Estimated gain, or null."),
     ("change", "text", "", "What to change in the spec, as YAML to paste, or null."),
+)
+OBSERVED: Final = _columns(
+    _POINT,
+    ("variant", "label", "", "Load of the measurement; null when it holds for all."),
+    ("setting", "label", "", "Name of the setting."),
+    ("requested", "text", "", "What the spec asked for; null when it left the choice."),
+    ("observed", "text", "", "What really was; null when it could not be seen."),
 )
 FILES: Final = _columns(
     _POINT,
@@ -251,6 +274,7 @@ TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "samples": SAMPLES,
     "components": COMPONENTS,
     "findings": FINDINGS,
+    "observed": OBSERVED,
     "files": FILES,
     "origins": ORIGINS,
     "custom": CUSTOM,
