@@ -1,0 +1,143 @@
+"""Which folders are runs, and which files belong to each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from engine.errors import UsageError
+from engine.measure.run_folder.names import Place, place_of
+from engine.spec.run_folder import RunFolderSettings
+
+_LOG_NAMES: Final = re.compile(r"infer|power|therm|output|result|bench|metric|log|smi|temp", re.IGNORECASE)
+# Never logs: opening a weights file of 100 GB to learn that it is binary helps nobody.
+_NOT_LOGS: Final = frozenset(
+    [".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".xlsx", ".xls", ".docx", ".pptx", ".zip", ".gz", ".tgz", ".xz", ".zst", ".bz2", ".7z", ".tar", ".whl", ".so", ".dll", ".exe", ".bin", ".gguf", ".safetensors", ".pt", ".pth", ".onnx", ".engine", ".neff", ".pb", ".npy", ".npz", ".parquet", ".sqlite", ".db", ".pyc", ".py", ".sh", ".ps1", ".bat", ".html", ".css", ".js", ".ipynb", ".lock"]
+)
+MOST_FILES: Final = 200_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be a log."""
+
+    path: Path
+    name: str
+    """Relative to the root, with forward slashes."""
+    refused: str | None = None
+    """Why it is not opened; None for a file to read."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run: a folder and its files."""
+
+    name: str
+    """Relative to the root; `.` for the root itself."""
+    place: Place
+    files: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything below a root."""
+
+    root: Path
+    runs: tuple[RunFolder, ...]
+    loose: tuple[Candidate, ...]
+    """Files that belong to no run."""
+
+
+def local_folder(text: str, *, base: Path = Path(), mounts: Mapping[str, str] | None = None) -> Path:
+    """The folder that a POSIX, Windows or UNC spelling means here; raises `UsageError` when there is none."""
+    tried = []
+    for spelling in spellings(text, mounts or {}):
+        path = base / spelling
+        if path.is_dir():
+            return path
+        tried.append(str(spelling))
+    if re.search(r"\s-(o|d|-output|-daq)\b", text):
+        raise UsageError(
+            f"`{text}` looks like a path and an option in one",
+            hint="a backslash before a blank joins them: write the path without the trailing backslash",
+        )
+    hint = "check the path; it is relative to the spec, or to this folder on the command line"
+    if text.startswith(("\\\\", "//")):
+        hint = "mount the share and say where: `--mount '\\\\server\\share=/mnt/share'`, or `mounts:` in the spec"
+    raise UsageError(f"there is no folder `{text}`", hint=hint)
+
+
+def spellings(text: str, mounts: Mapping[str, str]) -> list[str]:
+    """Ways to write a folder on this system, likeliest first; trailing separators never matter."""
+    text = text.strip().strip('"')
+    bare = text.rstrip("/\\") or text[:1]
+    slashes = bare.replace("\\", "/")
+    found = [bare, slashes]
+    for share, folder in mounts.items():
+        prefix = share.rstrip("/\\").replace("\\", "/")
+        if slashes.lower() == prefix.lower() or slashes.lower().startswith(f"{prefix.lower()}/"):
+            found.insert(0, folder.rstrip("/") + slashes[len(prefix) :])
+    if drive := re.fullmatch(r"([A-Za-z]):(/.*)?", slashes):
+        found.append(f"/mnt/{drive.group(1).lower()}{drive.group(2) or ''}")  # where WSL mounts drives
+    return list(dict.fromkeys(found))
+
+
+def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, str] | None = None) -> Found:
+    """The runs below a root; links to folders are not followed."""
+    runs: list[RunFolder] = []
+    loose: list[Candidate] = []
+    for folder, files in _folders(root, settings.merge):
+        relative = folder.relative_to(root)
+        below = place_of(relative.parts, patterns=settings.levels, models=settings.models, devices=devices)
+        place = below
+        if not below.known:
+            # The root may be a single model's folder; `llama_runs` without a size is none.
+            parts = (root.resolve().name, *relative.parts)
+            whole = place_of(parts, patterns=settings.levels, models=settings.models, devices=devices)
+            place = whole if whole.model_size is not None or below.model is None else below
+        readable = [f for f in files if f.refused is None]
+        is_run = bool(readable) and (below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable))
+        if is_run or (readable and _only_folder(root, folder)):
+            runs.append(RunFolder(relative.as_posix(), place, tuple(files)))
+        else:
+            loose += files
+    return Found(root, tuple(runs), tuple(loose))
+
+
+def _only_folder(root: Path, folder: Path) -> bool:
+    """A root without sub-folders is one run, whatever its files are called."""
+    return folder == root and not any(entry.is_dir() for entry in os.scandir(root))
+
+
+def _folders(root: Path, merge: Sequence[str]) -> list[tuple[Path, list[Candidate]]]:
+    """Each folder with its files, those of merged sub-folders included, in a stable order."""
+    found: dict[Path, list[Candidate]] = {}
+    joined = {name.lower() for name in merge}
+    total = 0
+    for text, folders, names in os.walk(root, followlinks=False):
+        folders.sort()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(text)
+        owner = here
+        while owner != root and owner.name.lower() in joined:
+            owner = owner.parent
+        for name in sorted(names):
+            total += 1
+            if total > MOST_FILES:
+                raise UsageError(
+                    f"`{root}` holds more than {MOST_FILES:,} files", hint="give a folder closer to the runs"
+                )
+            if not name.startswith("."):
+                found.setdefault(owner, []).append(_candidate(root, here / name))
+    return sorted(found.items())
+
+
+def _candidate(root: Path, path: Path) -> Candidate:
+    name = path.relative_to(root).as_posix()
+    if path.suffix.lower() in _NOT_LOGS:
+        return Candidate(path, name, f"not a log: `{path.suffix.lower()}` files are not opened")
+    return Candidate(path, name)

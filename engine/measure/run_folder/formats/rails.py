@@ -1,0 +1,79 @@
+"""Summaries of measured rails: `Rail Name,Min,Max,Average` with `Run Time`, in W and s; also SoCWatch-like ones."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from engine.measure.run_folder.delimited import split
+from engine.measure.run_folder.formats import Format
+from engine.measure.run_folder.numbers import number
+from engine.measure.run_folder.record import Note, Read
+from engine.measure.run_folder.text import Source, lines
+from engine.spec.run_folder import RunFolderSettings
+
+_HEADER: Final = re.compile(
+    r"^\ufeff?\s*\"?(Rail Name|Component|Rail|Domain)\"?\s*,.*\b(Average|Avg)", re.IGNORECASE
+)
+_TOTAL: Final = "SOC_POWER_RAIL_NAME"
+# Names of a whole chip, likeliest first; a rail map names it for certain.
+_WHOLE: Final = ("p_soc_total", "soc_total", "total", "package", "cpu/package_0", "p_soc", "soc")
+
+
+def sniff(source: Source) -> bool:
+    """Whether a header of rails with averages stands near the start."""
+    return any(_HEADER.match(line) for line in source.head.splitlines()[:20])
+
+
+def read(source: Source, settings: RunFolderSettings) -> Read:
+    """Average and peak power of the whole chip, and its energy over the run time."""
+    columns: list[str] = []
+    rows: dict[str, dict[str, float]] = {}
+    for _, line in lines(source):
+        if _HEADER.match(line):
+            columns = [re.sub(r"\W.*", "", cell.lower()) for cell in split(line.lstrip("\ufeff"), ",")]
+        elif columns and line.strip():
+            cells = split(line, ",")
+            rows[cells[0]] = {
+                c: v
+                for c, cell in zip(columns[1:], cells[1:], strict=False)
+                if (v := number(cell)) is not None
+            }
+    total = _total(rows, settings)
+    if total is None:
+        note = Note("no-total", f"no rail is known to be the total; name one: `rails: {{{_TOTAL}: ...}}`")
+        return Read(rows_read=len(rows), notes=(note, _parts(rows, settings)))
+    shown = settings.rails.get(total, total)
+    values = rows[total]
+    average = values.get("average", values.get("avg"))
+    facts, how = {}, {}
+    if average is not None:
+        facts["average_power_w"], how["average_power_w"] = average, f"average of rail {shown}"
+    if "max" in values:
+        facts["peak_power_w"], how["peak_power_w"] = values["max"], f"largest sample of rail {shown}"
+    run_time = next((v for name, v in rows.items() if name.lower() in ("run time", "duration")), {})
+    seconds = run_time.get("average", run_time.get("avg", run_time.get("max")))
+    if average is not None and seconds:
+        facts["energy_j"], how["energy_j"] = average * seconds, f"average of rail {shown} x run time"
+        facts["window_s"], how["window_s"] = seconds, "run time as printed"
+    return Read(facts=facts, how=how, rows_read=len(rows), notes=(_parts(rows, settings),))
+
+
+def _total(rows: dict[str, dict[str, float]], settings: RunFolderSettings) -> str | None:
+    named = settings.rails.get(_TOTAL)
+    if named in rows:
+        return named
+    lower = {name.lower(): name for name in rows}
+    return next((lower[name] for name in _WHOLE if name in lower), None)
+
+
+def _parts(rows: dict[str, dict[str, float]], settings: RunFolderSettings) -> Note:
+    parts = [
+        f"{settings.rails.get(name, name)} {row.get('average', row.get('avg')):g} W"
+        for name, row in rows.items()
+        if row.get("average", row.get("avg")) is not None and name.lower() not in ("run time", "duration")
+    ]
+    return Note("rails", "rails: " + ", ".join(parts[:12]), "note")
+
+
+FORMATS = (Format("rail summary", "rails with minimum, maximum and average", sniff, read),)

@@ -1,0 +1,126 @@
+"""The whole way: find runs, read them side by side, put tables together, predict what can be predicted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import NothingSelected
+from engine.measure.run_folder.collect import collect, tables_of
+from engine.measure.run_folder.custom import custom_table, known_formulas
+from engine.measure.run_folder.devices import device_names, load_device
+from engine.measure.run_folder.discovery import Found, discover, local_folder
+from engine.measure.run_folder.formats import formats
+from engine.measure.run_folder.run import Context, Device, FileRow, RunResult, read_file, read_run
+from engine.spec.run_folder import RunFolderSettings
+
+if TYPE_CHECKING:
+    from engine.results.tables import Tables
+
+# Below this a pool costs more than it saves.
+_FEW_BYTES: Final = 8 * 2**20
+
+
+def read_folder(
+    settings: RunFolderSettings,
+    *,
+    base: Path,
+    jobs: int | None,
+    progress: Callable[[int, int], Any] | None,
+    say: Callable[[str], Any] | None,
+) -> Tables:
+    """The tables of a folder of logs."""
+    known_formulas(settings.metrics)  # a wrong formula is told before hours of reading
+    root = local_folder(settings.path, base=base, mounts=settings.mounts)
+    names = device_names((base.resolve(),))
+    found = discover(root, settings, devices=names)  # folders and names only, nothing opened
+    context = Context(root, settings, names, _sheets(names, settings, base))
+    runs = list(_read_all(found, context, jobs=jobs, progress=progress))
+    loose = [read_file(candidate, context)[0] for candidate in found.loose]
+    _check_any(found, runs)
+    if say is not None:
+        say(f"{len(runs)} runs, {sum(len(r.files) for r in runs) + len(loose)} files below `{root.name}`")
+    collected = collect(runs)
+    tables = dict(tables_of(runs, loose, collected))
+    tables["custom"] = custom_table(collected, settings.metrics)
+    if settings.predictions:
+        from engine.measure.run_folder.prediction import with_predictions
+
+        tables["summary"] = with_predictions(tables["summary"], collected.configurations, base=base)
+    return tables
+
+
+def _sheets(names: Mapping[str, str], settings: RunFolderSettings, base: Path) -> dict[str, Device]:
+    """Limits of the devices, read once: a hundred data sheets are small."""
+    found = {}
+    for name in sorted(set(names.values())):
+        sheet = load_device(name, (base.resolve(),))
+        if sheet is not None:
+            found[name] = Device(sheet.memory_bandwidth, sheet.slowdown_temperature)
+    return found
+
+
+def _read_all(
+    found: Found, context: Context, *, jobs: int | None, progress: Callable[[int, int], Any] | None
+) -> Iterator[RunResult]:
+    """Each run in order; side by side in processes when there is enough to read."""
+    total = len(found.runs)
+    size = sum(
+        f.path.stat().st_size
+        for run in found.runs
+        for f in run.files
+        if f.refused is None and f.path.is_file()
+    )
+    workers = min(
+        jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16
+    )
+    if workers < 2 or size < _FEW_BYTES or total < 2:
+        for done, run in enumerate(found.runs, start=1):
+            yield read_run(run, context)
+            if progress is not None:
+                progress(done, total)
+        return
+    formats()  # imported once, before the processes are forked from a server that has them
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(context,)
+    ) as pool:
+        for done, result in enumerate(
+            pool.map(_read_one, found.runs, chunksize=_chunk(total, workers)), start=1
+        ):
+            yield result
+            if progress is not None:
+                progress(done, total)
+
+
+def _chunk(total: int, workers: int) -> int:
+    return max(1, min(16, total // (workers * 4)))
+
+
+_context: list[Context] = []
+
+
+def _start(context: Context) -> None:
+    _context[:] = [context]
+
+
+def _read_one(run: Any) -> RunResult:
+    return read_run(run, _context[0])
+
+
+def _check_any(found: Found, runs: Sequence[RunResult]) -> None:
+    """Raises `NothingSelected` with what was seen when not one file could be read."""
+    files: list[FileRow] = [file for run in runs for file in run.files]
+    if any(file.status != "unreadable" for file in files):
+        return
+    seen = len(files) + len(found.loose)
+    if not seen:
+        raise NothingSelected(f"`{found.root}` holds no file", hint="point `-i` at the folder above the runs")
+    reasons = "; ".join(f"{f.name}: {f.reason}" for f in files[:3] if f.reason)
+    raise NothingSelected(
+        f"none of the {seen} files below `{found.root}` can be read" + (f" ({reasons})" if reasons else ""),
+        hint="`engine ingest --list-formats` names what is understood; a CSV of your own needs `columns:` in the spec",
+    )

@@ -1,0 +1,397 @@
+"""One run: its files read, aligned and turned into rows. Works in any process and knows no other run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from engine.measure.run_folder.alignment import Alignment, Window, align, shifted
+from engine.measure.run_folder.derive import (
+    Values,
+    power_of,
+    put_bandwidth,
+    put_memory,
+    put_power,
+    put_ratios,
+    put_thermal,
+)
+from engine.measure.run_folder.devices import catalogue_name
+from engine.measure.run_folder.discovery import Candidate, RunFolder
+from engine.measure.run_folder.formats import format_of
+from engine.measure.run_folder.record import Note, Read, Result
+from engine.measure.run_folder.text import Source, Unreadable, look
+from engine.measure.run_folder.trace import Trace
+from engine.spec.run_folder import RunFolderSettings
+
+FileStatus = Literal["read", "partial", "unreadable"]
+_EXPECTED: Final = ("throughput_tokens_per_s", "tpot_s", "ttft_s", "generation_s", "output_tokens")
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """What became of one file."""
+
+    name: str
+    format: str | None
+    status: FileStatus
+    reason: str = ""
+    rows_read: int = 0
+    rows_dropped: int = 0
+    size_bytes: int = 0
+    encoding: str | None = None
+    interval_s: float | None = None
+    devices: int | None = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the summary."""
+
+    label: str
+    """What tells several results of one run apart."""
+    phase: str
+    settings: Mapping[str, int | str]
+    values: Values
+    reason: str = ""
+    ok: bool = True
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Readings at one time, thinned for charts."""
+
+    device: str
+    time_s: float
+    power_w: float | None = None
+    temperature_c: float | None = None
+    memory_used_bytes: float | None = None
+    in_window: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything one run folder yields."""
+
+    run: RunFolder
+    texts: Mapping[str, str]
+    """model, hardware, quantization, as logs or folders name them."""
+    hardware: str | None
+    """Catalogue name of the device; None when it is not known."""
+    rows: tuple[Row, ...]
+    files: tuple[FileRow, ...]
+    notes: tuple[tuple[str, Note], ...] = ()
+    """(file or run, note)."""
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """What is needed of a data sheet: the limits that no log holds."""
+
+    bandwidth_bytes_per_s: float | None = None
+    throttle_c: float | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all runs of a folder share."""
+
+    root: Path
+    settings: RunFolderSettings
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Canonical device name -> catalogue name."""
+    sheets: Mapping[str, Device] = field(default_factory=dict)
+
+
+def read_file(candidate: Candidate, context: Context) -> tuple[FileRow, Read | None]:
+    """One file, and the reason when nothing came out of it."""
+    if candidate.refused is not None:
+        size = candidate.path.lstat().st_size if candidate.path.is_symlink() or candidate.path.exists() else 0
+        return FileRow(candidate.name, None, "unreadable", candidate.refused, size_bytes=size), None
+    source = None
+    name = None
+    try:
+        source = look(candidate.path, candidate.name, root=context.root)
+        form = format_of(source)
+        if form is None:
+            raise Unreadable("unknown-format", _unknown(source))
+        name = form.name
+        found = form.read(source, context.settings)
+    except (Unreadable, OSError, RecursionError, ValueError) as err:
+        # A file is hostile until proven otherwise: what a reader cannot take is a row, never the end of the run.
+        return _refused(candidate, source, name, err), None
+    return _file_row(source, name, found), found
+
+
+def _unknown(source: Source) -> str:
+    lines = source.first_lines(1)
+    return f"no known format; it starts `{lines[0][:60].strip()}`" if lines else "only blank lines"
+
+
+def _refused(candidate: Candidate, source: Source | None, name: str | None, err: Exception) -> FileRow:
+    code = err.code if isinstance(err, Unreadable) else "unreadable"
+    text = str(err) if isinstance(err, Unreadable) else f"cannot be read: {err}"[:300]
+    return FileRow(
+        candidate.name, name, "unreadable", text,
+        size_bytes=source.size_bytes if source else 0, encoding=source.encoding if source else None,
+        notes=(Note(code, text),),
+    )  # fmt: skip
+
+
+def _file_row(source: Source, name: str, found: Read) -> FileRow:
+    empty = not (found.results or found.traces or found.facts or found.texts)
+    serious = [note.text for note in found.notes if note.severity != "note"]
+    status: FileStatus = "unreadable" if empty else "partial" if found.rows_dropped else "read"
+    reason = "; ".join(serious) or ("the format is known, but it holds no value" if empty else "")
+    intervals = [t.interval_s for t in found.traces if t.interval_s]
+    devices = {t.device for t in found.traces if t.quantity in ("power", "temperature")}
+    return FileRow(
+        source.name, name, status, reason, found.rows_read, found.rows_dropped, source.size_bytes, source.encoding,
+        interval_s=min(intervals) if intervals else None, devices=len(devices) or None, notes=found.notes,
+    )  # fmt: skip
+
+
+def read_run(run: RunFolder, context: Context) -> RunResult:
+    """A run folder as rows; a run of which nothing can be read is one failed row with the reasons."""
+    files: list[FileRow] = []
+    reads: list[tuple[str, Read]] = []
+    for candidate in run.files:
+        row, found = read_file(candidate, context)
+        files.append(row)
+        if found is not None:
+            reads.append((candidate.name, found))
+    texts = _texts(run, reads, context)
+    hardware = _hardware(texts, context)
+    notes = [(row.name, note) for row in files for note in row.notes]
+    notes += [(run.name, note) for note in _run_notes(run, reads)]
+    maker = _Maker(run, reads, context, context.sheets.get(hardware or "", Device()))
+    rows = maker.rows(files)
+    notes += [(run.name, note) for note in maker.notes]
+    return RunResult(run, texts, hardware, tuple(rows), tuple(files), tuple(notes), tuple(maker.samples()))
+
+
+def _texts(run: RunFolder, reads: Sequence[tuple[str, Read]], context: Context) -> dict[str, str]:
+    """Names of model, device and format: folders first, since they are what people compare by."""
+    found: dict[str, str] = {}
+    for _, read in reads:
+        for key, text in read.texts.items():
+            found.setdefault(key, text)
+    if run.place.model and (run.place.known or "model" not in found):
+        found["model"] = run.place.model
+    found |= run.place.texts
+    if context.settings.hardware and "hardware" not in run.place.texts:
+        found["hardware"] = context.settings.hardware
+    return found
+
+
+def _hardware(texts: Mapping[str, str], context: Context) -> str | None:
+    return catalogue_name(texts["hardware"], context.devices) if "hardware" in texts else None
+
+
+def _run_notes(run: RunFolder, reads: Sequence[tuple[str, Read]]) -> list[Note]:
+    notes = []
+    if run.place.model and not run.place.known and not any("parameters" in read.facts for _, read in reads):
+        text = f"model name `{run.place.model}` not recognised; its size stays empty"
+        notes.append(Note("unknown-model", f"{text} (name it under `models:` in the spec)"))
+    if not any(read.results or {"energy_j", "average_power_w"} & set(read.facts) for _, read in reads):
+        notes.append(Note("no-results", "no timings of an inference were found"))
+    if not any(t.quantity == "power" for _, read in reads for t in read.traces) and not any(
+        {"energy_j", "average_power_w"} & {*read.facts, *(m for r in read.results for m in r.values)}
+        for _, read in reads
+    ):
+        notes.append(Note("no-power", "no power log was found"))
+    if not any(t.quantity == "temperature" for _, read in reads for t in read.traces):
+        notes.append(Note("no-thermal", "no temperature log was found", "note"))
+    return notes
+
+
+class _Maker:
+    """Puts the rows of one run together."""
+
+    def __init__(
+        self, run: RunFolder, reads: Sequence[tuple[str, Read]], context: Context, sheet: Device
+    ) -> None:
+        self.run, self.reads, self.settings, self.sheet = run, reads, context.settings, sheet
+        self.notes: list[Note] = []
+        self.traces, self._files = self._own_traces()
+        self.power = power_of(self.traces)
+        self.windows: list[Window] = []
+
+    def _own_traces(self) -> tuple[list[Trace], dict[str, str]]:
+        """One trace per quantity, scope and device: of two logs of the same, the finer one."""
+        best: dict[tuple[str, str, str], tuple[Trace, str]] = {}
+        for name, read in self.reads:
+            for trace in shifted(read.traces, self.settings.clock_offset):
+                key = (trace.quantity, trace.scope, trace.device)
+                if key in best and best[key][1] != name:
+                    self.notes.append(
+                        Note("logged-twice", f"{trace.quantity} of one device is in two files", "note")
+                    )
+                if key not in best or trace.samples > best[key][0].samples:
+                    best[key] = (trace, name)
+        files: dict[str, str] = {}
+        for trace, name in best.values():
+            files.setdefault(trace.quantity, name)
+        return [trace for trace, _ in best.values()], files
+
+    def rows(self, files: Sequence[FileRow]) -> list[Row]:
+        """Rows of every result, and one of power alone where no single result owns the power log."""
+        results = [(name, result) for name, read in self.reads for result in read.results]
+        if not results and not self.traces and not any(read.facts for _, read in self.reads):
+            return [self._failed(files)]
+        single = len(results) == 1
+        rows = [self._result_row(name, r, own_power=single or r.window is not None) for name, r in results]
+        if not results or (not single and self.traces and all(r.window is None for _, r in results)):
+            rows.append(self._power_row([r for _, r in results]))
+        return [row for result in rows for row in (result, *_phases(result))]
+
+    def _failed(self, files: Sequence[FileRow]) -> Row:
+        reasons = [f"{row.name.rsplit('/', 1)[-1]}: {row.reason}" for row in files if row.reason]
+        text = "; ".join(reasons) or "no file of a known format"
+        values = Values(absent=dict.fromkeys(_EXPECTED, text))
+        self._facts(values)
+        return Row("", "request", self._counts({}), values, f"nothing readable: {text}"[:1000], ok=False)
+
+    def _counts(self, own: Mapping[str, int | str]) -> dict[str, int | str]:
+        """Settings of a row: the folder's, and where it says nothing the log's."""
+        return {**own, **self.run.place.counts}
+
+    def _result_row(self, file: str, result: Result, *, own_power: bool) -> Row:
+        values = Values()
+        for metric, value in result.values.items():
+            values.put(metric, value, result.how.get(metric, ""), file)
+        self._facts(values)
+        reasons = []
+        if own_power:
+            reasons += self._sensors(values, result)
+        else:
+            values.lack(
+                "average_power_w", "several results share one power log; see the row of the whole run"
+            )
+        self._finish(values)
+        return Row(result.label, result.phase, self._counts(result.settings), values, "; ".join(reasons))
+
+    def _power_row(self, results: Sequence[Result]) -> Row:
+        values = Values()
+        if not results:
+            for metric in _EXPECTED:
+                values.lack(metric, "no timings of an inference were found")
+        tokens = sum(r.values.get("output_tokens", 0.0) for r in results)
+        if tokens:
+            values.put("output_tokens", tokens, f"sum of {len(results)} results")
+        self._facts(values)
+        reasons = self._sensors(values, None)
+        self._finish(values)
+        return Row("whole run" if results else "", "request", self._counts({}), values, "; ".join(reasons))
+
+    def _facts(self, values: Values) -> None:
+        """What holds for the whole run; a parameter count in a log wins over the folder's name."""
+        place = self.run.place
+        for name, read in self.reads:
+            for metric, value in read.facts.items():
+                if metric != "memory_used_bytes":  # a sampler's peak is better than a sum of buffers
+                    values.put(metric, value, read.how.get(metric, ""), name)
+        if place.model_size is not None:
+            values.put("parameters", place.model_size, f"name of the folder `{place.model}`")
+        values.lack("parameters", f"neither a log nor the name `{place.model or '?'}` says it")
+
+    def _sensors(self, values: Values, result: Result | None) -> list[str]:
+        """Power, thermal and memory of a row, cut to its window; returns what the reader must know."""
+        found = self._align(result)
+        self.notes += [note for note in found.notes if note not in self.notes]
+        why = "; ".join(note.text for note in found.notes) or "no power log was found"
+        window = found.window
+        if window is not None:
+            self.windows.append(window)
+        if self.power is not None:
+            put_power(values, self.power, window, why_not=why, file=self._files.get("power", ""))
+        else:
+            for metric in ("average_power_w", "peak_power_w", "energy_j"):
+                values.lack(metric, "no power log was found")
+        thermal = self._files.get("temperature", self._files.get("throttle", ""))
+        limit = self.settings.throttle_temperature or self.sheet.throttle_c
+        put_thermal(values, self.traces, window, limit_c=limit, file=thermal)
+        put_memory(
+            values, self.traces, window, file=self._files.get("memory", self._files.get("cache_hit_rate", ""))
+        )
+        if window is None or window.kind in ("step", "whole"):
+            return [window.text if window else why] if self.power is not None else []
+        return []
+
+    def _align(self, result: Result | None) -> Alignment:
+        trace = self.power or next((t for t in self.traces if t.quantity == "temperature"), None)
+        if trace is None:
+            return Alignment(None)
+        expected = result.values.get("e2e_s") if result is not None else None
+        stated = result.window if result is not None else None
+        zone = result.zone if result is not None else "local"
+        return align(trace, self.settings, run=self.run.name, stated=stated, zone=zone, expected_s=expected)
+
+    def _finish(self, values: Values) -> None:
+        for name, read in self.reads:
+            if "memory_used_bytes" in read.facts:
+                values.put(
+                    "memory_used_bytes",
+                    read.facts["memory_used_bytes"],
+                    read.how.get("memory_used_bytes", ""),
+                    name,
+                )
+        values.lack("memory_used_bytes", "no log says it")
+        put_ratios(values)
+        put_bandwidth(
+            values,
+            bytes_per_token=self.settings.bytes_per_token,
+            peak_bytes_per_s=self.settings.peak_bandwidth or self.sheet.bandwidth_bytes_per_s,
+        )
+        for metric in _EXPECTED:
+            values.lack(metric, "the log does not say it")
+
+    def samples(self) -> list[Sample]:
+        """Readings thinned for charts, on the clock of the power log."""
+        most = self.settings.samples
+        if not most:
+            return []
+        spans = [w.span for w in self.windows]
+        origin = min((t.start for t in self.traces), default=0.0)
+        found: list[Sample] = []
+        for trace in self.traces:
+            column = {"power": "power_w", "temperature": "temperature_c", "memory": "memory_used_bytes"}.get(
+                trace.quantity
+            )
+            if column is None:
+                continue
+            step = max(1, -(-len(trace.time_s) // most))
+            for at in range(0, len(trace.time_s), step):
+                time_s = float(trace.time_s[at])
+                inside = any(a <= time_s <= b for a, b in spans)
+                values = {column: float(trace.value[at])}
+                found.append(Sample(trace.device or trace.scope, time_s - origin, in_window=inside, **values))  # type: ignore[arg-type]
+        return found
+
+
+_PHASE_METRICS: Final = {
+    "prefill": {"time_s": "ttft_s", "prompt_tokens_per_s": "prompt_tokens_per_s", "ttft_s": "ttft_s"},
+    "decode": {
+        "output_tokens_per_s": "throughput_tokens_per_s",
+        "tpot_s": "tpot_s",
+        "generation_s": "generation_s",
+    },
+}
+
+
+def _phases(row: Row) -> list[Row]:
+    """Prefill and decode of a single request as rows of their own: they meet the prediction of that phase."""
+    if row.phase != "request" or "generation_s" not in row.values.values:
+        return []
+    found = []
+    for phase, metrics in _PHASE_METRICS.items():
+        values = Values()
+        for metric, source in metrics.items():
+            value = row.values.values.get(source)
+            values.put(metric, value, row.values.how.get(source, ""), row.values.files.get(source, ""))
+        if values.values:
+            found.append(replace(row, phase=phase, values=values, reason=""))
+    return found
