@@ -112,8 +112,9 @@ def _print_summary(analysis: Analysis, output: str) -> None:
         click.echo(analysis.points.merge(analysis.summary, on="point").to_csv(index=False), nl=False)
         return
     if output == "json":
-        rows = analysis.points.merge(analysis.summary, on="point").to_json(orient="records")
-        click.echo(json.dumps(json.loads(rows), indent=2))
+        rows = analysis.points.merge(analysis.summary, on="point").to_dict("records")
+        known = [{key: value for key, value in row.items() if value == value} for row in rows]
+        click.echo(json.dumps(known, indent=2, default=str))
         return
     from engine.commands.tables import print_predictions
 
