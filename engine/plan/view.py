@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from engine.plan.compile import Plan
 from engine.plan.expand import Factor, label_of
 from engine.plan.forecast import Outlook
@@ -78,6 +80,8 @@ def _factor_line(factor: Factor) -> str:
 
 
 def _value_text(path: str, value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return label_of(value)
     return label_of(sweepable()[path].adapter().dump_python(value, mode="json"))
 
 
