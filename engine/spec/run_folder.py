@@ -16,7 +16,7 @@ Level = Literal[
 ]  # fmt: skip
 Quantity = Literal[
     "time", "date", "clock", "device", "power", "temperature", "memory", "utilization", "throttle",
-    "cache_hit_rate", "energy",
+    "cache_hit_rate",
 ]  # fmt: skip
 
 

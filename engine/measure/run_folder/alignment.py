@@ -144,7 +144,8 @@ def _no_overlap(trace: Trace, window: tuple[float, float]) -> Note:
             "probably another time zone; state it as `zone` or `clock_offset`"
         )
         return Note("zone-difference", text)
-    text = f"inference and power log do not overlap (their middles are {abs(distance):.0f} s apart); no joint window"
+    apart = f"their middles are {abs(distance):.0f} s apart"
+    text = f"inference and power log do not overlap ({apart}); no joint window"
     return Note("no-common-clock", text)
 
 
@@ -205,7 +206,7 @@ def _stepped(trace: Trace, found: tuple[float, float], expected_s: float | None)
     start, end = found
     text = "heuristic: power steps up by more than 2.3 times and back down"
     if expected_s and abs(end - start - expected_s) <= 2 * (trace.interval_s or 0.0):
-        # Both edges are known to half a sampling interval only; the length is known better from the other log.
+        # Both edges are known to half a sampling interval only; the other log knows the length better.
         middle = (start + end) / 2
         start, end = middle - expected_s / 2, middle + expected_s / 2
         text += ", length from the inference log"

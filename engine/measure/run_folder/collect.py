@@ -175,7 +175,9 @@ def origins_table(collected: Collected) -> Any:
 
 def files_table(runs: Sequence[RunResult], loose: Sequence[FileRow], points: Mapping[str, int]) -> Any:
     """One row per file, read or not."""
-    rows = [(points.get(run.run.name), run.run.name, file) for run in runs for file in run.files]
+    rows: list[tuple[int | None, str | None, FileRow]] = [
+        (points.get(run.run.name), run.run.name, file) for run in runs for file in run.files
+    ]
     rows += [(None, None, file) for file in loose]
     return make_table(
         "files",

@@ -45,8 +45,8 @@ SETTINGS: Final = ("batch_size", "prompt_tokens", "concurrency", "tensor")
 _SCALES: Final = {
     ("s", "ms"): 1e3, ("s", "us"): 1e6, ("s", "min"): 1 / 60, ("W", "mW"): 1e3, ("W", "kW"): 1e-3,
     ("J", "mJ"): 1e3, ("J", "kJ"): 1e-3, ("J", "Wh"): 1 / 3600, ("J", "kWh"): 1 / 3.6e6,
-    ("B", "KiB"): 2.0**-10, ("B", "MiB"): 2.0**-20, ("B", "GiB"): 2.0**-30, ("B", "MB"): 1e-6, ("B", "GB"): 1e-9,
-    ("", "%"): 100.0,
+    ("B", "KiB"): 2.0**-10, ("B", "MiB"): 2.0**-20, ("B", "GiB"): 2.0**-30,
+    ("B", "MB"): 1e-6, ("B", "GB"): 1e-9, ("", "%"): 100.0,
 }  # fmt: skip
 _BINARY: Final[Mapping[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,

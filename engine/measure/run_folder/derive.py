@@ -272,7 +272,7 @@ def put_bandwidth(
     bytes_per_token: float | None,
     peak_bytes_per_s: float | None,
 ) -> None:
-    """Share of the peak bandwidth: bytes of one step x steps per second; a step makes one token a sequence."""
+    """Share of the peak bandwidth: bytes of one step x steps per second."""
     rate = row.values.get("throughput_tokens_per_s")
     if peak_bytes_per_s is None:
         row.lack("bandwidth_utilization", "no peak bandwidth is declared and the device is not known")

@@ -16,8 +16,13 @@ from engine.spec.run_folder import RunFolderSettings
 _LOG_NAMES: Final = re.compile(r"infer|power|therm|output|result|bench|metric|log|smi|temp", re.IGNORECASE)
 # Never logs: opening a weights file of 100 GB to learn that it is binary helps nobody.
 _NOT_LOGS: Final = frozenset(
-    [".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".xlsx", ".xls", ".docx", ".pptx", ".zip", ".gz", ".tgz", ".xz", ".zst", ".bz2", ".7z", ".tar", ".whl", ".so", ".dll", ".exe", ".bin", ".gguf", ".safetensors", ".pt", ".pth", ".onnx", ".engine", ".neff", ".pb", ".npy", ".npz", ".parquet", ".sqlite", ".db", ".pyc", ".py", ".sh", ".ps1", ".bat", ".html", ".css", ".js", ".ipynb", ".lock"]
-)
+    (
+        ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".xlsx", ".xls", ".docx", ".pptx", ".zip", ".gz",
+        ".tgz", ".xz", ".zst", ".bz2", ".7z", ".tar", ".whl", ".so", ".dll", ".exe", ".bin", ".gguf",
+        ".safetensors", ".pt", ".pth", ".onnx", ".engine", ".neff", ".pb", ".npy", ".npz", ".parquet",
+        ".sqlite", ".db", ".pyc", ".py", ".sh", ".ps1", ".bat", ".html", ".css", ".js", ".ipynb", ".lock",
+    )
+)  # fmt: skip
 MOST_FILES: Final = 200_000
 
 
@@ -67,7 +72,9 @@ def local_folder(text: str, *, base: Path = Path(), mounts: Mapping[str, str] | 
         )
     hint = "check the path; it is relative to the spec, or to this folder on the command line"
     if text.startswith(("\\\\", "//")):
-        hint = "mount the share and say where: `--mount '\\\\server\\share=/mnt/share'`, or `mounts:` in the spec"
+        hint = (
+            "mount the share and say where, `--mount '\\\\server\\share=/mnt/share'` or `mounts:` in the spec"
+        )
     raise UsageError(f"there is no folder `{text}`", hint=hint)
 
 

@@ -15,7 +15,7 @@ _FAMILIES: Final = (
     "bitnet", "minimax", "nemotron", "granite", "olmo", "yi", "vicuna", "alpaca", "bloom", "command", "grok",
     "smollm", "tinyllama", "stablelm", "internlm", "baichuan", "starcoder", "codellama", "pythia",
 )  # fmt: skip
-# `8x7b` is no size: experts share the attention, so the product overstates it. `a3b` counts active parameters.
+# `8x7b` is no size: experts share the attention, so the product overstates it; `a3b` counts active ones.
 _SIZE: Final = re.compile(r"(?<![0-9.xX])(?<![0-9][.])([0-9]+(?:[.][0-9]+)?)[ _-]?([bBmM])(?![a-zA-Z0-9])")
 _EXPERTS: Final = re.compile(r"[0-9]+x[0-9.]+b", re.IGNORECASE)
 _ACTIVE: Final = re.compile(r"(?<![a-zA-Z])a[0-9.]+b(?![a-zA-Z0-9])", re.IGNORECASE)

@@ -122,5 +122,5 @@ def _check_any(found: Found, runs: Sequence[RunResult]) -> None:
     reasons = "; ".join(f"{f.name}: {f.reason}" for f in files[:3] if f.reason)
     raise NothingSelected(
         f"none of the {seen} files below `{found.root}` can be read" + (f" ({reasons})" if reasons else ""),
-        hint="`engine ingest --list-formats` names what is understood; a CSV of your own needs `columns:` in the spec",
+        hint="`engine ingest --list-formats` names what is understood; other CSV need `columns:` in a spec",
     )

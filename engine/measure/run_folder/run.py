@@ -121,7 +121,7 @@ def read_file(candidate: Candidate, context: Context) -> tuple[FileRow, Read | N
         name = form.name
         found = form.read(source, context.settings)
     except (Unreadable, OSError, RecursionError, ValueError) as err:
-        # A file is hostile until proven otherwise: what a reader cannot take is a row, never the end of the run.
+        # A file is hostile until proven otherwise: what cannot be taken is a row, never the end of the run.
         return _refused(candidate, source, name, err), None
     return _file_row(source, name, found), found
 
@@ -149,7 +149,8 @@ def _file_row(source: Source, name: str, found: Read) -> FileRow:
     intervals = [t.interval_s for t in found.traces if t.interval_s]
     devices = {t.device for t in found.traces if t.quantity in ("power", "temperature")}
     return FileRow(
-        source.name, name, status, reason, found.rows_read, found.rows_dropped, source.size_bytes, source.encoding,
+        source.name, name, status, reason, found.rows_read, found.rows_dropped, source.size_bytes,
+        source.encoding,
         interval_s=min(intervals) if intervals else None, devices=len(devices) or None, notes=found.notes,
     )  # fmt: skip
 
@@ -368,7 +369,7 @@ class _Maker:
                 time_s = float(trace.time_s[at])
                 inside = any(a <= time_s <= b for a, b in spans)
                 values = {column: float(trace.value[at])}
-                found.append(Sample(trace.device or trace.scope, time_s - origin, in_window=inside, **values))  # type: ignore[arg-type]
+                found.append(Sample(trace.device or trace.scope, time_s - origin, in_window=inside, **values))
         return found
 
 

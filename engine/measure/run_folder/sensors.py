@@ -92,6 +92,9 @@ def _row_notes(source: Source, counts: Counts, collector: _Collector) -> list[No
         )
     if collector.lost:
         notes.append(Note("rows-without-values", f"{collector.lost} rows hold no time or no reading"))
+    elif collector.missing:
+        text = ", ".join(f"{count} of {quantity}" for quantity, count in collector.missing.items())
+        notes.append(Note("cells-without-values", f"cells without a value: {text}", "note"))
     if collector.implausible:
         notes.append(
             Note("implausible", f"{collector.implausible} readings are outside what a sensor can say")
@@ -112,6 +115,7 @@ class _Collector:
         self.lost = 0
         self.implausible = 0
         self.mixed: set[str] = set()
+        self.missing: dict[str, int] = {}
         self._builders: dict[tuple[Role, str], TraceBuilder | FlagBuilder] = {}
         self._rows: dict[str, int] = {}
         self._zone: Zone = "none"
@@ -136,6 +140,9 @@ class _Collector:
             for role, column in zip(self.table.roles, converted, strict=True):
                 here = column[rows]
                 good = np.isfinite(here) & np.isfinite(own)
+                if not good.all():
+                    gone = int(len(good) - good.sum())
+                    self.missing[role.quantity] = self.missing.get(role.quantity, 0) + gone
                 kept[rows[good]] = True
                 self._builder(role, name, timed=seconds is not None).add(*_pair(role, own[good], here[good]))  # type: ignore[arg-type]
         self.lost += int(size - kept.sum())
@@ -302,9 +309,11 @@ def _cell_by_cell(column: pa.Array, unit: str, own: str, *, comma: bool) -> tupl
 
 
 def _scaled(values: Floats, unit: str) -> Floats:
+    import numpy as np
+
     if unit in ("°F", "F"):
-        return (values - 32) / 1.8
-    return values * to_base(1.0, unit) if unit != "K" else values - 273.15
+        return np.asarray((values - 32) / 1.8)
+    return np.asarray(values * to_base(1.0, unit) if unit != "K" else values - 273.15)
 
 
 def flags_of(column: pa.Array) -> Floats:

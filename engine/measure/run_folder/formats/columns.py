@@ -28,8 +28,8 @@ _UNIT_ENDING: Final = re.compile(
     r"[_ ](mw|w|kw|watts?|c|degc|f|k|mb|mib|gb|gib|bytes|b|pct|percent)$", re.IGNORECASE
 )
 _ENDINGS: Final = {
-    "mw": "mW", "w": "W", "kw": "kW", "watt": "W", "watts": "W", "c": "C", "degc": "C", "f": "F", "k": "K", "mb": "MB",
-    "mib": "MiB", "gb": "GB", "gib": "GiB", "bytes": "B", "b": "B", "pct": "%", "percent": "%",
+    "mw": "mW", "w": "W", "kw": "kW", "watt": "W", "watts": "W", "c": "C", "degc": "C", "f": "F", "k": "K",
+    "mb": "MB", "mib": "MiB", "gb": "GB", "gib": "GiB", "bytes": "B", "b": "B", "pct": "%", "percent": "%",
 }  # fmt: skip
 
 
@@ -58,11 +58,11 @@ def _meaning(source: Source, settings: RunFolderSettings) -> _Meaning | None:
         name, unit = header_unit(header)
         declared = settings.columns.get(header) or settings.columns.get(name)
         if declared is not None:
-            if declared.quantity in ("time", "date", "clock"):
+            if declared.quantity == "time" or declared.quantity == "date" or declared.quantity == "clock":
                 time.append(at)
             elif declared.quantity == "device":
                 device = at
-            elif declared.quantity != "energy":
+            else:
                 shown = declared.device or settings.rails.get(name, name)
                 roles.append(Role(at, declared.quantity, shown, unit=declared.unit or unit))
         elif _TIME.match(name) or name.lower() in ("date", "clock"):
@@ -137,7 +137,8 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     if meaning is None:
         raise Unreadable(
             "unknown-columns",
-            "a table, but no column says that it is a power, a temperature or a throttle flag; name them under `columns:`",
+            "a table, but no column reads like a power, a temperature or a throttle flag; "
+            "name them under `columns:`",
         )
     scale = _time_scale(source, meaning)
     table = SensorTable(

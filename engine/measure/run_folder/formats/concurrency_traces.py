@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final
 
@@ -78,8 +79,10 @@ def _result(level: Sequence[Mapping[str, Any]], *, several: bool) -> Result | No
     span = _span(good)
     failed = len(level) - len(good)
     counts = {
-        "completed_requests": float(len(good)), "failed_requests": float(failed), "error_rate": failed / len(level),
-    }  # fmt: skip
+        "completed_requests": float(len(good)),
+        "failed_requests": float(failed),
+        "error_rate": failed / len(level),
+    }
     label = f"concurrency {len(level)}" if several else ""
     if span is None:
         return Result(counts, {}, {"concurrency": len(level)}, label)
@@ -119,7 +122,7 @@ def _notes(level: Sequence[Mapping[str, Any]]) -> list[Note]:
         spans = [_span([row]) for row in good]
         apart = all(
             a is not None and b is not None and b[0] >= a[1] - 0.05 * (a[1] - a[0])
-            for a, b in zip(spans, spans[1:], strict=False)
+            for a, b in pairwise(spans)
         )
         if apart:
             text = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
@@ -97,7 +97,7 @@ def _result(label: str, rows: list[Mapping[str, str]]) -> Result:
     return Result(values, how, settings, label)
 
 
-def _load(rows: list[Mapping[str, str]]) -> dict[str, float]:
+def _load(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     times = [
         _seconds(r)
         for r in rows

@@ -1,4 +1,4 @@
-"""HWiNFO sensor logs: `Date` and `Time`, then `Name [unit]`; delimiter, decimal sign and encoding by locale."""
+"""HWiNFO sensor logs: `Date`, `Time`, then `Name [unit]`; delimiter, decimals and encoding by locale."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from engine.spec.run_folder import RunFolderSettings
 
 _LINE: Final = re.compile(
     r"^\s*(Instantaneous power reading|Minimum during sampling period|Maximum during sampling period|"
-    r"Average power reading over sample period|Sampling period|IPMI timestamp|Power reading state is)\s*:\s*(.*?)\s*$"
+    r"Average power reading over sample period|Sampling period|IPMI timestamp|Power reading state is)"
+    r"\s*:\s*(.*?)\s*$"
 )
 
 

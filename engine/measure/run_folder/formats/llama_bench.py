@@ -42,10 +42,9 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         raise Unreadable("no-rows", "columns of llama-bench without a row")
     results = [result for row in rows if (result := _result(row)) is not None]
     texts = {k: v for k, v in (("hardware", rows[0].get("gpu_info") or ""),) if v}
-    facts = _common(rows)
     notes = [Note("row-cut", f"{dropped} rows could not be read")] if dropped else []
     return Read(
-        results=tuple(results), texts=texts, facts=facts, rows_read=len(results),
+        results=tuple(results), texts=texts, rows_read=len(results),
         rows_dropped=dropped + len(rows) - len(results), notes=tuple(notes),
     )  # fmt: skip
 
@@ -54,7 +53,8 @@ def _rows(source: Source) -> tuple[list[Mapping[str, Any]], int]:
     head = source.head.lstrip("\ufeff \r\n")
     if head.startswith("["):
         value = load(source)
-        good = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        listed = value if isinstance(value, list) else []
+        good: list[Mapping[str, Any]] = [row for row in listed if isinstance(row, dict)]
         return good, 0
     if head.startswith("{"):
         found = [row for _, row in load_lines(source)]
@@ -74,12 +74,27 @@ def _csv(source: Source) -> tuple[list[Mapping[str, Any]], int]:
     for cells in reader:
         if not names:
             names = [cell.strip() for cell in cells]
+        elif cells == names or not cells:
+            continue
         elif len(cells) == len(names):
-            if cells != names:
-                rows.append(dict(zip(names, cells, strict=True)))
+            rows.append(dict(zip(names, cells, strict=True)))
+        elif (row := _from_both_ends(names, cells)) is not None:
+            rows.append(row)
         else:
             dropped += 1
     return rows, dropped
+
+
+def _from_both_ends(names: list[str], cells: list[str]) -> dict[str, str] | None:
+    """A row whose middle has other columns than the header: the model stands at its start, the result at its
+    end, and names are trusted only when the time of the test lands where a time must be."""
+    short = min(len(names), len(cells))
+    head = names.index("model_n_params") + 1 if "model_n_params" in names else 0
+    tail = len(names) - names.index("n_prompt") if "n_prompt" in names else 0
+    if not head or not tail or head + tail > short:
+        return None
+    row = dict(zip(names[:head] + names[-tail:], cells[:head] + cells[-tail:], strict=True))
+    return row if re.match(r"\d{4}-\d\d-\d\dT", row.get("test_time", "")) else None
 
 
 def _sql(source: Source) -> Iterator[Mapping[str, Any]]:
@@ -133,14 +148,19 @@ def _result(row: Mapping[str, Any]) -> Result | None:
     label = "+".join([*([f"pp{prompt}"] if prompt else []), *([f"tg{output}"] if output else [])])
     label += f" @ d{depth}" if depth else ""
     if prompt and not output:
-        values = {"prompt_tokens_per_s": rate, "ttft_s": seconds, "time_s": seconds}
+        values = {**_of_model(row), "prompt_tokens_per_s": rate, "ttft_s": seconds, "time_s": seconds}
         how |= {"ttft_s": "time of the prompt test"}
         return Result(values, how, {**settings, "prompt_tokens": prompt}, label, "prefill")
     # A depth is a context already in the cache: the test generates behind it.
     if depth or prompt:
         settings["prompt_tokens"] = depth + prompt
     settings["output_tokens"] = output
-    values = {"throughput_tokens_per_s": rate, "output_tokens": float(output), "time_s": seconds}
+    values = {
+        **_of_model(row),
+        "throughput_tokens_per_s": rate,
+        "output_tokens": float(output),
+        "time_s": seconds,
+    }
     if not prompt:
         values |= {"tpot_s": 1 / rate, "generation_s": seconds, "output_tokens_per_s": rate}
         how |= {"tpot_s": "1 / tokens per second", "generation_s": "time of the generation test"}
@@ -150,14 +170,10 @@ def _result(row: Mapping[str, Any]) -> Result | None:
     return Result(values, how, settings, label)
 
 
-def _common(rows: list[Mapping[str, Any]]) -> dict[str, float]:
-    """Size and parameters, where all rows are of one model."""
-    found = {}
-    for metric, key in (("parameters", "model_n_params"), ("weights_bytes", "model_size")):
-        values = {finite(row.get(key)) for row in rows}
-        if len(values) == 1 and (value := values.pop()):
-            found[metric] = value
-    return found
+def _of_model(row: Mapping[str, Any]) -> dict[str, float]:
+    """Size and parameters of the row's model."""
+    keys = {"parameters": "model_n_params", "weights_bytes": "model_size"}
+    return {metric: value for metric, key in keys.items() if (value := finite(row.get(key)))}
 
 
 FORMATS = (Format("llama-bench", "llama-bench table, CSV, JSON or SQL", sniff, read),)

@@ -12,10 +12,12 @@ from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
 
 _MARK: Final = re.compile(
-    r"(?:llama_print_timings:|llama_perf_context_print:|common_perf_print:|print_timings?\b|prompt eval time\s*=)"
+    r"(?:llama_print_timings:|llama_perf_context_print:|common_perf_print:|print_timings?\b|"
+    r"prompt eval time\s*=)"
 )
 _TIMING: Final = re.compile(
-    r"(?P<what>load time|sampl(?:e|ing) time|prompt eval time|generation eval time|eval time|total time)\s*=\s*"
+    r"(?P<what>load time|sampl(?:e|ing) time|prompt eval time|generation eval time|eval time|total time)"
+    r"\s*=\s*"
     r"(?P<ms>[0-9.]+|inf|nan) ms(?:\s*/\s*(?P<count>[0-9]+) (?P<noun>runs|tokens|run|token))?"
 )
 _PAIR: Final = re.compile(r"\b([a-z_]+)=([0-9.]+)\b")

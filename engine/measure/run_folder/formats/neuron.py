@@ -58,7 +58,7 @@ def sniff_prompts(source: Source) -> bool:
 def read_prompts(source: Source, settings: RunFolderSettings) -> Read:
     """One result per prompt: the baseline it gives."""
     rows = dig(load_mapping(source), "prompt_performance_data")
-    results = []
+    results: list[Result] = []
     for row in rows if isinstance(rows, list) else []:
         latency, rate = dig_number(row, "baseline_latency_ms"), dig_number(row, "baseline_throughput")
         if latency is None or rate is None:

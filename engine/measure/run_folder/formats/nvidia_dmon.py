@@ -1,4 +1,4 @@
-"""`nvidia-smi dmon`: two header lines that begin with `#`, blanks between columns, `-` where a value is missing."""
+"""`nvidia-smi dmon`: two header lines that begin with `#`, blanks between columns, `-` for no value."""
 
 from __future__ import annotations
 

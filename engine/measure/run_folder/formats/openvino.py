@@ -13,13 +13,14 @@ from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
 
 _ITERATION: Final = re.compile(
-    r"\[(?P<which>warm-up|[0-9]+)\](?:\[P(?P<prompt>[0-9]+)\])?(?:\[L[0-9]+\])?\s+(?P<rest>.*)"
+    r"(?<!P)\[(?P<which>warm-up|[0-9]+)\](?:\[P(?P<prompt>[0-9]+)\])?(?:\[L[0-9]+\])?\s+(?P<rest>.*)"
 )
 _SIZES: Final = re.compile(r"Input token size: ([0-9]+), Output size: ([0-9]+)")
 _TIME: Final = re.compile(r"Generation Time: ([0-9.]+) ?s")
 _PER_TOKEN: Final = re.compile(r"\bLatency: ([0-9.]+|NA) ?ms/(?P<batch>[0-9]*)tokens?")
 _FIRST: Final = re.compile(
-    r"First token la[nt]*tency: ([0-9.]+|NA) ?ms/(?P<batch>[0-9]*)tokens?(?:, other tokens la[nt]*tency: ([0-9.]+|NA) ?ms/)?"
+    r"First token la[nt]*tency: ([0-9.]+|NA) ?ms/(?P<batch>[0-9]*)tokens?"
+    r"(?:, other tokens la[nt]*tency: ([0-9.]+|NA) ?ms/)?"
 )
 _INIT: Final = re.compile(r"Pipeline initialization time: ?([0-9.]+) ?s?")
 _MEMORY: Final = re.compile(r"[Mm]ax rss memory cost: ([0-9.]+) ?MBytes")
@@ -29,8 +30,11 @@ _BENCH: Final = re.compile(
 _GENAI: Final = re.compile(
     r"^(Load time|Generate time|TTFT|TPOT|Throughput)\s*:\s*([0-9.]+)(?:\s*±\s*([0-9.]+))?\s*(\S+)", re.M
 )
-_APP: Final = re.compile(r"^\[ INFO \]\s*(Count|Duration|Median|Average|Throughput|First inference took|Compile model took|"
-                         r"Read model took|Execution Devices)\s*:?\s+([0-9A-Za-z.,:\[\]']+)", re.M)  # fmt: skip
+_APP: Final = re.compile(
+    r"^\[ INFO \]\s*(Count|Duration|Median|Average|Throughput|First inference took|Compile model took|"
+    r"Read model took|Execution Devices)\s*:?\s+([0-9A-Za-z.,:\[\]']+)",
+    re.M,
+)
 
 
 def sniff_bench(source: Source) -> bool:
@@ -148,8 +152,10 @@ def read_app(source: Source, settings: RunFolderSettings) -> Read:
     found = {m.group(1): m.group(2) for m in _APP.finditer(source.sample)}
     values = {}
     for label, metric, factor in (
-        ("Throughput", "requests_per_s", 1.0), ("Count", "completed_requests", 1.0), ("Average", "e2e_s", 1e-3),
-    ):  # fmt: skip
+        ("Throughput", "requests_per_s", 1.0),
+        ("Count", "completed_requests", 1.0),
+        ("Average", "e2e_s", 1e-3),
+    ):
         value = number(found.get(label, ""))
         if value is not None:
             values[metric] = value * factor

@@ -1,4 +1,4 @@
-"""Summaries of measured rails: `Rail Name,Min,Max,Average` with `Run Time`, in W and s; also SoCWatch-like ones."""
+"""Summaries of rails, SoCWatch-like ones too: `Rail Name,Min,Max,Average` and `Run Time`, in W and s."""
 
 from __future__ import annotations
 

@@ -12,11 +12,13 @@ from engine.measure.run_folder.text import Source
 from engine.spec.run_folder import RunFolderSettings
 
 _STAGES: Final = re.compile(
-    r"^\s*(prompt length|Prefill stage total time|total_num_generated_tokens|total_time_new_tokens|Tokens per second)"
+    r"^\s*(prompt length|Prefill stage total time|total_num_generated_tokens|total_time_new_tokens|"
+    r"Tokens per second)"
     r"\s*[:=][\s:]*([0-9.]+)", re.M
 )  # fmt: skip
 _LATENCY: Final = re.compile(
-    r"^\s*(First token average latency|Average 2\.\.\. latency|P90 2\.\.\. latency|P99 2\.\.\. latency|Inference latency)"
+    r"^\s*(First token average latency|Average 2\.\.\. latency|P90 2\.\.\. latency|P99 2\.\.\. latency|"
+    r"Inference latency)"
     r"\s*:\s*([0-9.]+)\s*(sec|ms|s)\b", re.M
 )  # fmt: skip
 

@@ -45,9 +45,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     names: list[str] = []
     first = _header(source)
     timed = "Time_Of_Day_Seconds" in first
-    recorder = Recorder(
-        zone="utc" if timed else "none", timed=timed or settings.interval is not None, held=True
-    )
+    recorder = Recorder(zone="utc" if timed else "none", timed=timed or settings.interval is not None)
     rows = short = 0
     for _, line in lines(source):
         cells = line.split("\t") if "\t" in line else line.split()
