@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "Run an experiment and write its reports; resumes by default."),
     "analyze": ("analyze", "Predict a model on a device from the command line."),
     "roofline": ("roofline", "Draw the roofline of a CSV of operators."),
+    "search": ("search", "Best point, Pareto front, break-even and largest batch of a run."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
     "catalog": ("catalog", "List, show and check devices, models and number formats."),
