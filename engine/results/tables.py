@@ -24,7 +24,9 @@ Tables = Mapping[str, "pa.Table"]
 SUFFIXES: Final = ("_low", "_high", "_n", "_p50", "_p90", "_p95", "_p99")
 STATUSES: Final = ("ok", "does_not_fit", "failed", "skipped", "beyond_context")
 SOURCES: Final = ("predicted", "live", "metered", "run_folder", "training")
-PHASES: Final = ("request", "prefill", "decode", "decode_last", "load", "idle", "training")
+PHASES: Final = (
+    "request", "prefill", "decode", "decode_last", "load", "idle", "tokenize", "detokenize", "training"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ POINTS: Final = _columns(
 SUMMARY: Final = _columns(
     _POINT,
     ("source", "label", "", "Where the row comes from: predicted, live, metered, run_folder or training."),
-    ("phase", "label", "", "request, prefill, decode (first step), decode_last, load, idle or training."),
+    (
+        "phase",
+        "label",
+        "",
+        "request, prefill, decode (first step), decode_last, load, idle, tokenize, detokenize or training.",
+    ),
     ("variant", "label", "", "What else tells rows of one point apart, such as `concurrency 4`."),
     ("basis", "label", "", "bound (data sheet), estimate (calibrated), measured, or derived."),
     ("status", "label", "", "ok, does_not_fit, beyond_context, failed or skipped."),
@@ -141,21 +148,31 @@ SAMPLES: Final = _columns(
     ("device", "label", "", "Which device."),
     ("time_s", "float", "s", "Since the start of the measurement, monotonic."),
     ("power_w", "float", "W", "Power reading."),
+    ("average_power_w", "float", "W", "The sensor's own running mean, where it has one."),
     ("energy_counter_j", "float", "J", "Energy counter, where the device has one."),
     ("temperature_c", "float", "C", "Die temperature."),
     ("utilization", "float", "", "Share of time any kernel ran."),
+    ("memory_utilization", "float", "", "Share of time device memory was read or written."),
     ("memory_used_bytes", "float", "B", "Device memory in use."),
     ("sm_clock_hz", "float", "Hz", "Clock of the multiprocessors."),
+    ("memory_clock_hz", "float", "Hz", "Clock of the device memory."),
     ("throttle", "label", "", "Reasons for throttling, comma-separated."),
     ("phase", "label", "", "What ran at that time."),
+    ("component", "label", "", "Component that ran at that time; null outside component loops."),
 )
 COMPONENTS: Final = _columns(
     _POINT,
     ("phase", "label", "", "prefill or decode."),
     ("layer", "int", "", "Layer number; null for the model's ends and for sums."),
+    ("step", "int", "", "Decode step, from 0; null for what is not one step."),
     ("component", "label", "", "Name of the component."),
     ("parent", "label", "", "What it is part of."),
-    ("method", "label", "", "loop, ablation, time_weighted or whole."),
+    (
+        "method",
+        "label",
+        "",
+        "loop, ablation, time_weighted, window or whole; remainder for what no part has.",
+    ),
     ("count", "int", "", "How often it runs in one step."),
     ("time_s", "float", "s", "Time of one run."),
     ("time_low_s", "float", "s", "Lower end of the 95 % interval."),
@@ -164,6 +181,18 @@ COMPONENTS: Final = _columns(
     ("energy_low_j", "float", "J", "Lower end of the 95 % interval."),
     ("energy_high_j", "float", "J", "Upper end of the 95 % interval."),
     ("net_energy_j", "float", "J", "Energy above idle."),
+    ("net_energy_low_j", "float", "J", "Lower end of the 95 % interval, uncertainty of idle included."),
+    ("net_energy_high_j", "float", "J", "Upper end of the 95 % interval, uncertainty of idle included."),
+    (
+        "systematic_j",
+        "float",
+        "J",
+        "Gain of the sensor (5 %) and ends of the window, apart from the interval.",
+    ),
+    ("share", "float", "", "Energy (without power: time) over that of the whole step."),
+    ("window_s", "float", "s", "Length of one trial."),
+    ("edges", "int", "", "Updates of the energy counter in one trial, median."),
+    ("clock_hz", "float", "Hz", "Mean clock of the multiprocessors."),
     ("n", "int", "", "Valid trials."),
     ("valid", "bool", "", "False when a check failed; `reason` says which."),
     ("reason", "text", "", "Why a value is absent, invalid or labelled."),
