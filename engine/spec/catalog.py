@@ -6,6 +6,7 @@ files. Aliases stand inside the files; a search for one reads texts and parses o
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import re
@@ -15,12 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from pydantic import ValidationError
+
 import engine
 from engine.errors import CatalogError, LocatedError, Problem
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
 from engine.spec.model import MODEL_SUFFIXES, Model
 from engine.spec.quantization import Quantization
+from engine.spec.remembered import recall, remember
 from engine.spec.settings import Settings
 from engine.spec.summary import summary_of
 
@@ -194,10 +198,19 @@ def parsed_file(kind: Kind, path: Path) -> Settings:
 
 @lru_cache(maxsize=1024)
 def _parsed(kind: Kind, path: Path, _modified_ns: int, _size: int) -> Settings:
+    data = path.read_bytes()
+    values = recall(data)
+    if values is not None:
+        with contextlib.suppress(ValidationError):  # of an older shape: read again below, with places
+            return KINDS[kind].settings.model_validate(values)
     try:
-        return validate(read_document(path), KINDS[kind].settings)
+        document = read_document(path, data=data)
+        entry = validate(document, KINDS[kind].settings)
     except LocatedError as err:
         raise CatalogError(err.problems, hint=err.hint) from err
+    if len(document.files) == 1:  # an include is not part of these bytes
+        remember(data, document.values)
+    return entry
 
 
 def catalog_roots(search: Sequence[Path] = ()) -> list[Path]:
