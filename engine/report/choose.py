@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import EngineError
 from engine.metrics import METRICS
 from engine.report.numbers import quantity
-from engine.report.records import MEASURED, Records
-from engine.units import Dimension, parse
+from engine.report.records import MEASURED, Records, row_keys
+from engine.spec.condition import Condition, parse_condition
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,37 +31,31 @@ _PRIMARY: Final = (
     "ttft_s",
     "time_s",
 )
-_DIMENSION: Final[dict[str, Dimension]] = {
-    "s": "seconds", "B": "bytes", "W": "watts", "J": "joules", "C": "celsius", "Hz": "hertz",
-}  # fmt: skip
-_CONDITION: Final = re.compile(r"\s*(<=|>=|<|>|==|=)?\s*(.+?)\s*", re.S)
 
-Sign = Literal["<=", ">=", "<", ">", "=="]
+_SIGNS: Final = {"<=": "≤", ">=": "≥", "==": "="}
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One hard condition of the spec: `metric sign limit`, the limit in base units."""
+    """One hard condition of the spec."""
 
     metric: str
-    sign: Sign
-    limit: float
+    condition: Condition
 
     @property
     def text(self) -> str:
         """For people: `Time to first token ≤ 500 ms`."""
         metric = METRICS[self.metric]
-        signs = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "="}
-        return f"{metric.label} {signs[self.sign]} {quantity(metric.name, metric.unit, self.limit)}"
+        sign = _SIGNS.get(self.condition.operator, self.condition.operator)
+        return f"{metric.label} {sign} {quantity(metric.name, metric.unit, self.condition.value)}"
 
     def met(self, records: Records) -> Mask:
         """Which rows meet it; an unknown value meets nothing."""
-        import operator
+        import numpy as np
 
-        compare = {
-            "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq,
-        }[self.sign]  # fmt: skip
-        found: Mask = compare(records.numbers(self.metric), self.limit)
+        values = records.numbers(self.metric)
+        held: Any = self.condition.holds(values)  # type: ignore[arg-type]
+        found: Mask = np.asarray(held, dtype=bool) & np.isfinite(values)
         return found
 
 
@@ -72,31 +65,10 @@ def requirements(require: Mapping[str, str]) -> tuple[list[Requirement], list[st
     unread: list[str] = []
     for name, text in require.items():
         try:
-            found.append(_requirement(name, text))
-        except (EngineError, ValueError, KeyError):
-            unread.append(f"requirement {name}: {text} cannot be read and is not applied")
+            found.append(Requirement(name, parse_condition(name, str(text))))
+        except EngineError as err:
+            unread.append(f"{name}: {text} is not applied, because {err.message}")
     return found, unread
-
-
-def _requirement(name: str, text: str) -> Requirement:
-    metric = METRICS[name]
-    match = _CONDITION.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    sign, value = match.groups()
-    default: Sign = ">=" if metric.direction == "higher" else "<="
-    chosen: Sign = {"<=": "<=", ">=": ">=", "<": "<", ">": ">", "==": "==", "=": "=="}.get(
-        sign or "", default
-    )  # type: ignore[assignment]
-    if metric.unit in _DIMENSION and not _plain(value):
-        return Requirement(name, chosen, parse(value, _DIMENSION[metric.unit]))
-    if value.endswith("%"):
-        return Requirement(name, chosen, float(value[:-1]) / 100)
-    return Requirement(name, chosen, float(value.removesuffix(metric.unit).strip() if metric.unit else value))
-
-
-def _plain(text: str) -> bool:
-    return re.fullmatch(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?", text) is not None
 
 
 def judged_source(found: Records, wanted: str | None) -> str | None:
@@ -192,11 +164,9 @@ def _with_scores(rows: Records, scores: pa.Table | None) -> Records:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if scores is None or not scores.num_rows or not {"point", "score"} <= set(scores.column_names):
+    if scores is None or not scores.num_rows or not rows.size:
         return rows
-    if rows.table["point"].null_count == rows.size:
-        return rows
-    position = pc.index_in(rows.table["point"], value_set=scores["point"].combine_chunks())
+    position = pc.index_in(row_keys(rows.table), value_set=row_keys(scores).combine_chunks())
     return Records(rows.table.append_column(pa.field("score", pa.float64()), scores["score"].take(position)))
 
 

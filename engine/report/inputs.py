@@ -30,7 +30,5 @@ class ReportInputs:
     """Versions, host, devices, clocks, command, times: nested mappings of plain values."""
     run_summary: Mapping[str, Any] = field(default_factory=dict)
     """What the run did: counts of tasks kept, new and failed, by name."""
-    scores: pa.Table | None = None
-    """One row per judged point with `point`, `score` and a factor per objective; None without scoring."""
     folder: Path | None = None
     """Where the spec lies; `report.templates` is relative to it."""

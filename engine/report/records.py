@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
-from engine.results.tables import POINTS, SUFFIXES, empty
+from engine.results.tables import POINTS, empty
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,14 +138,14 @@ def _lend(rows: pa.Table, summary: Records, phase: str, theirs: str, ours: str) 
     lenders = summary.where(summary.mask("phase", phase)).table
     if not lenders.num_rows or not rows.num_rows:
         return rows
-    position = pc.index_in(_keys(rows), value_set=_keys(lenders).combine_chunks())
+    position = pc.index_in(row_keys(rows), value_set=row_keys(lenders).combine_chunks())
     values = lenders[theirs].take(position)
     if ours in rows.column_names:
         return rows.set_column(rows.column_names.index(ours), ours, values)
     return rows.append_column(pa.field(ours, values.type), values)
 
 
-def _keys(rows: pa.Table) -> pa.ChunkedArray:
+def row_keys(rows: pa.Table) -> pa.ChunkedArray:
     """A text per row that is the same for the phases of one point, source and variant."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -176,8 +176,3 @@ def _with_settings(rows: pa.Table, points: pa.Table) -> pa.Table:
         else:
             rows = rows.append_column(name, points[name].take(position))
     return rows
-
-
-def suffixed(name: str) -> tuple[str, ...]:
-    """The names of a metric's interval, count and percentile columns."""
-    return tuple(name + suffix for suffix in SUFFIXES)

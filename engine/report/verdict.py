@@ -54,7 +54,7 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
         wanted = "; ".join(r.text for r in choice.requirements)
         missed = f"None of {count_of(choice.ok, 'ranked point')} meets every requirement ({wanted})."
         return f"{missed} The nearest by rank is {name}: {numbers}.", _based_on(story, basis), "bad"
-    field = count_of(choice.ok, "point")
+    field = count_of(choice.ok, "point") + (" with a result" if choice.ok < story.rows.size else "")
     if choice.requirements:
         met = f"{choice.qualified:,} of {field} {'meets' if choice.qualified == 1 else 'meet'} every requirement"
         sentence = f"Best of those that qualify is {name}: {numbers}. {met}."
@@ -132,6 +132,8 @@ def tiles(story: Story) -> tuple[Tile, ...]:
         if winner.get(name) is None or (
             name == "output_tokens_per_s" and any(t.name.endswith("per_device") for t in found)
         ):
+            continue
+        if name == "time_s" and winner.get("e2e_s") is not None:
             continue
         found.append(_tile(winner, name))
     found = found[:_MOST_TILES]

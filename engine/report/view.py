@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import engine
+from engine.errors import EngineError
 from engine.report.charts.best import best_points
 from engine.report.charts.memory import memory_fit
 from engine.report.charts.pareto import trade_offs
 from engine.report.charts.roofline import operator_tables, rooflines, time_split
 from engine.report.charts.scaling import scaling
+from engine.report.charts.scores import score_charts, score_tables
 from engine.report.charts.story import Story, label_of
 from engine.report.charts.style import Style
 from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, identifying_values
 from engine.report.numbers import count_of
+from engine.report.operators import operators_of
 from engine.report.page import Chart, Finding, Section, View
 from engine.report.points import best_table, points_table
 from engine.report.provenance import assumptions, definitions, facts, made_at
@@ -25,13 +29,16 @@ from engine.results.tables import empty
 
 if TYPE_CHECKING:
     from engine.report.inputs import ReportInputs
+    from engine.score.weights import ScoreResult
     from engine.spec.hardware import Hardware
+    from engine.spec.scoring import Scoring
 
 _SETTINGS: Final = (
     "model", "hardware", "quantization", "tensor", "pipeline", "expert", "data", "settings", "prompt_tokens",
     "output_tokens", "batch_size", "shared_prefix_tokens", "prefill_chunk_tokens", "prefill_tokens_per_step",
 )  # fmt: skip
 _MOST_LABELS: Final = 400
+_MOST_OPERATOR_POINTS: Final = 24
 
 
 def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
@@ -41,11 +48,12 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     found = records(inputs.tables, phase=scoring.phase if scoring else "request")
     if not found.size:
         found = _any_phase(inputs)
-    choice = choose(found, scoring=scoring, scores=inputs.scores)
-    story = _story(inputs, found, choice or _nothing(found), redact)
-    shown = (story.winner or {}, *story.best_per_device)
+    judged = _scores(inputs, scoring)
+    choice = choose(found, scoring=scoring, scores=judged.scores if judged else None)
+    story = _with_operators(inputs, _story(inputs, found, choice or _nothing(found), redact))
     operators = operator_tables(story, _operator_points(story, inputs.experiment.report.operators_of))
-    sections = tuple(section for section in _sections(story, operators) if section.charts or section.tables)
+    listed = _sections(story, judged, operators)
+    sections = tuple(section for section in listed if section.charts or section.tables)
     sentence, basis, tone = verdict(story)
     table = points_table(story)
     title = redact.text(inputs.experiment.report.title or inputs.experiment.name)
@@ -60,7 +68,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         tiles=tiles(story),
         notices=notices(story),
         counts=status_counts(story),
-        fixed=_fixed(story, shown[0]),
+        fixed=_fixed(story, story.winner or {}),
         sections=sections,
         points=table,
         best=best_table(story, table),
@@ -77,6 +85,30 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         fingerprint=inputs.plan.fingerprint,
         version=engine.__version__,
     )
+
+
+def _scores(inputs: ReportInputs, scoring: Scoring | None) -> ScoreResult | None:
+    """The points judged by the spec's objectives; None without any. Nothing is measured for it."""
+    if scoring is None or not scoring.objectives:
+        return None
+    from engine.score.weights import score
+
+    try:
+        return score(
+            scoring,
+            inputs.tables.get("points", empty("points")),
+            inputs.tables.get("summary", empty("summary")),
+        )
+    except EngineError:
+        # `missing: error` and the like: the ranking falls back to throughput, which the verdict says.
+        return None
+
+
+def _with_operators(inputs: ReportInputs, story: Story) -> Story:
+    points = [
+        row["point"] for row in _operator_points(story, _MOST_OPERATOR_POINTS) if row["point"] is not None
+    ]
+    return replace(story, operators=operators_of(inputs, points))
 
 
 def _any_phase(inputs: ReportInputs) -> Records:
@@ -202,9 +234,16 @@ def _operator_points(story: Story, count: int) -> list[dict[str, Any]]:
     return found[:count]
 
 
-def _sections(story: Story, operators: Sequence[Any]) -> list[Section]:
+def _sections(story: Story, judged: ScoreResult | None, operators: Sequence[Any]) -> list[Section]:
     """The story in order: what it costs, what grows, where the limit is, where the time goes."""
     return [
+        Section(
+            "scores",
+            "Score",
+            "The spec's objectives turned into one number.",
+            tuple(score_charts(story, judged)),
+            tuple(score_tables(story, judged)),
+        ),
         Section("trade-offs", "Trade-offs", charts=(*best_points(story), *trade_offs(story))),
         Section("scaling", "Scaling", charts=tuple(scaling(story))),
         Section("memory", "Memory fit", charts=tuple(memory_fit(story))),

@@ -219,7 +219,7 @@
     spec.config = data.config;
     spec.usermeta = { embedOptions: {} };
     // `ast` runs expressions through an interpreter: no code is made from text, so the policy stays strict.
-    const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
+    const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", logLevel: 1, defaultStyle: false, tooltip: { disableDefaultStyle: true } });
     charts.set(name, { view: result.view, all });
     const label = plot.querySelector("svg")?.getAttribute("aria-label");
     plot.replaceChildren(holder);

@@ -1,0 +1,150 @@
+"""What the score is made of, and what happens when somebody argues about the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.metrics import METRICS
+from engine.report.charts.story import Story, chart_table
+from engine.report.charts.style import PALETTE, WIDTH, description, rounded
+from engine.report.numbers import Scale, quantity, significant
+from engine.report.page import Chart, Column, Table
+
+if TYPE_CHECKING:
+    from engine.score.weights import ScoreResult
+
+_SHOWN: Final = 8
+
+
+def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
+    """Bars of each objective's part of the score for the best points."""
+    if result is None or not result.ranked:
+        return []
+    factors = result.factors(min(_SHOWN, result.ranked)).to_pylist()
+    scores = result.scores.slice(0, min(_SHOWN, result.ranked)).to_pylist()
+    names = _names(story, scores)
+    adds = result.scoring.aggregation == "weighted_sum"
+    data: list[dict[str, Any]] = []
+    rows = []
+    for factor in factors:
+        name = names[factor["point"], factor["variant"]]
+        value = factor["contribution"] if adds else factor["factor"]
+        data.append(
+            {"what": name, "part": _label(factor["metric"]), "value": rounded(value), "text": _text(factor)}
+        )
+        rows.append(
+            [
+                name,
+                _label(factor["metric"]),
+                _text(factor),
+                factor["factor"],
+                factor["weight"],
+                factor["contribution"],
+            ]
+        )
+    order = [names[row["point"], row["variant"]] for row in scores]
+    parts = list(dict.fromkeys(row["part"] for row in data))
+    title = "What the score is made of"
+    how = (
+        "Bars add up to the score."
+        if adds
+        else "Each bar is an objective's factor, 1 being the reference; the score is their weighted product."
+    )
+    alt = f"Bars of {len(parts)} objectives for the {len(order)} best points by score."
+    columns = (
+        Column("point", "Point"), Column("objective", "Objective"), Column("value", "Value"),
+        Column("factor", "Factor", "What the value was turned into; larger is better.", "number", Scale("", 1, 3)),
+        Column("weight", "Weight", "Weight or exponent.", "number", Scale("", 1, 3)),
+        Column("contribution", "Contribution", "What it adds to the score, or multiplies it by.", "number", Scale("", 1, 3)),
+    )  # fmt: skip
+    body = _stacked(order, parts) if adds else _grouped(order, parts)
+    return [
+        Chart("score-parts", title, how, alt, description(body, data, alt=alt), chart_table("score-parts", title, columns, rows),
+              tuple(sorted({f["metric"] for f in factors if f["metric"] in METRICS})))
+    ]  # fmt: skip
+
+
+def _names(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any], str]:
+    numbers = story.rows.numbers("point")
+    variants = story.rows.texts("variant")
+    places = {(n, v): i for i, (n, v) in enumerate(zip(numbers, variants, strict=True))}
+    found = {}
+    for row in scores:
+        place = places.get((row["point"], row["variant"] or ""))
+        found[row["point"], row["variant"]] = (
+            story.name(story.rows.take([place]).rows()[0]) if place is not None else "–"
+        )
+    return found
+
+
+def _label(metric: str) -> str:
+    return METRICS[metric].label if metric in METRICS else metric
+
+
+def _text(factor: dict[str, Any]) -> str:
+    metric = METRICS.get(factor["metric"])
+    return quantity(metric.name, metric.unit, factor["value"]) if metric else significant(factor["value"])
+
+
+def _stacked(order: list[str], parts: list[str]) -> dict[str, Any]:
+    return {
+        "width": WIDTH - 230,
+        "height": {"step": 24},
+        "mark": {"type": "bar"},
+        "encoding": {
+            "y": _points(order),
+            "x": {"field": "value", "type": "quantitative", "title": "Score", "stack": "zero"},
+            **_shared(parts),
+        },
+    }
+
+
+def _grouped(order: list[str], parts: list[str]) -> dict[str, Any]:
+    return {
+        "width": WIDTH - 230,
+        "height": {"step": 12},
+        "mark": {"type": "bar"},
+        "encoding": {
+            "y": _points(order),
+            "yOffset": {"field": "part", "type": "nominal", "sort": parts},
+            "x": {"field": "value", "type": "quantitative", "title": "Factor (1 is the reference)"},
+            **_shared(parts),
+        },
+    }
+
+
+def _points(order: list[str]) -> dict[str, Any]:
+    axis = {"ticks": False, "domain": False, "labelLimit": 300, "labelFontSize": 9.5}
+    return {"field": "what", "type": "nominal", "sort": order, "title": None, "axis": axis}
+
+
+def _shared(parts: list[str]) -> dict[str, Any]:
+    colors = [PALETTE[i % len(PALETTE)] for i in range(len(parts))]
+    return {
+        "color": {"field": "part", "type": "nominal", "title": None, "legend": {"columns": 2},
+                  "scale": {"domain": parts, "range": colors}},
+        "tooltip": [{"field": "what", "title": "Point"}, {"field": "part", "title": "Objective"},
+                    {"field": "text", "title": "Value"}, {"field": "value", "title": "Part", "format": ".3~f"}],
+    }  # fmt: skip
+
+
+def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
+    """What a fifth more or less of each weight does to the ranking."""
+    if result is None or not result.ranked:
+        return []
+    rows = []
+    for row in result.sensitivity.to_pylist():
+        names = _names(story, [{"point": row["best_point"], "variant": row["best_variant"]}])
+        change = f"{'+' if row['change'] > 0 else '−'}{abs(row['change']):.0%}"
+        rows.append((_label(row["metric"]), change, "another point wins" if row["best_changed"] else "the same point wins",
+                     next(iter(names.values())), row["swapped_pairs"], row["pairs"], row["largest_move"]))  # fmt: skip
+    if not rows:
+        return []
+    columns = (
+        Column("metric", "Objective"), Column("change", "Weight changed by"), Column("outcome", "Outcome"),
+        Column("best", "Best point then"),
+        Column("swapped", "Pairs turned round", "Pairs of the best 200 rows whose order turns.", "number"),
+        Column("pairs", "Pairs compared", "", "number"),
+        Column("move", "Largest move", "Most places that one of them moves.", "number"),
+    )  # fmt: skip
+    return [Table("sensitivity", "How firm the ranking is", columns, tuple(rows), len(rows))]
