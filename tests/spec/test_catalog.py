@@ -18,6 +18,7 @@ from engine.spec.catalog import (
     load_quantization,
     packaged_root,
 )
+from engine.spec.document import Document
 
 SHIPPED = "looked in the shipped catalogue"
 MINE = "name: mine\naliases: [Our_Card]\npeak: {bf16: 10 TFLOP/s}\nmemory_bandwidth: 1 TB/s\n"
@@ -135,9 +136,15 @@ def test_an_entry_is_parsed_once_and_again_after_an_edit(tmp_path: Path) -> None
     assert content_digest(path) != digest
 
 
-def test_naming_six_devices_reads_six_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_naming_six_devices_reads_six_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     read: list[str] = []
-    monkeypatch.setattr(catalog, "read_document", lambda path: read.append(path.stem) or real(path))
+
+    def noted(path: Path, *, data: bytes) -> Document:
+        read.append(path.stem)
+        return real(path, data=data)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is remembered there
+    monkeypatch.setattr(catalog, "read_document", noted)
     catalog._parsed.cache_clear()
     names = ["a100-sxm-80gb", "b200-sxm", "h100-sxm-80gb", "h200-sxm", "l40s", "mi300x"]
     for name in names:
