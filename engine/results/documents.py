@@ -42,9 +42,8 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_session(store: ResultStore, session: Mapping[str, Any]) -> None:
-    """Add a run to the record, or bring the entry with the same start and command up to date."""
-    key = (session["started"], session["pid"])
-    others = [s for s in sessions(store.folder) if (s.get("started"), s.get("pid")) != key]
+    """Add a run to the record, or bring the entry with the same `id` up to date."""
+    others = [s for s in sessions(store.folder) if s.get("id") != session["id"]]
     kept = [*others[-_MOST_SESSIONS:], dict(session)]
     store.write_document(ENVIRONMENT, json_text({"format": 1, "sessions": kept}))
 

@@ -87,7 +87,7 @@ def run(
     write_documents(store, plan, text=text)
     choice = _choose(plan, store, only=only, retry_failed=retry_failed, fresh=fresh)
     seed = int(plan.fingerprint[:8], 16)
-    session: dict[str, Any] = {"pid": os.getpid(), **environment(spec=spec, seed=seed)}
+    session: dict[str, Any] = {"id": os.urandom(4).hex(), **environment(spec=spec, seed=seed)}
     if choice.todo:
         write_session(store, session)
     tracker = _Tracker(store, choice, listen, begin)
@@ -103,7 +103,7 @@ def run(
     interrupted = False
     try:
         with _terminated_as_interrupt():
-            finished = (executor or LocalExecutor()).execute(_in_order(choice.todo, seed), job)
+            finished = (executor or LocalExecutor()).execute(in_order(choice.todo, seed), job)
             with closing(finished):  # type: ignore[type-var]
                 for outcome in finished:
                     tracker.ended(outcome)
@@ -136,7 +136,7 @@ def _choose(
     return _Choice(tuple(todo), kept, len(plan.tasks) - len(chosen), tuple(failures))
 
 
-def _in_order(tasks: Sequence[Task], seed: int) -> list[Task]:
+def in_order(tasks: Sequence[Task], seed: int) -> list[Task]:
     """Predictions and readings as planned, then measured tasks shuffled.
 
     A machine drifts while it measures - it warms up, others use it. In the order of an axis that drift

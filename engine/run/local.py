@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from engine.run.device import device_of, hold_device
 from engine.run.executor import Executor, Finished, Job, perform
-from engine.run.process import Worker
+from engine.run.process import PROGRAM, Worker
 
 if TYPE_CHECKING:
     from engine.plan.point import Task
@@ -23,11 +24,16 @@ _SECONDS_PER_COMBINATION: Final = 5e-3
 _WORKER_START_S: Final = 1.5
 
 
+News: TypeAlias = "Finished | BaseException | Callable[[], None]"
+"""What a thread beside a worker has to tell: an end, a failure of its own, or something to pass on."""
+
+
 class LocalExecutor:
     """Everything on this machine; `workers` processes for predictions, as many as pay when None."""
 
-    def __init__(self, *, workers: int | None = None) -> None:
+    def __init__(self, *, workers: int | None = None, program: Sequence[str] = PROGRAM) -> None:
         self._workers = workers
+        self._program = program
 
     def execute(self, tasks: Sequence[Task], job: Job) -> Iterator[Finished]:
         """See `Executor`."""
@@ -35,14 +41,62 @@ class LocalExecutor:
         workers = self._workers if self._workers is not None else worth_workers(here)
         if workers > 1:
             predictions = [task for task in here if task.kind == "analytical"]
-            yield from _in_workers(predictions, job, workers)
+            yield from self._shared(predictions, job, workers)
             here = [task for task in here if task.kind != "analytical"]
         for task in here:
             job.started(task)
             yield perform(task, job)
         for task in tasks:
             if task.kind in OWN_PROCESS:
-                yield _alone(task, job)
+                yield self._alone(task, job)
+
+    def _alone(self, task: Task, job: Job) -> Finished:
+        """Run a measured task in a process of its own, which alone holds the device."""
+        with hold_device(device_of(task.settings), say=job.say):
+            worker = Worker(job, program=self._program)
+            try:
+                return worker.perform(task, time_limit_s=time_limit_s(task.settings))
+            finally:
+                worker.stop()
+
+    def _shared(self, tasks: Sequence[Task], job: Job, count: int) -> Iterator[Finished]:
+        """Share tasks among worker processes; what comes back first is yielded first."""
+        waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        for task in tasks:
+            waiting.put(task)
+        news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        # Whoever listens to a run hears of it in one thread.
+        quiet = replace(
+            job,
+            started=lambda task: news.put(lambda: job.started(task)),
+            say=lambda line: news.put(lambda: job.say(line)),
+        )
+        workers = [Worker(quiet, program=self._program) for _ in range(count)]
+        threads = [threading.Thread(target=_serve, args=(w, waiting, news), daemon=True) for w in workers]
+        missing = len(tasks)
+        try:
+            for thread in threads:
+                thread.start()
+            while missing:
+                found = news.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if isinstance(found, Finished):
+                    missing -= 1
+                    yield found
+                else:
+                    found()
+        finally:
+            for worker in workers:
+                worker.stop()
+            for thread in threads:
+                thread.join(timeout=5)
+
+
+def time_limit_s(settings: Any) -> float | None:
+    """Seconds a measured task may take; None for as long as it likes."""
+    limit = getattr(settings, "time_limit", None)
+    return None if limit is None else float(limit)
 
 
 def worth_workers(tasks: Sequence[Task]) -> int:
@@ -56,54 +110,16 @@ def worth_workers(tasks: Sequence[Task]) -> int:
     return count if count > 1 and serial / count + _WORKER_START_S < serial else 0
 
 
-def _alone(task: Task, job: Job) -> Finished:
-    """Run a measured task in a process of its own, which alone holds the device."""
-    with hold_device(device_of(task.settings), say=job.say):
-        worker = Worker(job)
-        try:
-            job.started(task)
-            return worker.perform(task, time_limit_s=getattr(task.settings, "time_limit", None))
-        finally:
-            worker.stop()
-
-
-def _in_workers(tasks: Sequence[Task], job: Job, count: int) -> Iterator[Finished]:
-    """Share tasks among worker processes; what comes back first is yielded first."""
-    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    for task in tasks:
-        waiting.put(task)
-    ended: queue.SimpleQueue[Finished | BaseException] = queue.SimpleQueue()
-    workers = [Worker(job) for _ in range(count)]
-    threads = [threading.Thread(target=_serve, args=(w, waiting, ended), daemon=True) for w in workers]
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in tasks:
-            outcome = ended.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
-    finally:
-        for worker in workers:
-            worker.stop()
-        for thread in threads:
-            thread.join(timeout=5)
-
-
-def _serve(
-    worker: Worker,
-    waiting: queue.SimpleQueue[Task],
-    ended: queue.SimpleQueue[Finished | BaseException],
-) -> None:
+def _serve(worker: Worker, waiting: queue.SimpleQueue[Task], news: queue.SimpleQueue[News]) -> None:
     while not worker.stopped:
         try:
             task = waiting.get_nowait()
         except queue.Empty:
             return
         try:
-            ended.put(worker.perform(task))
+            news.put(worker.perform(task))
         except BaseException as err:  # noqa: BLE001 - handed to the thread that waits for it
-            ended.put(err)
+            news.put(err)
             return
 
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from engine.errors import StoreError
+from engine.errors import MeasurementError, StoreError
 from engine.results.environment import without_secrets
 from engine.results.registry import Shard
 from engine.results.store import Draft
@@ -22,6 +23,8 @@ from engine.run.executor import Finished, Job
 if TYPE_CHECKING:
     from engine.plan.point import Task
 
+PROGRAM: Final = ("-m", "engine.run.worker")
+"""What a worker's Python runs; it gets the run folder and the spec's folder as arguments."""
 _TAIL_BYTES: Final = 4_000
 _GRACE_S: Final = 5.0
 
@@ -32,10 +35,12 @@ class Worker:
     It leads a process group of its own, so that stopping it stops what it started.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, program: Sequence[str] = PROGRAM) -> None:
         self._job = job
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._tail = _Tail()
+        self._changing = threading.Lock()
         self.stopped = False
 
     def perform(self, task: Task, *, time_limit_s: float | None = None) -> Finished:
@@ -73,23 +78,24 @@ class Worker:
         return Finished(task, reply["seconds"], drafts)
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._tail = _Tail()
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "engine.run.worker",
-                    str(self._job.folder),
-                    str(self._job.spec_folder),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-            self._tail.follow(self._process.stderr)
-        return self._process
+        with self._changing:
+            if self.stopped:
+                raise MeasurementError("the run was stopped")
+            if self._process is None:
+                self._process = self._start()
+            return self._process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._tail = _Tail()
+        process = subprocess.Popen(
+            [sys.executable, *self._program, str(self._job.folder), str(self._job.spec_folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._tail.follow(process.stderr)
+        return process
 
     def _ask(self, process: subprocess.Popen[bytes], task: Task) -> dict[str, Any] | None:
         """The worker's answer, or None when it died; lines it says meanwhile are passed on."""
@@ -134,7 +140,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the process and everything it started; a second call does nothing."""
-        self.stopped = True
+        with self._changing:
+            self.stopped = True
         self._end()
 
 
