@@ -145,12 +145,12 @@ def random_prompts(local: LocalModel, *, sequences: int, length: int, seed: int)
 
 
 def generate_with_library(local: LocalModel, prompts: Any, output_tokens: int) -> Generation:
-    """The same work through `generate()`, as most people run it: greedy, full length, a streamer's stamps."""
+    """The same work through `generate()`, as most people run it: greedy, full length, stamped every step."""
     import torch
 
-    stamps: list[int] = []
-    streamer = _Stamps(stamps)
+    stamps = _Stamps()
     with torch.inference_mode():
+        _settle(local.device)
         started = time.perf_counter_ns()
         found = local.module.generate(
             prompts,
@@ -159,33 +159,39 @@ def generate_with_library(local: LocalModel, prompts: Any, output_tokens: int) -
             min_new_tokens=output_tokens,
             do_sample=False,
             pad_token_id=0,
-            streamer=streamer if prompts.shape[0] == 1 else None,
+            # A streamer takes one sequence only; a stopping rule is asked after every step of any batch.
+            **({"streamer": stamps} if prompts.shape[0] == 1 else {"stopping_criteria": [stamps.never]}),
         )
         _settle(local.device)
         ended = time.perf_counter_ns()
     produced = int(found.shape[1]) - int(prompts.shape[1])
-    if produced != output_tokens:
+    if produced != output_tokens or len(stamps.taken) < output_tokens:
         raise MeasurementError(f"`generate()` made {produced} tokens where {output_tokens} were asked for")
-    # The first call hands over the prompt; a streamer takes one sequence only.
-    times = stamps[1:] if len(stamps) == output_tokens + 1 else [ended] * output_tokens
     rows = found[:, prompts.shape[1] :].tolist()
     return Generation(
-        started, tuple(times), ended, int(prompts.shape[0]), int(prompts.shape[1]), None,
-        tuple(tuple(row) for row in rows),
+        started, tuple(stamps.taken[-output_tokens:]), ended, int(prompts.shape[0]), int(prompts.shape[1]),
+        None, tuple(tuple(row) for row in rows),
     )  # fmt: skip
 
 
 class _Stamps:
-    """A streamer that notes when it is called."""
+    """Notes when each step of `generate()` ended; a streamer is handed the prompt first."""
 
-    def __init__(self, stamps: list[int]) -> None:
-        self._stamps = stamps
+    def __init__(self) -> None:
+        self.taken: list[int] = []
 
     def put(self, _value: Any) -> None:
-        self._stamps.append(time.perf_counter_ns())
+        self.taken.append(time.perf_counter_ns())
 
     def end(self) -> None:
         """Nothing is left to show."""
+
+    def never(self, tokens: Any, _scores: Any, **_options: Any) -> Any:
+        """A stopping rule that stops nothing."""
+        import torch
+
+        self.taken.append(time.perf_counter_ns())
+        return torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
 
 
 class _HostClock:

@@ -157,7 +157,6 @@ def _torch() -> Any:
             hint='pip install "llm-experiment-engine[live]"',
         ) from err
     # Reading the model classes takes seconds and is no part of loading a model.
-    from transformers import AutoModelForCausalLM as _
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

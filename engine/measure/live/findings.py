@@ -1,0 +1,162 @@
+"""What a reader must know before trusting live numbers, each as a rule with its evidence."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from engine.measure.live.machine import noise
+from engine.measure.live.records import Measured, Request
+from engine.measure.live.statistics import trend_is_up
+from engine.spec.live import HttpTarget, LiveSettings
+
+__all__ = ["findings_of"]
+
+_CACHED: Final = 0.01
+_SHORT: Final = 0.01
+_LENGTH_GAP: Final = 0.02
+_BELOW_BOUND: Final = 0.999
+_LAG_S, _LAG_SHARE, _CLIENT_BUSY = 2e-3, 0.05, 0.8
+_SATURATED: Final = 0.95
+Finding = dict[str, Any]
+
+
+def findings_of(
+    settings: LiveSettings, measured: Sequence[Measured], rows: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
+    """Everything found over all loads of a point, worst first."""
+    found: list[Finding] = []
+    for load in measured:
+        found += _of_load(settings, load, [row for row in rows if row.get("variant") == load.level.variant])
+    order = {"error": 0, "warning": 1, "advice": 2, "note": 3}
+    return sorted(found, key=lambda finding: order[finding["severity"]])
+
+
+def _of_load(settings: LiveSettings, load: Measured, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    about = load.level.variant
+    requests = [r for repeat in load.repeats for r in repeat.requests]
+    good = [r for r in requests if r.good]
+    threads = 0 if isinstance(settings.target, HttpTarget) else settings.target.threads or os.cpu_count() or 1
+    for rule, sentence in noise(load.repeats, busy_threads=threads):
+        yield _finding(rule, "warning", f"{about}: {sentence}")
+    yield from _above_roof(about, rows)
+    yield from _drift(about, load)
+    if isinstance(settings.target, HttpTarget):
+        yield from _of_client(about, load, rows)
+        yield from _of_tokens(about, good)
+    yield from _serial(about, load, good)
+
+
+def _finding(rule: str, severity: str, finding: str, evidence: str | None = None) -> Finding:
+    return {"rule": rule, "severity": severity, "finding": finding, "evidence": evidence}
+
+
+def _above_roof(about: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for row in rows:
+        ratio = row.get("time_over_prediction")
+        if ratio is not None and ratio < _BELOW_BOUND:
+            yield _finding(
+                "above-the-roof",
+                "error",
+                f"{about}: {row['phase']} took {ratio:.0%} of the time the device needs at least",
+                "wrong device or number format in the spec, fewer tokens than counted, or a prefix cache",
+            )
+
+
+def _drift(about: str, load: Measured) -> Iterator[Finding]:
+    means = []
+    for repeat in load.repeats:
+        values = [r.e2e_s for r in repeat.requests if r.good]
+        if values:
+            means.append(math.fsum(values) / len(values))
+    if trend_is_up([float(i) for i in range(len(means))], means):
+        yield _finding(
+            "drift",
+            "warning",
+            f"{about}: later repeats are slower, from {means[0]:.4g} s to {means[-1]:.4g} s a request",
+        )
+
+
+def _of_client(about: str, load: Measured, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    lag = max((r.client.lag_p99_s or 0.0 for r in load.repeats if r.client), default=0.0)
+    busy = max((r.client.cpu_share or 0.0 for r in load.repeats if r.client), default=0.0)
+    row = next((row for row in rows if row.get("phase") == "request"), {})
+    ttft = row.get("ttft_s") or 0.0
+    if lag > max(_LAG_S, _LAG_SHARE * ttft) or busy > _CLIENT_BUSY:
+        yield _finding(
+            "client-limited",
+            "warning",
+            f"{about}: the load generator was late by {lag * 1e3:.1f} ms (p99) and used {busy:.0%} of a core",
+            "its own delay is part of these latencies: use a free core, or less load",
+        )
+    if any(r.client.reached_cap for r in load.repeats if r.client):
+        yield _finding(
+            "client-limited",
+            "warning",
+            f"{about}: the limit of requests in flight held requests back, so the load was not open",
+            "raise `load.max_in_flight`, or lower the rate",
+        )
+    offered, served = row.get("offered_requests_per_s"), row.get("requests_per_s")
+    if offered and served is not None and served / offered < _SATURATED:
+        yield _finding(
+            "saturated",
+            "warning",
+            f"{about}: {served:.4g} of {offered:.4g} requests/s were completed; queues grow without end",
+        )
+
+
+def _of_tokens(about: str, good: Sequence[Request]) -> Iterator[Finding]:
+    told = [r for r in good if r.cached_prompt_tokens is not None and r.prompt_tokens]
+    cached = sum(r.cached_prompt_tokens or 0 for r in told)
+    total = sum(r.prompt_tokens or 0 for r in told)
+    if total and cached / total > _CACHED:
+        yield _finding(
+            "prefix-cache",
+            "warning",
+            f"{about}: {cached / total:.1%} of the prompt tokens came from the server's cache",
+            "times to first token are those of shorter prompts",
+        )
+    asked = [r for r in good if r.output_tokens is not None and r.output_tokens_asked]
+    short = sum((r.output_tokens or 0) < (r.output_tokens_asked or 0) for r in asked)
+    if asked and short / len(asked) > _SHORT:
+        yield _finding(
+            "short-answers",
+            "warning",
+            f"{about}: {short} of {len(asked)} answers were shorter than asked for",
+            "rates count what was generated; compare loads of equal length only",
+        )
+    lengths = [r for r in good if r.prompt_tokens is not None and r.prompt_tokens_asked]
+    off = [r for r in lengths
+           if abs((r.prompt_tokens or 0) / (r.prompt_tokens_asked or 1) - 1) > _LENGTH_GAP]  # fmt: skip
+    if off:
+        worst = max(off, key=lambda r: abs((r.prompt_tokens or 0) - (r.prompt_tokens_asked or 0)))
+        yield _finding(
+            "prompt-length",
+            "note",
+            f"{about}: the server counted {worst.prompt_tokens} prompt tokens where "
+            f"{worst.prompt_tokens_asked} were asked for, in {len(off)} of {len(lengths)} requests",
+            "a chat template adds tokens; a tokenizer other than the server's cannot hit the length",
+        )
+    sources = {r.token_source for r in good}
+    if sources - {"usage"}:
+        shown = ", ".join(sorted(s or "nobody" for s in sources))
+        yield _finding("token-source", "note", f"{about}: output tokens were counted by {shown}")
+
+
+def _serial(about: str, load: Measured, good: Sequence[Request]) -> Iterator[Finding]:
+    wanted = load.level.concurrency or 1
+    if wanted < 2 or len(good) < 2:
+        return
+    ordered = sorted(good, key=lambda r: (r.repeat, r.sent_ns))
+    overlap = any(
+        b.repeat == a.repeat and b.sent_ns < (a.last_ns or a.done_ns)
+        for a, b in zip(ordered, ordered[1:], strict=False)
+    )
+    if not overlap:
+        yield _finding(
+            "serial-execution",
+            "warning",
+            f"{about}: no two requests overlapped; the sum of their rates is no throughput",
+        )

@@ -1,0 +1,180 @@
+"""Measure a model in this process: static batches, all loads interleaved, repeats in shuffled order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.measure.live.machine import GpuProbe, look, memory_of
+from engine.measure.live.records import Level, Measured, Repeat, Request
+from engine.measure.local_loop import Generation, Loop, generate_with_library, random_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.measure.local_model import LocalModel
+
+__all__ = ["LocalDriver", "is_out_of_memory"]
+
+_AGREE: Final = 0.05
+_BLOCKS: Final = 3
+_MOST_BLOCKS: Final = 12
+_WARMUP_TOKENS: Final = 16
+# Warm-up prompts must differ from measured ones, and so must those of each repeat.
+_WARMUP_SEED: Final = 1_000_003
+
+
+@dataclass(frozen=True)
+class LocalDriver:
+    """Runs loads on one local model."""
+
+    local: LocalModel
+    loop: Loop
+    prompt_tokens: int
+    output_tokens: int
+    seed: int
+    deadline_ns: int
+    """No repeat begins after this moment."""
+    warmup_s: float
+    gpu: GpuProbe
+    say: Callable[[str], None]
+    batches: int = 1
+    """Batches of one repeat."""
+
+    def run(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
+        """Every load `repeats` times. A load that runs out of memory ends there, and larger ones with it."""
+        found = [Measured(level) for level in levels]
+        for measured in sorted(found, key=lambda m: m.level.concurrency or 1):
+            if not self._rule_out(measured, found):
+                self._guard(measured, lambda m=measured: self._warm_up(m))
+        order = random.Random(self.seed)  # noqa: S311 - a repeatable order, not a secret
+        for number in range(repeats):
+            # A B C, C A B, ...: drift of the machine then hits every load alike.
+            for measured in order.sample(found, len(found)):
+                if measured.failure or self._rule_out(measured, found):
+                    continue
+                if time.perf_counter_ns() > self.deadline_ns:
+                    measured.notes.append(f"stopped after {number} of {repeats} repeats: time limit")
+                    if not measured.repeats:
+                        measured.status, measured.failure = "failed", "no repeat ended within the time limit"
+                    continue
+                self._guard(measured, lambda m=measured, n=number: m.repeats.append(self._repeat(m.level, n)))
+            self.say(f"repeat {number + 1} of {repeats}")
+        for measured in found:
+            # Said once a load, not once a repeat.
+            measured.notes[:] = list(dict.fromkeys(measured.notes))[:1]
+        return found
+
+    def _guard(self, measured: Measured, work: Callable[[], None]) -> None:
+        import torch
+
+        try:
+            work()
+        except (RuntimeError, MemoryError) as err:
+            if not is_out_of_memory(err):
+                raise
+            measured.status = "failed"
+            measured.failure = f"out of memory: {str(err).splitlines()[0][:200]}"
+            if self.local.device == "cuda":
+                torch.cuda.empty_cache()
+
+    def _rule_out(self, measured: Measured, others: Sequence[Measured]) -> bool:
+        """Whether a smaller or equal load ran out of memory already: this one is then not tried."""
+        own = measured.level.concurrency or 1
+        for other in others:
+            if other is measured or not (other.failure or "").startswith("out of memory"):
+                continue
+            if (other.level.concurrency or 1) <= own and not measured.failure:
+                measured.status = "failed"
+                measured.failure = f"not tried: {other.level.variant} ran out of memory"
+        return measured.failure is not None
+
+    def _warm_up(self, measured: Measured) -> None:
+        """Short batches until three in a row take the same time, within the limit."""
+        begin = time.perf_counter()
+        tokens = min(self.output_tokens, _WARMUP_TOKENS)
+        blocks: list[float] = []
+        for block in range(_MOST_BLOCKS):
+            started = time.perf_counter()
+            generation = self._generate(measured.level, self.seed + _WARMUP_SEED + block, tokens)
+            blocks.append(time.perf_counter() - started)
+            measured.warmup += self._requests(generation, repeat=0, batch=block, phase="warmup")
+            last = blocks[-_BLOCKS:]
+            if len(last) == _BLOCKS and max(last) - min(last) <= _AGREE * max(last):
+                break
+            if time.perf_counter() - begin + blocks[-1] > self.warmup_s:
+                break
+
+    def _repeat(self, level: Level, number: int) -> Repeat:
+        self._reset_peaks()
+        before = look(self.gpu)
+        requests: list[Request] = []
+        started = time.perf_counter_ns()
+        cache = None
+        for batch in range(self.batches):
+            generation = self._generate(level, self.seed + number * 1009 + batch, self.output_tokens)
+            cache = generation.kv_cache_bytes
+            requests += self._requests(generation, repeat=number, batch=batch, phase="measured")
+        ended = time.perf_counter_ns()
+        memory = memory_of(self.local.device, self.gpu, kv_cache=cache)
+        return Repeat(number, requests, started, ended, before, look(self.gpu), memory)
+
+    def _reset_peaks(self) -> None:
+        if self.local.device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+
+    def _generate(self, level: Level, seed: int, tokens: int) -> Generation:
+        prompts = random_prompts(
+            self.local, sequences=level.concurrency or 1, length=self.prompt_tokens, seed=seed
+        )
+        if level.method == "generate":
+            return generate_with_library(self.local, prompts, tokens)
+        return self.loop.run(prompts, tokens)
+
+    def _requests(self, generation: Generation, *, repeat: int, batch: int, phase: Any) -> list[Request]:
+        """A row for each sequence; all sequences of a static batch share their stamps."""
+        allocated, reserved = self._peaks()
+        tokens = generation.output_tokens
+        return [
+            Request(
+                number=batch * generation.sequences + slot,
+                scheduled_ns=generation.started_ns,
+                dispatched_ns=generation.started_ns,
+                sent_ns=generation.started_ns,
+                done_ns=generation.ended_ns,
+                run_phase=phase,
+                repeat=repeat,
+                slot=slot,
+                event_ns=generation.token_ns,
+                event_tokens=(1,) * tokens,
+                prompt_tokens=generation.prompt_tokens,
+                output_tokens=tokens,
+                token_source="exact",  # noqa: S106 - who counted, not a credential
+                prompt_tokens_asked=self.prompt_tokens,
+                output_tokens_asked=tokens,
+                finish_reason="length",
+                allocated_peak_bytes=allocated,
+                reserved_peak_bytes=reserved,
+            )
+            for slot in range(generation.sequences)
+        ]
+
+    def _peaks(self) -> tuple[int | None, int | None]:
+        if self.local.device != "cuda":
+            return None, None
+        import torch
+
+        return int(torch.cuda.max_memory_allocated()), int(torch.cuda.max_memory_reserved())
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Whether an error of torch or Python means that memory ran out."""
+    if isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError":
+        return True
+    text = str(err).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -1,0 +1,194 @@
+"""One live task from settings to tables."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import MeasurementError
+from engine.measure.live.beside import Beside, predict_beside
+from engine.measure.live.findings import findings_of
+from engine.measure.live.machine import GpuProbe
+from engine.measure.live.oom import available_memory, check_memory
+from engine.measure.live.records import Level, Measured
+from engine.measure.live.summary import Goals, summary_rows
+from engine.measure.live.tables import findings_table, observed_table, requests_table, summary_table
+from engine.spec.live import HttpTarget, LiveSettings, LocalTarget
+
+if TYPE_CHECKING:
+    from engine.measure.registry import Tools
+    from engine.plan.point import Point
+    from engine.results.tables import Tables
+    from engine.spec.quantization import Quantization
+
+__all__ = ["local_levels", "measure_point"]
+
+_MARGIN: Final = 0.9
+"""Share of the time limit after which no repeat begins: what is measured must still be written."""
+
+
+def measure_point(settings: LiveSettings, point: Point, tools: Tools) -> Tables:
+    """The tables of one point; raises `EngineError` when nothing at all could be measured."""
+    if isinstance(settings.target, HttpTarget):
+        from engine.measure.live.serve import measure_server
+
+        measured, observed = measure_server(settings, settings.target, point, tools)
+        extra: list[dict[str, Any]] = []
+    else:
+        measured, observed, extra = _measure_local(settings, settings.target, point, tools)
+    return tables_of(settings, point, measured, observed, extra)
+
+
+def tables_of(
+    settings: LiveSettings,
+    point: Point,
+    measured: list[Measured],
+    observed: list[dict[str, Any]],
+    extra: list[dict[str, Any]],
+) -> Tables:
+    """Rows and findings of finished loads; `extra` are rows of the summary that no load has."""
+    goals = Goals(
+        settings.require, settings.max_error_share, point.workload.output_tokens, point.workload.prompt_tokens
+    )
+    besides: dict[str, Beside | None] = {}
+    rows = list(extra)
+    for load in measured:
+        beside = _beside(point, load.level)
+        besides[load.level.variant] = beside
+        rows += summary_rows(load, goals, beside)
+    epoch_ns = time.time_ns() - time.perf_counter_ns()
+    return {
+        "summary": summary_table(rows),
+        "requests": requests_table(measured, epoch_ns=epoch_ns, keep_times=settings.keep_token_times),
+        "observed": observed_table([{"point": 0, **row} for row in observed]),
+        "findings": findings_table([{"point": 0, **row} for row in findings_of(settings, measured, rows)]),
+    }
+
+
+def _beside(point: Point, level: Level) -> Beside | None:
+    # An open pattern has no number of sequences that one prediction could be made for.
+    return None if level.concurrency is None else predict_beside(point, sequences=level.concurrency)
+
+
+def local_levels(target: LocalTarget, concurrency: list[int]) -> list[Level]:
+    """The loads of a local target: each concurrency by the engine's loop, and by `generate()` if asked."""
+    how = "static batch" if target.batching == "static" else "continuous batching"
+    levels = [
+        Level(f"concurrency {n} ({how})", concurrency=n, batching=target.batching)
+        for n in dict.fromkeys(concurrency)
+    ]
+    if target.generate:
+        levels += [
+            replace(level, variant=f"concurrency {level.concurrency} (generate())", method="generate")
+            for level in levels
+            if level.batching == "static"
+        ]
+    return levels
+
+
+def _measure_local(
+    settings: LiveSettings, target: LocalTarget, point: Point, tools: Tools
+) -> tuple[list[Measured], list[dict[str, Any]], list[dict[str, Any]]]:
+    from engine.measure.live.local import LocalDriver
+    from engine.measure.local_loop import Loop
+    from engine.measure.local_model import build_local_model
+
+    begin = time.perf_counter_ns()
+    workload = point.workload
+    levels = local_levels(target, settings.load.concurrency or [workload.batch_size])
+    request = _request(settings, target, point, tools)
+    refused = _refused(settings, target, point, levels, request.dtype)
+    todo = [level for level in levels if level.variant not in refused]
+    if not todo:
+        return list(refused.values()), [], []
+    tools.say(f"loading {point.combination.labels['model']} ({request.weights} weights)")
+    local = build_local_model(request)
+    driver = LocalDriver(
+        local=local,
+        loop=Loop(local, cache=target.cache, compiled=target.compile),
+        prompt_tokens=workload.prompt_tokens,
+        output_tokens=workload.output_tokens,
+        seed=tools.seed,
+        deadline_ns=begin + round(settings.time_limit * _MARGIN * 1e9),
+        warmup_s=settings.warmup,
+        gpu=GpuProbe(wanted=local.device == "cuda"),
+        say=tools.say,
+    )
+    if target.batching == "continuous":
+        from engine.measure.live.continuous import run_continuous
+
+        measured = run_continuous(driver, todo, settings.repeats, requests=settings.load.requests)
+    else:
+        measured = driver.run(todo, settings.repeats)
+    found = {load.level.variant: load for load in measured} | refused
+    load_row = {
+        "point": 0,
+        "source": "live",
+        "phase": "load",
+        "basis": "measured",
+        "status": "ok",
+        "load_s": local.load_s,
+        "time_s": local.load_s,
+        "weights_bytes": local.weights_bytes,
+        "parameters": float(local.observed["parameters"]),
+    }
+    names = dict.fromkeys([*local.requested, *local.observed])
+    observed = [
+        {"setting": name, "requested": local.requested.get(name), "observed": local.observed.get(name)}
+        for name in names
+    ]
+    return [found[level.variant] for level in levels], observed, [load_row]
+
+
+def _request(settings: LiveSettings, target: LocalTarget, point: Point, tools: Tools) -> Any:
+    from engine.measure.local_model import LocalRequest, dtype_name_of
+
+    combination = point.combination
+    if combination.parallelism.devices > 1:
+        raise MeasurementError(
+            f"a local target runs on one device, the point asks for {combination.parallelism.devices}",
+            hint="measure a server that spreads the model, with `target: {kind: openai}`",
+        )
+    quantization = combination.quantization
+    bits = min(quantization.weight_attn, quantization.weight_ffn)
+    return LocalRequest(
+        combination.model,
+        weights=target.weights,
+        device=target.device,
+        dtype=dtype_name_of(quantization, wanted=target.dtype),
+        attention=target.attention,
+        weight_bits=16 if target.dtype != "auto" else 4 if bits <= 4 else 8 if bits <= 8 else 16,
+        threads=target.threads,
+        search=(tools.spec_folder,),
+        seed=tools.seed,
+    )
+
+
+def _refused(
+    settings: LiveSettings, target: LocalTarget, point: Point, levels: list[Level], dtype: str
+) -> dict[str, Measured]:
+    """Loads that cannot fit by the formula: recorded with the numbers, and never started."""
+    if not settings.check_oom:
+        return {}
+    available = available_memory(target.device)
+    found: dict[str, Measured] = {}
+    for level in levels:
+        check = check_memory(
+            point.combination.model,
+            _format_of(point.combination.quantization, target, dtype),
+            point.workload,
+            sequences=level.concurrency or 1,
+            available=available,
+            reserve=settings.reserve,
+        )
+        if check.verdict == "does_not_fit":
+            found[level.variant] = Measured(level, status="does_not_fit", failure=check.sentence)
+    return found
+
+
+def _format_of(quantization: Quantization, target: LocalTarget, dtype: str) -> Quantization:
+    """The number format that will really be in memory."""
+    from engine.spec.catalog import load_quantization
+
+    return quantization if target.dtype == "auto" else load_quantization(dtype)

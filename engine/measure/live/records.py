@@ -1,0 +1,219 @@
+"""What is known about one request, one repeat and one load: stamps first, meaning later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["ok", "failed", "timeout", "cut", "cancelled"]
+RunPhase = Literal["warmup", "measured", "drain", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; stamps are nanoseconds of one monotonic clock, None when the event never came."""
+
+    number: int
+    scheduled_ns: int
+    """When the load pattern wanted it to start; for closed loops when its slot became free."""
+    dispatched_ns: int
+    """When the generator took it up."""
+    sent_ns: int
+    """Just before its first byte was written."""
+    done_ns: int
+    """When its end was known, good or bad."""
+    outcome: Outcome = "ok"
+    run_phase: RunPhase = "measured"
+    repeat: int = 0
+    slot: int | None = None
+    connected_ns: int | None = None
+    first_byte_ns: int | None = None
+    first_event_ns: int | None = None
+    first_answer_ns: int | None = None
+    event_ns: tuple[int, ...] = field(default=(), repr=False)
+    """When each piece with text arrived."""
+    event_tokens: tuple[int, ...] | None = field(default=None, repr=False)
+    """Tokens of each piece, where known."""
+    reads: int | None = None
+    prompt_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    token_source: str | None = None
+    prompt_tokens_asked: int | None = None
+    output_tokens_asked: int | None = None
+    finish_reason: str | None = None
+    http_status: int | None = None
+    error_class: str | None = None
+    error: str | None = None
+    server_prefill_s: float | None = None
+    server_decode_s: float | None = None
+    allocated_peak_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+
+    @property
+    def good(self) -> bool:
+        """It ended well and counts."""
+        return self.outcome == "ok" and self.run_phase in ("measured", "drain")
+
+    @property
+    def first_ns(self) -> int | None:
+        """First piece with text."""
+        return self.event_ns[0] if self.event_ns else None
+
+    @property
+    def last_ns(self) -> int | None:
+        """Last piece with text."""
+        return self.event_ns[-1] if self.event_ns else None
+
+    @property
+    def ttft_s(self) -> float | None:
+        """From sending to the first text."""
+        return None if self.first_ns is None else (self.first_ns - self.sent_ns) / 1e9
+
+    @property
+    def ttft_from_schedule_s(self) -> float | None:
+        """From the wanted start to the first text."""
+        return None if self.first_ns is None else (self.first_ns - self.scheduled_ns) / 1e9
+
+    @property
+    def ttft_answer_s(self) -> float | None:
+        """From sending to the first text that is not reasoning."""
+        return None if self.first_answer_ns is None else (self.first_answer_ns - self.sent_ns) / 1e9
+
+    @property
+    def e2e_s(self) -> float:
+        """From sending to the last text; to the end of the answer where it came in one piece."""
+        return ((self.last_ns or self.done_ns) - self.sent_ns) / 1e9
+
+    @property
+    def e2e_from_schedule_s(self) -> float:
+        """From the wanted start to the last text."""
+        return ((self.last_ns or self.done_ns) - self.scheduled_ns) / 1e9
+
+    @property
+    def queue_s(self) -> float:
+        """How long it waited on our side."""
+        return (self.sent_ns - self.scheduled_ns) / 1e9
+
+    @property
+    def first_tokens(self) -> int:
+        """Tokens of the first piece: 1 unless known."""
+        return self.event_tokens[0] if self.event_tokens else 1
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time of a token after the first piece; None when there is none after it."""
+        if self.output_tokens is None or self.first_ns is None or self.last_ns is None:
+            return None
+        later = self.output_tokens - self.first_tokens
+        if later <= 0 or len(self.event_ns) < 2:
+            return None
+        return (self.last_ns - self.first_ns) / 1e9 / later
+
+    @property
+    def ntpot_s(self) -> float | None:
+        """Request latency over output tokens."""
+        return self.e2e_s / self.output_tokens if self.output_tokens else None
+
+    @property
+    def output_tokens_per_s_per_user(self) -> float | None:
+        """Speed one reader sees."""
+        return 1 / self.tpot_s if self.tpot_s else None
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Times between pieces."""
+        return [(b - a) / 1e9 for a, b in zip(self.event_ns, self.event_ns[1:], strict=False)]
+
+    @property
+    def one_token_events(self) -> bool:
+        """Every piece held exactly one token."""
+        if self.event_tokens is not None:
+            return all(count == 1 for count in self.event_tokens)
+        return self.output_tokens == len(self.event_ns)
+
+    @property
+    def resolved(self) -> bool:
+        """Pieces arrived in reads of their own, so that gaps between them mean something."""
+        return self.reads is None or self.reads >= len(self.event_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """State of this machine at one moment; None where it cannot be read."""
+
+    load_average: float | None
+    steal_s: float | None
+    cpu_total_s: float | None
+    cpu_clock_hz: float | None
+    gpu_clock_hz: float | None
+    gpu_temperature_c: float | None
+    switches: int | None
+    """Involuntary context switches of this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of one load, in bytes; None where it was not measured."""
+
+    host_rss_peak: int | None = None
+    device_allocated_peak: int | None = None
+    device_reserved_peak: int | None = None
+    device_process: int | None = None
+    device_used: int | None = None
+    kv_cache: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientWatch:
+    """What the load generator saw of itself during a repeat."""
+
+    lag_p99_s: float | None
+    cpu_share: float | None
+    reached_cap: bool = False
+    """Open pattern: the limit of requests in flight held requests back."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One measurement of one load."""
+
+    number: int
+    requests: Sequence[Request]
+    started_ns: int
+    ended_ns: int
+    before: Machine | None = None
+    after: Machine | None = None
+    memory: Memory = Memory()
+    client: ClientWatch | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """One load: what tells its rows apart, and what it asks for."""
+
+    variant: str
+    concurrency: int | None = None
+    """Requests in flight; None for open patterns."""
+    rate: float | None = None
+    """Requests per second of an open pattern."""
+    pattern: str = "closed"
+    batching: str | None = None
+    """How a local target overlaps requests: `static` or `continuous`; None for servers."""
+    method: str = "loop"
+    """`loop`, or `generate` for the library's own."""
+
+
+@dataclass
+class Measured:
+    """A load with its repeats as they come in, and what went wrong with it."""
+
+    level: Level
+    repeats: list[Repeat] = field(default_factory=list)
+    warmup: list[Request] = field(default_factory=list)
+    failure: str | None = None
+    """Why it was given up; what was measured before stays."""
+    status: str = "ok"
+    notes: list[str] = field(default_factory=list)

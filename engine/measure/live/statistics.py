@@ -1,0 +1,132 @@
+"""Means with honest intervals, percentiles with the counts they need, and the window in which load is steady."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from engine.measure.live.records import Request
+
+__all__ = [
+    "PERCENTILES",
+    "Estimate",
+    "document_percentile",
+    "enough_for",
+    "interval_of_means",
+    "percentile",
+    "percentiles",
+    "steady_window",
+    "student_t",
+    "trend_is_up",
+]
+
+PERCENTILES: Final = (50, 90, 95, 99)
+_RISK: Final = 0.05
+
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any table of the distribution).
+_T95: Final = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+_Z95: Final = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over repeats with its 95 % interval; the ends are None for a single repeat."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    repeats: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the interval over the mean."""
+        if self.high is None or self.mean == 0:
+            return None
+        return (self.high - self.mean) / abs(self.mean)
+
+
+def student_t(degrees: int) -> float:
+    """Two-sided 95 % quantile of Student's t."""
+    if degrees < 1:
+        raise ValueError("an interval needs at least two values")
+    if degrees <= len(_T95):
+        return _T95[degrees - 1]
+    # Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5); below 30 degrees the table is used.
+    z = _Z95
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def interval_of_means(means: Sequence[float]) -> Estimate:
+    """Mean of repeat means and its interval. Requests within a repeat share the machine's state, so only
+    repeats count as independent."""
+    n = len(means)
+    mean = math.fsum(means) / n
+    if n < 2:
+        return Estimate(mean, None, None, n)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in means) / (n - 1))
+    half = student_t(n - 1) * spread / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Linear interpolation between order statistics of sorted values."""
+    position = (len(ordered) - 1) * percent / 100
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def document_percentile(ordered: Sequence[float], percent: float) -> float:
+    """The value at index `int(n x q)` of sorted values: the rule of the concurrency profiler's own files."""
+    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+
+
+def enough_for(percent: float, count: int) -> bool:
+    """Whether a 95 % upper limit of this percentile exists: (p/100)^n < 0.05, 299 values for p99."""
+    return (percent / 100) ** count < _RISK
+
+
+def percentiles(values: Sequence[float]) -> dict[int, float | None]:
+    """p50 to p99; None for those that need more values."""
+    ordered = sorted(values)
+    return {p: percentile(ordered, p) if enough_for(p, len(ordered)) else None for p in PERCENTILES}
+
+
+def steady_window(requests: Sequence[Request], concurrency: int | None) -> tuple[int, int] | None:
+    """Start and end (ns) of the time in which the load is what it says; None when there is none.
+
+    Closed loop: from all slots busy to the last dispatch. Open: from the first fifth to the last dispatch,
+    when requests in flight do not rise. Draining is never inside.
+    """
+    sent = sorted(request.sent_ns for request in requests)
+    if not sent:
+        return None
+    last = sent[-1]
+    if concurrency is not None:
+        if len(sent) < 2 * concurrency:
+            return None
+        start = sent[concurrency - 1]
+    else:
+        start = sent[0] + (last - sent[0]) // 5
+    return (start, last) if last > start else None
+
+
+def trend_is_up(times: Sequence[float], values: Sequence[float]) -> bool:
+    """Whether values rise with time at 95 % confidence (slope of least squares, t test)."""
+    n = len(times)
+    if n < 8:
+        return False
+    mean_t, mean_v = math.fsum(times) / n, math.fsum(values) / n
+    spread = math.fsum((t - mean_t) ** 2 for t in times)
+    if spread == 0:
+        return False
+    slope = math.fsum((t - mean_t) * (v - mean_v) for t, v in zip(times, values, strict=True)) / spread
+    rest = math.fsum((v - mean_v - slope * (t - mean_t)) ** 2 for t, v in zip(times, values, strict=True))
+    error = math.sqrt(rest / (n - 2) / spread)
+    return slope > student_t(n - 2) * error if error > 0 else slope > 0

@@ -1,0 +1,291 @@
+"""From requests to rows: the metrics of one load, each with its spread, its count and its reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.measure.live.beside import Beside
+from engine.measure.live.records import Measured, Repeat, Request
+from engine.measure.live.statistics import Estimate, interval_of_means, percentiles, steady_window
+from engine.spec.condition import parse_condition
+
+__all__ = ["Goals", "error_share", "meets", "summary_rows", "tokens_in"]
+
+_OF_REQUESTS: Final = (
+    "ttft_s", "ttft_from_schedule_s", "ttft_answer_s", "tpot_s", "ntpot_s", "e2e_s", "e2e_from_schedule_s",
+    "queue_s", "output_tokens_per_s_per_user",
+)  # fmt: skip
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What the spec asks of the answers."""
+
+    require: Mapping[str, str]
+    max_error_share: float
+    output_tokens: int
+    prompt_tokens: int
+
+
+def meets(request: Request, require: Mapping[str, str]) -> bool:
+    """Whether a request ended well and within every limit; a metric it lacks because one token has no gap
+    is no miss, any other lacking metric is."""
+    if not request.good:
+        return False
+    for name, text in require.items():
+        value = getattr(request, name)
+        if value is None:
+            if name in ("tpot_s", "output_tokens_per_s_per_user") and (request.output_tokens or 0) == 1:
+                continue
+            return False
+        if not parse_condition(name, text).holds(value):
+            return False
+    return True
+
+
+def error_share(requests: Iterable[Request]) -> float | None:
+    """Share of measured requests that did not end well; None without any."""
+    counted = [r for r in requests if r.run_phase in ("measured", "drain")]
+    return sum(not r.good for r in counted) / len(counted) if counted else None
+
+
+def tokens_in(requests: Iterable[Request], window: tuple[int, int]) -> float:
+    """Tokens that arrived inside a window (ns); pieces of unknown size share the request's tokens evenly."""
+    total = 0.0
+    start, end = window
+    for request in requests:
+        if not request.good or request.output_tokens is None:
+            continue
+        if not request.event_ns:
+            total += request.output_tokens if start < request.done_ns <= end else 0
+            continue
+        inside = [start < at <= end for at in request.event_ns]
+        if request.event_tokens is not None and sum(request.event_tokens) == request.output_tokens:
+            total += sum(n for n, within in zip(request.event_tokens, inside, strict=True) if within)
+        else:
+            total += request.output_tokens * sum(inside) / len(inside)
+    return total
+
+
+def summary_rows(measured: Measured, goals: Goals, beside: Beside | None) -> list[Row]:
+    """Rows of one load: the request, and for a local model its prefill and decode step too."""
+    level = measured.level
+    base: Row = {"point": 0, "source": "live", "variant": level.variant, "basis": "measured"}
+    requests = [r for repeat in measured.repeats for r in repeat.requests]
+    row: Row = {**base, "phase": "request", **_counts(requests)}
+    status, reasons = _status(measured, requests, goals)
+    row |= {"status": status, "reason": "; ".join(reasons) or None}
+    if any(r.good for r in requests):
+        row |= _latencies(measured.repeats)
+        row |= _rates(measured, goals)
+    row |= _memory(measured.repeats, beside)
+    rows = [_with_prediction(row, beside, "request", _mean_of(row, "e2e_s"))]
+    if level.batching == "static" and any(r.good for r in requests):
+        for phase in ("prefill", "decode"):
+            found = _phase_row(base, measured, phase, beside, goals)
+            if found is not None:
+                rows.append({**found, "status": status, "reason": row["reason"]})
+    return rows
+
+
+def _counts(requests: Sequence[Request]) -> Row:
+    counted = [r for r in requests if r.run_phase in ("measured", "drain")]
+    good = [r for r in counted if r.good]
+    found: Row = {
+        "completed_requests": len(good),
+        "failed_requests": len(counted) - len(good),
+        "error_rate": error_share(counted),
+    }
+    if good and all(r.output_tokens is not None for r in good):
+        found["output_tokens"] = sum(r.output_tokens or 0 for r in good)
+    asked = [r for r in good if r.output_tokens_asked is not None and r.output_tokens is not None]
+    if asked:
+        short = sum((r.output_tokens or 0) < (r.output_tokens_asked or 0) for r in asked)
+        found["short_share"] = short / len(asked)
+    told = [r for r in good if r.cached_prompt_tokens is not None and r.prompt_tokens]
+    if told:
+        cached = sum(r.cached_prompt_tokens or 0 for r in told)
+        found["cached_prompt_share"] = cached / sum(r.prompt_tokens or 0 for r in told)
+    return found
+
+
+def _status(measured: Measured, requests: Sequence[Request], goals: Goals) -> tuple[str, list[str]]:
+    reasons = [measured.failure] if measured.failure else []
+    status = measured.status
+    share = error_share(requests)
+    if status == "ok" and share is not None and share > goals.max_error_share:
+        status = "failed"
+        reasons.append(f"{share:.1%} of the requests failed, more than {goals.max_error_share:.1%}")
+        kinds: dict[str, int] = {}
+        for request in requests:
+            if not request.good and request.run_phase in ("measured", "drain"):
+                kinds[request.error_class or request.outcome] = (
+                    kinds.get(request.error_class or request.outcome, 0) + 1
+                )
+        most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+        reasons.append(", ".join(f"{count} x {kind}" for kind, count in most[:4]))
+    return status, [*reasons, *measured.notes]
+
+
+def _latencies(repeats: Sequence[Repeat]) -> Row:
+    """Means over repeats with intervals, and percentiles over all requests."""
+    found: Row = {}
+    for name in _OF_REQUESTS:
+        found |= _spread(name, repeats, lambda r, n=name: [] if (v := getattr(r, n)) is None else [v])
+    good = [r for repeat in repeats for r in repeat.requests if r.good]
+    gapped = [r for r in good if len(r.event_ns) > 1]
+    if gapped and all(r.resolved for r in gapped):
+        name = "itl_s" if all(r.one_token_events for r in gapped) else "inter_chunk_s"
+        found |= _spread(name, repeats, lambda r: r.gaps_s)
+    if "e2e_s" in found:
+        found["time_s"] = found["e2e_s"]
+    return found
+
+
+def _spread(name: str, repeats: Sequence[Repeat], values_of: Callable[[Request], list[float]]) -> Row:
+    by_repeat = [[v for r in repeat.requests if r.good for v in values_of(r)] for repeat in repeats]
+    by_repeat = [values for values in by_repeat if values]
+    if not by_repeat:
+        return {}
+    pooled = [value for values in by_repeat for value in values]
+    estimate = interval_of_means([math.fsum(values) / len(values) for values in by_repeat])
+    found = _estimated(name, estimate, count=len(pooled))
+    for percent, value in percentiles(pooled).items():
+        found[f"{name}_p{percent}"] = value
+    return found
+
+
+def _estimated(name: str, estimate: Estimate, *, count: int) -> Row:
+    return {
+        name: estimate.mean,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+        f"{name}_n": count,
+    }
+
+
+def _rates(measured: Measured, goals: Goals) -> Row:
+    level, repeats = measured.level, measured.repeats
+    series: dict[str, list[float]] = {}
+
+    def note(name: str, value: float | None) -> None:
+        if value is not None:
+            series.setdefault(name, []).append(value)
+
+    for repeat in repeats:
+        good = [r for r in repeat.requests if r.good]
+        if not good:
+            continue
+        whole = (min(r.sent_ns for r in good), max(r.last_ns or r.done_ns for r in good))
+        window = steady_window([r for r in repeat.requests if r.run_phase in ("measured", "drain")],
+                               level.concurrency) if level.batching != "static" else None  # fmt: skip
+        counted = all(r.output_tokens is not None for r in good)
+        wall = _per_second(sum(r.output_tokens or 0 for r in good), whole) if counted else None
+        note("wall_output_tokens_per_s", wall)
+        inside = tokens_in(good, window) if window else None
+        note("output_tokens_per_s", _per_second(inside, window) if window and counted else wall)
+        ended = [r for r in good if window is None or window[0] < (r.last_ns or r.done_ns) <= window[1]]
+        span = window or whole
+        note("requests_per_s", _per_second(len(ended), span))
+        if counted and all(r.prompt_tokens is not None for r in good):
+            tokens = sum((r.output_tokens or 0) + (r.prompt_tokens or 0) for r in good)
+            note("total_tokens_per_s", _per_second(tokens, whole))
+            note(
+                "sum_of_request_tokens_per_s",
+                math.fsum((r.output_tokens or 0) / r.e2e_s for r in good if r.e2e_s > 0),
+            )
+        if goals.require:
+            met = sum(meets(r, goals.require) for r in ended)
+            note("goodput_requests_per_s", _per_second(met, span))
+            all_scheduled = [r for r in repeat.requests if r.run_phase in ("measured", "drain")]
+            note("goodput_share", sum(meets(r, goals.require) for r in all_scheduled) / len(all_scheduled))
+        if level.concurrency is None and len(repeat.requests) > 1:
+            first = min(r.scheduled_ns for r in repeat.requests)
+            last = max(r.scheduled_ns for r in repeat.requests)
+            note("offered_requests_per_s", _per_second(len(repeat.requests) - 1, (first, last)))
+        if repeat.client is not None:
+            note("client_lag_s", repeat.client.lag_p99_s)
+            note("client_cpu_share", repeat.client.cpu_share)
+    found: Row = {}
+    for name, values in series.items():
+        found |= _estimated(name, interval_of_means(values), count=len(values))
+    return found
+
+
+def _per_second(amount: float | None, window: tuple[int, int]) -> float | None:
+    seconds = (window[1] - window[0]) / 1e9
+    return None if amount is None or seconds <= 0 else amount / seconds
+
+
+def _memory(repeats: Sequence[Repeat], beside: Beside | None) -> Row:
+    def largest(name: str) -> int | None:
+        return max((v for r in repeats if (v := getattr(r.memory, name)) is not None), default=None)
+
+    found: Row = {
+        "host_rss_peak_bytes": largest("host_rss_peak"),
+        "device_allocated_peak_bytes": largest("device_allocated_peak"),
+        "device_reserved_peak_bytes": largest("device_reserved_peak"),
+        "device_process_bytes": largest("device_process"),
+        "device_used_bytes": largest("device_used"),
+        "kv_cache_bytes": largest("kv_cache"),
+    }
+    if found["kv_cache_bytes"] is not None and beside is not None:
+        found["predicted_kv_cache_bytes"] = beside.cache_bytes
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _mean_of(row: Row, name: str) -> float | None:
+    value = row.get(name)
+    return value if isinstance(value, float) else None
+
+
+def _with_prediction(row: Row, beside: Beside | None, phase: str, measured_s: float | None) -> Row:
+    if beside is None or measured_s is None or measured_s <= 0:
+        return row
+    predicted = beside.time_s(phase)
+    if predicted is not None:
+        row |= {"predicted_time_s": predicted, "time_over_prediction": measured_s / predicted}
+    if phase != "request":
+        for name in ("mfu", "mbu"):
+            row[name] = beside.utilization(phase, name, measured_s)
+        row["bound"] = beside.prediction.bounds.get(phase)
+    return row
+
+
+def _phase_row(base: Row, measured: Measured, phase: str, beside: Beside | None, goals: Goals) -> Row | None:
+    """A static batch's prefill or decode step: the same for all its requests, so one request tells it."""
+
+    def times(request: Request) -> list[float]:
+        if phase == "prefill":
+            return [] if request.ttft_s is None else [request.ttft_s]
+        return request.gaps_s
+
+    leaders = [
+        Repeat(r.number, [q for q in r.requests if q.slot in (0, None)], r.started_ns, r.ended_ns)
+        for r in measured.repeats
+    ]
+    row = _spread("time_s", leaders, times)
+    if not row:
+        return None
+    sequences = measured.level.concurrency or 1
+    if phase == "prefill":
+        row |= _inverse("prompt_tokens_per_s", row, sequences * goals.prompt_tokens)
+    else:
+        row |= _inverse("output_tokens_per_s", row, sequences)
+    row = {**base, "phase": phase, **row}
+    return _with_prediction(row, beside, phase, _mean_of(row, "time_s"))
+
+
+def _inverse(name: str, row: Row, amount: int) -> Row:
+    """A rate from a time: the ends of its interval change places."""
+    low, high = row["time_s_low"], row["time_s_high"]
+    return {
+        name: amount / row["time_s"],
+        f"{name}_low": amount / high if high else None,
+        f"{name}_high": amount / low if low and low > 0 else None,
+        f"{name}_n": row["time_s_n"],
+    }
