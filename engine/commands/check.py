@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engine.commands.console import Terminal, show_problems
+from engine.commands.console import Terminal, show_problems, show_skipped
 from engine.commands.loading import load_checked
 from engine.commands.options import MAX_POINTS, SET, SPEC, output_format
 from engine.errors import LocatedError
@@ -24,13 +24,15 @@ def check(
 ) -> None:
     """Check SPEC: syntax, keys, values, names, units and combinations. Needs no GPU and no network."""
     try:
-        load_checked(spec, overrides, max_points=max_points)
+        loaded = load_checked(spec, overrides, max_points=max_points)
     except LocatedError as err:
         if terminal.debug:
             raise
         show_problems(err.problems, file=str(spec), output=output)
         raise click.exceptions.Exit(err.exit_code) from None
-    if output == "human":
-        terminal.say(f"{spec}: no problems")
+    if output != "human":
+        show_problems(loaded.skipped, file=str(spec), output=output)
+    elif loaded.skipped:
+        show_skipped(terminal, loaded.skipped)
     else:
-        show_problems([], file=str(spec), output=output)
+        terminal.say(f"{spec}: no problems")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -52,6 +52,14 @@ def show_problems(problems: Sequence[Problem], *, file: str, output: Format = "h
     from engine.spec.render import render
 
     click.echo(render(problems, output, subject=file), err=output == "human")
+
+
+def show_skipped(terminal: Terminal, skipped: Sequence[Problem]) -> None:
+    """Warn about combinations that will be skipped."""
+    from engine.spec.render import render
+
+    warnings = [replace(p, message=f"warning: {p.message}") for p in skipped]
+    terminal.say(render(warnings, consequence="these combinations will be skipped"))
 
 
 def show_error(err: EngineError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,8 @@ class Loaded:
     path: Path
     document: Document
     experiment: Experiment
+    skipped: tuple[Problem, ...] = ()
+    """Combinations that a run will skip, each with its reason, located."""
 
     @property
     def search(self) -> tuple[Path, ...]:
@@ -65,13 +67,14 @@ def load_checked(path: Path, overrides: Sequence[str] = (), *, max_points: int |
         problems += err.problems
         experiment = _salvage(document, err.problems)
     loaded = Loaded(path, document, experiment)
+    skipped: Sequence[Problem] = ()
     try:
-        check(experiment, search=loaded.search, max_points=max_points)
+        skipped = check(experiment, search=loaded.search, max_points=max_points)
     except SpecError as err:
         problems += err.problems
     if problems:
         raise document.locate(problems)
-    return loaded
+    return replace(loaded, skipped=document.locate(skipped).problems)
 
 
 def plan_of(loaded: Loaded, *, only: Sequence[str] = (), max_points: int | None = None) -> Plan:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from engine.commands.console import Terminal
-from engine.commands.loading import load, plan_of
+from engine.commands.loading import load_checked, plan_of
 from engine.commands.options import MAX_POINTS, ONLY, RUNS, SET, SPEC, output_format
 
 WORK_PENDING = 10
@@ -38,7 +38,7 @@ def plan(
     from engine.plan.view import plan_as_data, plan_as_text
     from engine.results.store import stored_tasks
 
-    loaded = load(spec, overrides)
+    loaded = load_checked(spec, overrides, max_points=max_points)
     compiled = plan_of(loaded, only=only, max_points=max_points)
     outlook = forecast(compiled, stored_tasks(runs / compiled.experiment.name))
     if output == "json":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.commands.console import Terminal
+from engine.commands.console import Terminal, show_skipped
 from engine.commands.loading import Loaded, load_checked, plan_of
 from engine.commands.options import MAX_POINTS, ONLY, RUNS, SET, SPEC
 
@@ -49,6 +49,8 @@ def run(
 ) -> None:
     """Run the experiment SPEC. A second run continues where the first one stopped."""
     loaded = load_checked(spec, overrides, max_points=max_points)
+    if loaded.skipped:
+        show_skipped(terminal, loaded.skipped)
     plan = plan_of(loaded, max_points=max_points)
     folder = runs / plan.experiment.name
     summary = execute(
@@ -122,13 +124,15 @@ def _executor(name: str, address: str | None) -> Executor | None:
 
 
 def _sentence(plan: Plan, summary: RunSummary) -> str:
+    from engine.plan.view import counted
+
     if summary.exit_code == INTERRUPTED:
         return "interrupted; what was finished is saved, the same command continues"
     if not summary.done and not summary.failed:
-        return f"{plan.size:,} points, all kept from earlier runs"
-    parts = [f"{summary.points_done:,} points in {summary.seconds:.1f} s"]
+        return f"{counted(plan.size, 'point')}, all kept from earlier runs"
+    parts = [f"{counted(summary.points_done, 'point')} in {summary.seconds:.1f} s"]
     if summary.kept:
-        parts.append(f"{summary.kept} tasks kept")
+        parts.append(f"{counted(summary.kept, 'task')} kept")
     if summary.failed:
-        parts.append(f"{summary.failed} tasks failed")
+        parts.append(f"{counted(summary.failed, 'task')} failed")
     return ", ".join(parts)

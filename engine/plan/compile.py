@@ -101,7 +101,7 @@ def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...]
         combination = resolver.combination({p: v for p, v in values.items() if not _is_count(p)})
         grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, factors)
         if expansion.drops:
-            grid = _without_dropped(grid, expansion.drops, _fixed_labels(combination), removed)
+            grid = _without_dropped(grid, expansion.drops, combination.fixed_labels, removed)
         if not grid.size:
             continue
         block = Block(combination, grid, first)
@@ -160,12 +160,6 @@ def _grid(combination: Combination, fixed: dict[str, Any], factors: tuple[GridFa
     base = {name: getattr(combination.workload, name) or 0 for name in COUNTS}
     base.update({path.removeprefix("workload."): value or 0 for path, value in fixed.items()})
     return Grid(base, factors)
-
-
-def _fixed_labels(combination: Combination) -> dict[str, str]:
-    """Label of every path that is fixed within a combination, swept or not."""
-    fixed = {name: combination.labels[name].split("{")[0] for name in combination.labels}
-    return {**fixed, **{path: label_of(value) for path, value in combination.values.items()}}
 
 
 def _without_dropped(

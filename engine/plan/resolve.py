@@ -56,6 +56,12 @@ class Combination:
     """Model that proposes tokens, where speculation names one."""
 
     @property
+    def fixed_labels(self) -> dict[str, str]:
+        """Label of every path that is fixed within the combination, swept or not: what drop rules compare."""
+        names = {name: label.split("{")[0] for name, label in self.labels.items()}
+        return {**names, **{path: label_of(value) for path, value in self.values.items()}}
+
+    @property
     def speculation(self) -> Speculation | None:
         """Speculative decoding of this combination."""
         return self.workload.speculation

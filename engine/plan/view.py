@@ -61,9 +61,9 @@ def _headline(plan: Plan) -> str:
     axes = len(plan.expansion.named) + len(plan.expansion.numeric)
     parts = [
         f"{axes} {'axis' if axes == 1 else 'axes'}",
-        f"{plan.expansion.combinations:,} combinations",
+        counted(plan.expansion.combinations, "combination"),
         f"{dropped:,} dropped",
-        f"{plan.size:,} points",
+        counted(plan.size, "point"),
     ]
     return f"{plan.experiment.name}: {', '.join(parts)}"
 
@@ -120,7 +120,12 @@ def _last_line(outlook: Outlook) -> str:
     if not outlook.to_run:
         return "Nothing to run: every point is kept. Nothing has been run."
     time = f", {_duration(outlook.estimate_s)}" if outlook.estimate_s is not None else ""
-    return f"To run: {outlook.to_run:,} points{time}. Nothing has been run."
+    return f"To run: {counted(outlook.to_run, 'point')}{time}. Nothing has been run."
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 point`, `2,000 points`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

@@ -87,3 +87,20 @@ def test_missing_file(engine: Engine, spec: Path) -> None:
     assert answer.code == 2
     assert "absent.yaml" in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_format_the_only_device_lacks_is_an_error(engine: Engine, spec: Path) -> None:
+    answer = engine("check", spec, "--set", "quantization=fp8", "--set", "sweep.axes.hardware=[a100-sxm-80gb]")
+    assert answer.code == 2
+    assert "`NVIDIA A100 SXM4 80GB` does not offer" in answer.err
+
+
+def test_a_format_one_device_of_a_sweep_lacks_is_a_warning(engine: Engine, spec: Path) -> None:
+    spec.write_text(spec.read_text().replace("    workload", "    quantization: [bf16, fp8]\n    workload"))
+    answer = engine("check", spec)
+    assert answer.code == 0
+    assert answer.err.startswith("tiny.yaml:8:26: warning: `fp8` computes")
+    assert answer.err.endswith("1 problem; these combinations will be skipped.\n")
+    dropped = "  drop:\n    - {when: {hardware: a100-sxm-80gb, quantization: fp8}, because: no fp8 units}\n"
+    spec.write_text(spec.read_text().replace("measurements:", dropped + "measurements:"))
+    assert engine("check", spec).err == "tiny.yaml: no problems\n"

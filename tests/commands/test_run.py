@@ -88,7 +88,7 @@ def test_a_defect_is_said_plainly_and_debug_shows_it(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("engine.commands.plan.load", broken)
+    monkeypatch.setattr("engine.commands.plan.load_checked", broken)
     answer = engine("plan", spec)
     assert answer.code == 4
     assert answer.err.startswith("error: RuntimeError: boom\n")
