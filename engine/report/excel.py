@@ -157,16 +157,16 @@ def _derived(table: Table) -> dict[int, Make]:
     found: dict[int, Make] = {}
     user, tpot = _index(table, "output_tokens_per_s_per_user"), _index(table, "tpot_s")
     if user is not None and tpot is not None:
-        found[user] = _checked(table, user, [tpot], lambda v: 1 / v[0] if v[0] else math.nan, "=1/({0})")
+        found[user] = live(table, user, [tpot], lambda v: 1 / v[0] if v[0] else math.nan, "=1/({0})")
     needed = _index(table, "memory_needed_bytes")
     parts = [_index(table, part) for part in _PARTS]
     if needed is not None and all(part is not None for part in parts):
         columns = [part for part in parts if part is not None]
-        found[needed] = _checked(table, needed, columns, math.fsum, "={0}+{1}+{2}+{3}")
+        found[needed] = live(table, needed, columns, math.fsum, "={0}+{1}+{2}+{3}")
     return found
 
 
-def _checked(
+def live(
     table: Table,
     target: int,
     sources: Sequence[int],
