@@ -247,6 +247,34 @@ CUSTOM: Final = _columns(
     ("formula", "label", "", "Arithmetic behind it; null for a renamed metric."),
     ("reason", "label", "", "Why it is absent."),
 )
+TRAINING_STEPS: Final = _columns(
+    _POINT,
+    ("step", "int", "", "Step of the run; null when the log does not number them."),
+    ("line", "int", "", "Line of the log, or position of the event."),
+    ("elapsed_s", "float", "s", "Since the start of the progress bar."),
+    ("training_loss", "float", "", "Loss."),
+    ("learning_rate", "float", "", "Learning rate."),
+    ("sequences_per_s", "float", "sequences/s", "Throughput as logged, usually an average over some steps."),
+    ("step_s", "float", "s", "Time of one step."),
+    ("gradient_norm", "float", "", "Norm of the gradients."),
+    ("warmup", "bool", "", "Whether the step is cut from all averages."),
+)
+KERNEL_USAGE: Final = _columns(
+    _POINT,
+    ("file", "text", "", "HLO module, relative to the compile cache."),
+    ("module", "label", "", "Folder of the module."),
+    ("compiler", "label", "", "Version of the compiler."),
+    ("status", "label", "", "read or unreadable."),
+    ("reason", "text", "", "Why it was not read, or what a reader must know."),
+    ("kernel_macs", "float", "", "Multiply-adds of custom kernels."),
+    ("dot_macs", "float", "", "Multiply-adds of dots."),
+    ("convolution_macs", "float", "", "Multiply-adds of convolutions; 0 unless the spec counts them."),
+    ("total_macs", "float", "", "All counted multiply-adds."),
+    ("kernel_ratio", "float", "", "Share done by custom kernels; null when nothing was counted."),
+    ("instructions", "int", "", "Instructions of all computations."),
+    ("kernel_calls", "int", "", "Calls of custom kernels."),
+    ("other_custom_calls", "int", "", "Custom calls to anything else; they add nothing."),
+)
 SCORES: Final = _columns(
     _POINT,
     ("source", "label", "", "Source of the judged row."),
@@ -265,6 +293,7 @@ SCORES: Final = _columns(
 SCORE_FACTORS: Final = _columns(
     _POINT,
     ("variant", "label", "", "Variant of the judged row."),
+    ("part", "label", "", "Part of a preset the factor belongs to; null otherwise."),
     ("metric", "label", "", "Metric of the objective, or name of a factor of a preset."),
     ("value", "float", "", "Value in the metric's unit."),
     ("reference", "float", "", "What the value was compared with, in the same unit."),
@@ -307,6 +336,8 @@ TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     "files": FILES,
     "origins": ORIGINS,
     "custom": CUSTOM,
+    "training_steps": TRAINING_STEPS,
+    "kernel_usage": KERNEL_USAGE,
     "scores": SCORES,
     "score_factors": SCORE_FACTORS,
     "score_sensitivity": SCORE_SENSITIVITY,
