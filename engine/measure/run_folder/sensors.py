@@ -181,7 +181,7 @@ class _Collector:
             return np.asarray(seconds[rows])
         first = self._rows.get(name, 0)
         self._rows[name] = first + len(rows)
-        return np.arange(first, first + len(rows)) * (self.table.interval_s or 1.0)
+        return np.arange(first, first + len(rows), dtype=np.float64) * (self.table.interval_s or 1.0)
 
     def _builder(self, role: Role, name: str, *, timed: bool) -> TraceBuilder | FlagBuilder:
         key = (role, name)
