@@ -83,6 +83,14 @@ def stored_names(content: Any) -> list[str]:
     return list(pq.read_schema(pa.BufferReader(content)).names)
 
 
+def row_count(content: Any) -> int:
+    """Rows of a shard."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(pa.BufferReader(content)).num_rows)
+
+
 def conform(table: str, batch: pa.RecordBatch, names: Sequence[str], points: Any) -> pa.RecordBatch:
     """The batch with exactly the columns `names`, absent ones null; `points` replaces the point column."""
     import pyarrow as pa

@@ -232,14 +232,28 @@ def _draft(folder: Path, task: Task, name: str, table: pa.Table, disk: Disk) -> 
     if name not in TABLES:
         raise MeasurementError(f"measurement `{task.kind}` returned a table `{name}` that nobody declared")
     check_points(name, table, task.size)
-    target = folder / RESULTS / name / f"{task.fingerprint}.parquet"
     encoded = encode(table)
+    shard = Shard(encoded.sha256, len(encoded.content), encoded.rows)
+    return Draft(name, _write(folder, task, name, encoded.content, disk), shard)
+
+
+def write_draft_bytes(
+    folder: Path, task: Task, name: str, content: bytes, *, disk: Disk | None = None
+) -> Draft:
+    """Write a shard that was made on another machine under a temporary name."""
+    from engine.results.shards import row_count
+
+    shard = Shard(hashlib.sha256(content).hexdigest(), len(content), row_count(content))
+    return Draft(name, _write(folder, task, name, content, disk or Disk()), shard)
+
+
+def _write(folder: Path, task: Task, name: str, content: Any, disk: Disk) -> Path:
+    target = folder / RESULTS / name / f"{task.fingerprint}.parquet"
     try:
         disk.make_folder(target.parent)
     except OSError as err:
         raise write_failed(target, err) from err
-    path = write_temporary(target, [encoded.content], disk=disk)
-    return Draft(name, path, Shard(encoded.sha256, len(encoded.content), encoded.rows))
+    return write_temporary(target, [content], disk=disk)
 
 
 def stored_tasks(folder: Path) -> dict[str, TaskRecord]:
