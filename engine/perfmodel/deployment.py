@@ -102,13 +102,13 @@ def check_deployment(deployment: Deployment) -> list[Issue]:
 
 def _precision_issues(deployment: Deployment) -> list[Issue]:
     quantization, hardware = deployment.quantization, deployment.hardware
-    offered = [name for name, value in hardware.peak if value is not None]
+    offered = ", ".join(name for name, value in hardware.peak if value is not None)
     return [
         Issue(
             "error",
             "quantization",
             f"`{quantization.name}` computes {users} in {precision}, which `{hardware.name}` does not offer "
-            f"(it has {', '.join(offered)})",
+            + (f"(it has {offered})" if offered else "(no dense peak of it is published)"),
         )
         for precision, users in missing_precisions(deployment.model, quantization, hardware).items()
     ]
