@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
+from engine.report.numbers import prefixes
 from engine.report.page import Chart, Column, Fact, Table, View
 from engine.spec.catalog import packaged_root
 
@@ -174,7 +174,7 @@ def _filters(view: View) -> list[tuple[str, str, list[str]]]:
 
 def page_data(view: View) -> dict[str, Any]:
     """What the page's script works with: exact values of the tables, descriptions of the charts."""
-    tables = [view.points, *view.data]
+    tables = [view.points, *(table for section in view.sections for table in section.tables)]
     return {
         "name": view.name,
         "tables": {table.name: _table_data(table) for table in tables},
@@ -205,7 +205,7 @@ def _column_data(column: Column, unit: str) -> dict[str, Any]:
     return {
         "name": column.name, "label": column.label, "unit": column.scale.unit, "base": unit,
         "factor": column.scale.factor, "decimals": column.scale.decimals, "number": column.align == "number",
-        "optional": column.optional, "metric": column.metric, "meaning": column.meaning,
+        "optional": column.optional, "each": [list(pair) for pair in prefixes(column.scale.each)], "metric": column.metric, "meaning": column.meaning,
     }  # fmt: skip
 
 
@@ -225,8 +225,3 @@ def script_json(value: Any) -> str:
     for character, escaped in _ESCAPES.items():
         text = text.replace(character, escaped)
     return text
-
-
-def chart_names(view: View) -> Iterable[str]:
-    """Names of charts and of the tables behind them, for whoever checks that they are unique."""
-    return itertools.chain((chart.name for chart in view.charts), (table.name for table in view.data))

@@ -109,8 +109,20 @@ def _letter(column: int) -> str:
 
 
 def _widths(table: Table) -> list[float]:
-    wide = {"how": 80.0, "file": 44.0, "reason": 44.0, "warnings": 60.0, "finding": 70.0, "evidence": 50.0,
-            "run": 32.0, "group": 44.0, "note": 70.0, "change": 44.0, "variant": 32.0, "by": 32.0}  # fmt: skip
+    wide = {
+        "how": 80.0,
+        "file": 44.0,
+        "reason": 44.0,
+        "warnings": 60.0,
+        "finding": 70.0,
+        "evidence": 50.0,
+        "run": 32.0,
+        "group": 44.0,
+        "note": 70.0,
+        "change": 44.0,
+        "variant": 32.0,
+        "by": 32.0,
+    }
     return [
         wide.get(c.name, max(11.0, min(20.0, max(len(p) for p in c.heading.split()) + 4.0)))
         for c in table.columns
@@ -127,22 +139,27 @@ def _family(book: Workbook, table: Table) -> None:
             _bars(sheet, place, name)
 
 
-# Derived metric -> (metrics it is made of, formula over base units, the same in Python).
-_DERIVED: Final[Mapping[str, tuple[tuple[str, ...], str, Any]]] = {
-    "tpot_s": (("throughput_tokens_per_s",), "=1/({0})", lambda v: 1 / v[0] if v[0] else math.nan),
-    "average_power_w": (("energy_j", "window_s"), "=({0})/({1})", lambda v: v[0] / v[1] if v[1] else math.nan),
-    "tokens_per_joule": (
-        ("energy_per_output_token_j",), "=1/({0})", lambda v: 1 / v[0] if v[0] else math.nan,
-    ),
-}  # fmt: skip
+# Derived metric -> (the two metrics it is the quotient of, the formula over base units).
+_DERIVED: Final[Mapping[str, tuple[tuple[str, str], str]]] = {
+    "average_power_w": (("energy_j", "window_s"), "=({0})/({1})"),
+    "energy_per_output_token_j": (("energy_j", "output_tokens"), "=({0})/({1})"),
+    "tokens_per_s_per_w": (("throughput_tokens_per_s", "average_power_w"), "=({0})/({1})"),
+    "tokens_per_joule": (("output_tokens", "energy_j"), "=({0})/({1})"),
+}
+
+
+def _quotient(values: Sequence[float]) -> float:
+    return values[0] / values[1] if values[1] else math.nan
 
 
 def _formulas(table: Table) -> dict[int, Make]:
     at = {column.name: i for i, column in enumerate(table.columns)}
     found = {}
-    for target, (sources, template, value) in _DERIVED.items():
+    for target, (sources, template) in _DERIVED.items():
         if target in at and all(source in at for source in sources):
-            found[at[target]] = live(table, at[target], [at[source] for source in sources], value, template)
+            found[at[target]] = live(
+                table, at[target], [at[source] for source in sources], _quotient, template
+            )
     return found
 
 
@@ -152,11 +169,12 @@ def _bars(sheet: Sheet, place: Place, name: str) -> None:
 
     if place.last >= place.first:
         area = f"{place.letters[name]}{place.first}:{place.letters[name]}{place.last}"
-        rule = DataBarRule(start_type="num", start_value=0, end_type="max", color=_BLUE)
+        ends = {"start_type": "num", "start_value": 0, "end_type": "max"}
+        rule: Any = DataBarRule(color=_BLUE, **ends)  # type: ignore[no-untyped-call]
         sheet.page.conditional_formatting.add(area, rule)
 
 
-def _plain(book: Workbook, title: str, table: Table, *, most: int = MOST_ROWS) -> Place:
+def _plain(book: Workbook, title: str, table: Table, *, most: int = MOST_ROWS - 10) -> Place:
     """A table with a heading, filter buttons and a frozen heading."""
     sheet = book.sheet(title, widths=_widths(table), freeze="A2")
     chosen = table if len(table.rows) <= most else _first(table, most)
@@ -184,8 +202,16 @@ def _front(place: Place, sheet: Sheet) -> None:
         letters = list(place.letters.values())
         area = f"A{place.first}:{letters[-1]}{place.last}"
         test = f'${place.letters["verdict"]}{place.first}="dominated"'
-        rule = FormulaRule(formula=[test], font=Font(italic=True, strike=True, color="596068"))
+        font = Font(italic=True, strike=True, color="596068")
+        rule: Any = FormulaRule(formula=[test], font=font)  # type: ignore[no-untyped-call]
         sheet.page.conditional_formatting.add(area, rule)
+
+
+_EXPLAINED: Final = (
+    "Scaling efficiency = performance ratio / resource ratio, from the first run of a group to each other.",
+    "Above 1 performance grew faster than the resource. Ratios are exact.",
+    "The other column rounds both ratios to two decimals first, as reports by hand do: 0.62 / 1.86 = 0.33.",
+)
 
 
 def _scaling(book: Workbook, table: Table) -> None:
@@ -204,12 +230,7 @@ def _scaling(book: Workbook, table: Table) -> None:
     if table.rows:
         book.filter(sheet, place)
     sheet.add([])
-    for text in (
-        "Scaling efficiency = performance ratio / resource ratio, from the first run of a group to each other one.",
-        "Above 1 performance grew faster than the resource. Ratios are exact; the column of rounded ratios shows what "
-        "rounding them to two decimals first gives, as reports by hand often do (0.62 / 1.86 = 0.33, exactly 0.34).",
-        table.note,
-    ):
+    for text in (*_EXPLAINED, table.note):
         if text:
             sheet.add([book.text(sheet, text, font=book.quiet)])
 

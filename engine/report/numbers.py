@@ -38,6 +38,8 @@ class Scale:
     unit: str
     factor: float = 1.0
     decimals: int = 0
+    each: str = ""
+    """Base unit, where values differ so much that every cell gets the unit that suits it."""
 
     def shown(self, value: float) -> float:
         """The number in the unit shown, not rounded."""
@@ -49,6 +51,8 @@ class Scale:
             return ABSENT
         if math.isinf(value):
             return "∞" if value > 0 else "-∞"
+        if self.each:
+            return quantity("", self.each, value)
         number = value / self.factor
         if number and abs(number) < 0.5 * 10.0**-self.decimals:
             return significant(number, 2)
@@ -106,6 +110,16 @@ def quantity(name: str, unit: str, value: float | None, *, digits: int = 3) -> s
     scale = scale_for(name, unit, [value])
     number = significant(value / scale.factor, digits)
     return f"{number} {scale.unit}" if scale.unit else number
+
+
+def each_scale(unit: str) -> Scale:
+    """Every cell with a unit of its own, for columns that span many powers of ten."""
+    return Scale("", each=unit) if unit in _PREFIXED else Scale(unit, 1.0, 2)
+
+
+def prefixes(unit: str) -> tuple[tuple[float, str], ...]:
+    """(factor, name) of the units a base unit is shown in, smallest first."""
+    return _PREFIXED.get(unit, ())
 
 
 def count_of(number: int, noun: str, plural: str | None = None) -> str:

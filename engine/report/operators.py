@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.errors import EngineError
 from engine.results.tables import OPERATORS, empty, make_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.perfmodel.deployment import Deployment
+    from engine.plan.point import Point
     from engine.report.inputs import ReportInputs
+    from engine.spec.analytical import AnalyticalSettings
 
 _FIELDS: Final = {"intensity_flops_per_byte": "intensity"}
 
@@ -29,7 +33,7 @@ def operators_of(inputs: ReportInputs, points: Sequence[int]) -> pa.Table:
     stored = inputs.tables.get("operators", empty("operators"))
     kept = stored.filter(pc.is_in(stored["point"], value_set=pa.array(list(points), pa.int64())))
     have = set(pc.unique(kept["point"]).to_pylist())
-    settings = next((m for m in inputs.experiment.measurements if m.kind == "analytical"), None)
+    settings = analytical_settings(inputs)
     if settings is None:
         return kept
     columns: dict[str, list[Any]] = {column.name: [] for column in OPERATORS}
@@ -41,16 +45,53 @@ def operators_of(inputs: ReportInputs, points: Sequence[int]) -> pa.Table:
     return concatenate("operators", [kept, make_table("operators", columns)]) if columns["point"] else kept
 
 
-def _predicted(inputs: ReportInputs, number: int, settings: Any) -> list[Mapping[str, Any]]:
-    from engine.errors import EngineError
+class Predictor:
+    """Predictions of points under other loads than their own, worked out when a chart asks for them."""
+
+    def __init__(self, inputs: ReportInputs) -> None:
+        self._plan = inputs.plan
+        self._settings = analytical_settings(inputs)
+        self._known: dict[tuple[int, int], Mapping[str, float] | None] = {}
+
+    def at(self, point: int, sequences: int) -> Mapping[str, float] | None:
+        """Metrics of the whole request with this many sequences at once; None where nothing can be said."""
+        key = (point, sequences)
+        if key not in self._known:
+            self._known[key] = self._predict(point, sequences)
+        return self._known[key]
+
+    def _predict(self, number: int, sequences: int) -> Mapping[str, float] | None:
+        from engine.perfmodel.point import predict_point
+
+        if self._settings is None or not 0 <= number < self._plan.size:
+            return None
+        point = self._plan.point(number)
+        workload = point.workload.model_copy(update={"batch_size": sequences})
+        try:
+            found = predict_point(_deployment(point, self._settings), workload)
+        except EngineError:
+            return None
+        return found.phases["request"] if found.fits else None
+
+
+def analytical_settings(inputs: ReportInputs) -> AnalyticalSettings | None:
+    """Conventions of the experiment's predictions; None when it makes none."""
+    return next((m for m in inputs.experiment.measurements if m.kind == "analytical"), None)
+
+
+def _deployment(point: Point, settings: AnalyticalSettings) -> Deployment:
     from engine.perfmodel.deployment import Deployment
+
+    chosen = point.combination
+    return Deployment(chosen.model, chosen.hardware, chosen.quantization, chosen.parallelism, settings)
+
+
+def _predicted(inputs: ReportInputs, number: int, settings: AnalyticalSettings) -> list[Mapping[str, Any]]:
     from engine.perfmodel.rows import operator_rows
 
     point = inputs.plan.point(number)
-    chosen = point.combination
-    deployment = Deployment(chosen.model, chosen.hardware, chosen.quantization, chosen.parallelism, settings)
     try:
-        rows = operator_rows(deployment, point.workload)
+        rows = operator_rows(_deployment(point, settings), point.workload)
     except EngineError:
         # An impossible deployment has no operators; its reason stands in the summary.
         return []

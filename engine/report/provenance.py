@@ -85,6 +85,8 @@ def facts(inputs: ReportInputs, redact: Redactor) -> tuple[Fact, ...]:
             )
         )
     for group, value in inputs.environment.items():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, Mapping):
             title = redact.text(group).replace("_", " ").capitalize()
             found += [
@@ -115,7 +117,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        return significant(value, 6)
+        return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
     return str(value)
@@ -153,7 +155,7 @@ def _conventions(settings: Any) -> Iterator[Assumption]:
             continue
         value = getattr(settings, name)
         source = "spec" if name in settings.model_fields_set else "default"
-        meaning = documented.get(name, {}).get("description", "")
+        meaning = documented.get(name, {}).get("description", "").replace("`", "")
         shown = (
             quantity("", "B", value)
             if name == "reserve" and value

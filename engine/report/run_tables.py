@@ -29,36 +29,88 @@ if TYPE_CHECKING:
 
 FAMILIES: Final = {
     "Performance": (
-        "throughput_tokens_per_s", "tpot_s", "ttft_s", "generation_s", "output_tokens", "e2e_s",
-        "prompt_tokens_per_s", "output_tokens_per_s", "total_tokens_per_s", "requests_per_s", "itl_s", "load_s",
-        "sum_of_request_tokens_per_s", "completed_requests", "failed_requests", "error_rate",
+        "throughput_tokens_per_s",
+        "tpot_s",
+        "ttft_s",
+        "generation_s",
+        "output_tokens",
+        "e2e_s",
+        "prompt_tokens_per_s",
+        "output_tokens_per_s",
+        "total_tokens_per_s",
+        "requests_per_s",
+        "itl_s",
+        "load_s",
+        "sum_of_request_tokens_per_s",
+        "completed_requests",
+        "failed_requests",
+        "error_rate",
     ),
     "Power": (
-        "average_power_w", "peak_power_w", "energy_j", "energy_per_output_token_j", "tokens_per_s_per_w",
-        "tokens_per_joule", "window_s", "gap_energy_share", "whole_log_power_w", "whole_log_energy_j",
+        "average_power_w",
+        "peak_power_w",
+        "energy_j",
+        "energy_per_output_token_j",
+        "tokens_per_s_per_w",
+        "tokens_per_joule",
+        "window_s",
+        "gap_energy_share",
+        "whole_log_power_w",
+        "whole_log_energy_j",
         "net_energy_j",
+        "output_tokens",
+        "throughput_tokens_per_s",
     ),
     "Memory": (
-        "parameters", "weights_bytes", "memory_used_bytes", "bandwidth_utilization", "cache_hit_rate",
-        "device_allocated_peak_bytes", "device_reserved_peak_bytes", "host_rss_peak_bytes",
+        "parameters",
+        "weights_bytes",
+        "memory_used_bytes",
+        "bandwidth_utilization",
+        "cache_hit_rate",
+        "device_allocated_peak_bytes",
+        "device_reserved_peak_bytes",
+        "host_rss_peak_bytes",
     ),
     "Thermal": (
-        "peak_temperature_c", "average_temperature_c", "throttle_events", "throttled_samples",
-        "thermal_headroom_c", "whole_log_peak_temperature_c", "whole_log_average_temperature_c",
+        "peak_temperature_c",
+        "average_temperature_c",
+        "throttle_events",
+        "throttled_samples",
+        "thermal_headroom_c",
+        "whole_log_peak_temperature_c",
+        "whole_log_average_temperature_c",
         "whole_log_throttle_events",
     ),
-}  # fmt: skip
+}
 """Sheet -> its metrics, the document's own first."""
 DOCUMENT: Final = (
-    "throughput_tokens_per_s", "tpot_s", "ttft_s", "generation_s", "output_tokens", "average_power_w",
-    "peak_power_w", "energy_per_output_token_j", "tokens_per_s_per_w", "parameters", "memory_used_bytes",
-    "bandwidth_utilization", "cache_hit_rate", "peak_temperature_c", "average_temperature_c",
-    "throttle_events", "thermal_headroom_c",
-)  # fmt: skip
+    "throughput_tokens_per_s",
+    "tpot_s",
+    "ttft_s",
+    "generation_s",
+    "output_tokens",
+    "average_power_w",
+    "peak_power_w",
+    "energy_per_output_token_j",
+    "tokens_per_s_per_w",
+    "parameters",
+    "memory_used_bytes",
+    "bandwidth_utilization",
+    "cache_hit_rate",
+    "peak_temperature_c",
+    "average_temperature_c",
+    "throttle_events",
+    "thermal_headroom_c",
+)
 """The metrics of the document, always shown, filled or not."""
 COMPARED: Final = (
-    PERFORMANCE, "tpot_s", "ttft_s", "average_power_w", "tokens_per_s_per_w", "energy_per_output_token_j",
-)  # fmt: skip
+    PERFORMANCE,
+    "tpot_s",
+    "ttft_s",
+    "average_power_w",
+    "tokens_per_s_per_w",
+    "energy_per_output_token_j",
+)
 AXES: Final = {
     "batch_size": "Batch size",
     "parameters": "Model size",
@@ -68,17 +120,26 @@ AXES: Final = {
     "tensor": "Devices",
 }
 _SETTINGS: Final = (
-    ("model", "Model"), ("hardware", "Device"), ("quantization", "Format"), ("batch_size", "Batch"),
-    ("prompt_tokens", "Prompt tokens"), ("settings", "Settings"),
-)  # fmt: skip
+    ("model", "Model"),
+    ("hardware", "Device"),
+    ("quantization", "Format"),
+    ("batch_size", "Batch"),
+    ("prompt_tokens", "Prompt tokens"),
+    ("settings", "Settings"),
+)
 # A window of one token's latency reads in ms, memory in GiB as the logs write it.
 _FIXED: Final = {
-    "tpot_s": Scale("ms/token", 1e-3, 2), "ttft_s": Scale("ms", 1e-3, 2), "itl_s": Scale("ms", 1e-3, 2),
-    "generation_s": Scale("ms", 1e-3, 2), "memory_used_bytes": Scale("GiB", 2.0**30, 2),
-    "weights_bytes": Scale("GiB", 2.0**30, 2), "parameters": Scale("1e9", 1e9, 2),
-    "throughput_tokens_per_s": Scale("tokens/s", 1.0, 2), "tokens_per_s_per_w": Scale("tokens/s/W", 1.0, 4),
+    "tpot_s": Scale("ms/token", 1e-3, 2),
+    "ttft_s": Scale("ms", 1e-3, 2),
+    "itl_s": Scale("ms", 1e-3, 2),
+    "generation_s": Scale("ms", 1e-3, 2),
+    "memory_used_bytes": Scale("GiB", 2.0**30, 2),
+    "weights_bytes": Scale("GiB", 2.0**30, 2),
+    "parameters": Scale("1e9", 1e9, 2),
+    "throughput_tokens_per_s": Scale("tokens/s", 1.0, 2),
+    "tokens_per_s_per_w": Scale("tokens/s/W", 1.0, 4),
     "energy_per_output_token_j": Scale("J/token", 1.0, 4),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -240,13 +301,17 @@ def trade_off_table(runs: Sequence[Run]) -> Table:
     found = trade_offs(runs)
     rows = [
         (
-            clean_text(t.run.label), t.run.get("model"), t.run.get("batch_size"), t.power_w, t.performance,
+            clean_text(t.run.label),
+            t.run.get("model"),
+            t.run.get("batch_size"),
+            t.power_w,
+            t.performance,
             t.performance / t.power_w if t.power_w else None,
             "dominated" if t.dominated_by else "on the front",
             clean_text(t.dominated_by.label) if t.dominated_by else None,
         )
         for t in sorted(found, key=lambda t: t.power_w)
-    ]  # fmt: skip
+    ]
     columns = (
         Column("run", "Run"),
         Column("model", "Model"),
@@ -268,18 +333,31 @@ def scaling_table(runs: Sequence[Run]) -> Table:
         for s in scalings(runs, axis):
             first, last = (_shown(axis, run) for run in (s.start, s.end))
             rows.append(
-                (AXES[axis], s.group, first, last, label_of(s.resource), s.performance_ratio, s.resource_ratio,
-                 s.efficiency, s.efficiency_of_rounded, s.note or None)
-            )  # fmt: skip
+                (
+                    AXES[axis],
+                    s.group,
+                    first,
+                    last,
+                    label_of(s.resource),
+                    s.performance_ratio,
+                    s.resource_ratio,
+                    s.efficiency,
+                    s.efficiency_of_rounded,
+                    s.note or None,
+                )
+            )
     columns = (
-        Column("axis", "Scaled"), Column("group", "All else equal"), Column("start", "From"), Column("end", "To"),
+        Column("axis", "Scaled"),
+        Column("group", "All else equal"),
+        Column("start", "From"),
+        Column("end", "To"),
         Column("resource", "Resource"),
         number_column("performance_ratio", "Performance ratio", decimals=4),
         number_column("resource_ratio", "Resource ratio", decimals=4),
         number_column("efficiency", "Scaling efficiency", decimals=4),
         number_column("rounded", "Efficiency of ratios rounded to 2 decimals", decimals=4),
         Column("note", "Rounding"),
-    )  # fmt: skip
+    )
     note = "" if rows else "No two runs differ in one setting with performance and a resource known."
     return Table("scaling", "Scaling", columns, tuple(rows), len(rows), note)
 
@@ -291,15 +369,29 @@ def prediction_table(tables: Tables) -> Table:
     for e in found:
         scale = metric_column(e.metric, [e.measured]).scale
         rows.append(
-            (clean_text(e.run.label), e.run.get("model"), e.run.get("hardware"), e.phase, METRICS[e.metric].label,
-             e.measured / scale.factor, e.predicted / scale.factor, scale.unit, e.error)
-        )  # fmt: skip
+            (
+                clean_text(e.run.label),
+                e.run.get("model"),
+                e.run.get("hardware"),
+                e.phase,
+                METRICS[e.metric].label,
+                e.measured / scale.factor,
+                e.predicted / scale.factor,
+                scale.unit,
+                e.error,
+            )
+        )
     columns = (
-        Column("run", "Run"), Column("model", "Model"), Column("hardware", "Device"), Column("phase", "Phase"),
-        Column("metric", "Metric"), number_column("measured", "From the log", decimals=3),
-        number_column("predicted", "Predicted", decimals=3), Column("unit", "Unit"),
+        Column("run", "Run"),
+        Column("model", "Model"),
+        Column("hardware", "Device"),
+        Column("phase", "Phase"),
+        Column("metric", "Metric"),
+        number_column("measured", "From the log", decimals=3),
+        number_column("predicted", "Predicted", decimals=3),
+        Column("unit", "Unit"),
         number_column("error", "Error", decimals=1, unit="%", factor=0.01),
-    )  # fmt: skip
+    )
     note = "" if rows else "No run has a model and a device of the catalogue and known lengths."
     return Table("prediction", "Prediction", columns, tuple(rows), len(rows), note)
 
@@ -332,19 +424,34 @@ def custom_table(tables: Tables) -> Table:
 
 
 _FILES: Final = (
-    ("run", "Run", None), ("file", "File", None), ("format", "Format found", None), ("status", "Status", None),
-    ("rows_read", "Rows read", 0), ("rows_dropped", "Rows dropped", 0), ("size_bytes", "Size (B)", 0),
-    ("encoding", "Encoding", None), ("interval_s", "Sampling interval (s)", 3), ("devices", "Devices", 0),
-    ("reason", "Reason", None), ("warnings", "Warnings", None),
-)  # fmt: skip
+    ("run", "Run", None),
+    ("file", "File", None),
+    ("format", "Format found", None),
+    ("status", "Status", None),
+    ("rows_read", "Rows read", 0),
+    ("rows_dropped", "Rows dropped", 0),
+    ("size_bytes", "Size (B)", 0),
+    ("encoding", "Encoding", None),
+    ("interval_s", "Sampling interval (s)", 3),
+    ("devices", "Devices", 0),
+    ("reason", "Reason", None),
+    ("warnings", "Warnings", None),
+)
 _FINDINGS: Final = (
-    ("severity", "Severity", None), ("rule", "Rule", None), ("finding", "Finding", None),
-    ("evidence", "File or run", None), ("change", "What to change", None),
-)  # fmt: skip
+    ("severity", "Severity", None),
+    ("rule", "Rule", None),
+    ("finding", "Finding", None),
+    ("evidence", "File or run", None),
+    ("change", "What to change", None),
+)
 _ORIGINS: Final = (
-    ("variant", "Run", None), ("phase", "Phase", None), ("metric", "Metric", None), ("origin", "Origin", None),
-    ("how", "How, or why it is absent", None), ("file", "File", None),
-)  # fmt: skip
+    ("variant", "Run", None),
+    ("phase", "Phase", None),
+    ("metric", "Metric", None),
+    ("origin", "Origin", None),
+    ("how", "How, or why it is absent", None),
+    ("file", "File", None),
+)
 
 
 def _listed(tables: Tables, name: str, shown: Sequence[tuple[str, str, int | None]]) -> Table:

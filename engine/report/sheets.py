@@ -263,6 +263,8 @@ def is_ratio(column: Column) -> bool:
 
 def heading(column: Column) -> str:
     """Label and unit; a share needs no unit."""
+    if column.scale.each:
+        return f"{column.label} ({column.scale.each})"
     return column.label if is_ratio(column) else column.heading
 
 
@@ -270,6 +272,8 @@ def number_format(column: Column) -> str:
     """How Excel shows the column."""
     if column.align != "number":
         return "General"
+    if column.scale.each:
+        return "0.000E+00"
     places = "." + "0" * column.scale.decimals if column.scale.decimals else ""
     return f"0{places}%" if is_ratio(column) else f"#,##0{places}"
 

@@ -47,7 +47,7 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
     choice, winner = story.choice, story.winner
     if winner is None:
         return "No point has a result to rank.", "See below what failed and why.", "bad"
-    name = story.name(winner)
+    name = story.name(winner, full=True)
     numbers = _numbers(winner, choice.metric)
     basis = basis_of(winner, long=True)
     if choice.requirements and not choice.qualified:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import engine
 from engine.errors import EngineError
 from engine.report.charts.best import best_points
+from engine.report.charts.energy import energy_charts
+from engine.report.charts.measured import measured_charts
 from engine.report.charts.memory import memory_fit
 from engine.report.charts.pareto import trade_offs
 from engine.report.charts.roofline import operator_tables, rooflines, time_split
@@ -19,10 +21,11 @@ from engine.report.charts.style import Style
 from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, identifying_values
 from engine.report.numbers import count_of
-from engine.report.operators import operators_of
+from engine.report.operators import Predictor, operators_of
 from engine.report.page import Chart, Finding, Section, View
 from engine.report.points import best_table, points_table
 from engine.report.provenance import assumptions, definitions, facts, made_at
+from engine.report.raw import raw_tables
 from engine.report.records import Records, records
 from engine.report.verdict import notices, status_counts, tiles, verdict
 from engine.results.tables import empty
@@ -72,7 +75,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         sections=sections,
         points=table,
         best=best_table(story, table),
-        data=(*operators,),
+        data=(*operators, *raw_tables(inputs.tables, redact)),
         findings=_findings(inputs, story),
         definitions=definitions(_metrics_shown(table, sections)),
         assumptions=assumptions(inputs, story.devices, redact),
@@ -152,6 +155,7 @@ def _story(inputs: ReportInputs, found: Records, choice: Choice, redact: Redacto
         inputs.tables.get("operators", empty("operators")),
         redact,
         _varied(choice.rows),
+        Predictor(inputs),
     )
 
 
@@ -244,10 +248,12 @@ def _sections(story: Story, judged: ScoreResult | None, operators: Sequence[Any]
             tuple(score_charts(story, judged)),
             tuple(score_tables(story, judged)),
         ),
+        Section("measured", "Measured", charts=tuple(measured_charts(story))),
         Section("trade-offs", "Trade-offs", charts=(*best_points(story), *trade_offs(story))),
         Section("scaling", "Scaling", charts=tuple(scaling(story))),
         Section("memory", "Memory fit", charts=tuple(memory_fit(story))),
         Section("roofline", "Roofline", charts=(*rooflines(story), *time_split(story))),
+        Section("energy", "Energy by component", charts=tuple(energy_charts(story))),
         Section(
             "operators",
             "Operators",

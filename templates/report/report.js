@@ -12,11 +12,21 @@
     if (value === null || value === undefined) return absent;
     if (typeof value === "boolean") return value ? "yes" : "no";
     if (!column.number || typeof value !== "number") return String(value);
+    if (column.each.length) return withOwnUnit(column.each, value);
     const number = value / column.factor;
     if (number !== 0 && Math.abs(number) < 0.5 * 10 ** -column.decimals) return String(Number(number.toPrecision(2)));
     return number.toLocaleString("en-US", {
       minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals,
     }).replace("-", "−");
+  }
+
+  function withOwnUnit(prefixes, value) {
+    let [factor, unit] = prefixes[0];
+    for (const [f, u] of prefixes) if (Math.abs(value) >= f * 0.9995) [factor, unit] = [f, u];
+    const number = value / factor;
+    if (number === 0) return `0 ${unit}`;
+    const places = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
+    return number.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", "−") + " " + unit;
   }
 
   function make(tag, attributes, ...children) {

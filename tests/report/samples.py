@@ -214,3 +214,145 @@ def best_points(compiled: Plan, table: pa.Table) -> list[int]:
             if rate > best.get(label, (-math.inf, 0))[0]:
                 best[label] = (rate, row["point"])
     return [point for _, point in best.values()]
+
+
+def measured_inputs(**changes: Any) -> ReportInputs:
+    """Six predicted points of which three were benchmarked under three loads and one was metered."""
+    given = {
+        "sweep": {"axes": {"hardware": ["h100-sxm-80gb", "l40s"], "workload.batch_size": [1, 8, 32]}},
+        "measurements": [
+            {"kind": "analytical"},
+            {"kind": "live", "target": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"},
+             "load": {"concurrency": [1, 4, 16]}},
+            {"kind": "energy"},
+        ],
+        "scoring": {
+            "objectives": [
+                {"metric": "output_tokens_per_s", "weight": 0.6, "reference": 1000},
+                {"metric": "ttft_s", "weight": 0.4, "reference": 0.25},
+            ],
+        },
+    }  # fmt: skip
+    compiled = plan(**given)
+    predicted_rows = summary(compiled)
+    first = predicted_rows.to_pylist()
+    live = [_live(first[point], load) for point in (0, 1, 2) for load in (1, 4, 16)]
+    live.append(
+        {"point": 3, "source": "live", "phase": "request", "variant": "concurrency 1", "basis": "measured",
+         "status": "failed", "reason": "server closed the connection after 3 requests"}
+    )  # fmt: skip
+    from engine.results.tables import concatenate
+
+    names = list(dict.fromkeys(name for row in live for name in row))
+    rows = make_table("summary", {name: [row.get(name) for row in live] for name in names})
+    return inputs(
+        experiment_changes=given,
+        **{
+            "tables": {
+                "points": points_table(compiled),
+                "summary": concatenate("summary", [predicted_rows, rows]),
+                "operators": operators(compiled, [0]),
+                "requests": requests(),
+                "components": components(),
+                "samples": samples(),
+                "findings": findings(),
+            },
+        }
+        | changes,
+    )
+
+
+def _live(row: dict[str, Any], load: int) -> dict[str, Any]:
+    """A benchmark that is 15 to 40 % slower than its prediction, with intervals of 4 %."""
+    slow = 1.15 + 0.05 * math.log2(load)
+    found: dict[str, Any] = {
+        "point": row["point"], "source": "live", "phase": "request", "variant": f"concurrency {load}",
+        "basis": "measured", "status": "ok", "error_rate": 0.0, "completed_requests": 120.0,
+    }  # fmt: skip
+    values = {"ttft_s": row["ttft_s"] * slow, "tpot_s": row["tpot_s"] * slow, "e2e_s": row["e2e_s"] * slow,
+              "output_tokens_per_s": load * 0.8 * row["output_tokens_per_s"] / slow}  # fmt: skip
+    for name, value in values.items():
+        found |= {name: value, f"{name}_low": 0.96 * value, f"{name}_high": 1.04 * value, f"{name}_n": 120}
+        if name != "output_tokens_per_s":
+            found |= {
+                f"{name}_p50": 0.95 * value,
+                f"{name}_p90": 1.3 * value,
+                f"{name}_p95": 1.5 * value,
+                f"{name}_p99": 2.2 * value,
+            }
+    return found
+
+
+def requests() -> pa.Table:
+    """A hundred requests for two loads of point 0, the last of each failed."""
+    rows = []
+    for load in (1, 4):
+        for i in range(100):
+            sent = 0.1 * i
+            wait = 0.02 * load * (1 + (i * 37 % 100) / 100)
+            bad = i == 99
+            rows.append(
+                {"point": 0, "variant": f"concurrency {load}", "repeat": 0, "request": i, "run_phase": "measured",
+                 "scheduled_s": sent, "dispatched_s": sent, "sent_s": sent, "first_token_s": None if bad else sent + wait,
+                 "last_token_s": None if bad else sent + wait + 0.5, "done_s": None if bad else sent + wait + 0.51,
+                 "prompt_tokens": 512, "output_tokens": None if bad else 128, "token_source": "usage",
+                 "outcome": "failed" if bad else "ok", "error_class": "connection" if bad else None,
+                 "error": "connection reset" if bad else None}
+            )  # fmt: skip
+    return make_table("requests", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def components() -> pa.Table:
+    """Four components in two phases, their sum, and one of them layer by layer."""
+    rows: list[dict[str, Any]] = []
+    sizes = {"attention": 0.8, "mlp": 1.9, "norm": 0.1, "lm_head": 0.4}
+    for phase, factor in (("prefill", 5.0), ("decode", 1.0)):
+        for name, energy in sizes.items():
+            count = 1 if name == "lm_head" else 32
+            rows.append(_component(phase, name, "model", None, count, factor * energy / count))
+        rows.append(_component(phase, "model", None, None, 1, factor * sum(sizes.values())))
+        rows += [
+            _component(phase, "mlp layer", "mlp by layer", layer, 1, factor * 0.06 * (1 + layer / 40))
+            for layer in range(8)
+        ]
+    return make_table("components", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _component(
+    phase: str, name: str, parent: str | None, layer: int | None, count: int, energy: float
+) -> dict[str, Any]:
+    return {
+        "point": 0, "phase": phase, "layer": layer, "component": name, "parent": parent, "method": "loop", "count": count,
+        "time_s": energy / 400, "time_low_s": energy / 410, "time_high_s": energy / 390, "energy_j": energy,
+        "energy_low_j": 0.95 * energy, "energy_high_j": 1.05 * energy, "net_energy_j": 0.8 * energy, "n": 12,
+        "valid": True, "reason": None,
+    }  # fmt: skip
+
+
+def samples() -> pa.Table:
+    """Half a minute of power at 20 Hz: idle, prefill, decode."""
+    rows = []
+    for i in range(600):
+        phase = "idle" if i < 100 else "prefill" if i < 220 else "decode"
+        level = {"idle": 70.0, "prefill": 640.0, "decode": 430.0}[phase]
+        rows.append({"point": 0, "device": "GPU-11111111-2222-3333-4444-555555555555", "time_s": i / 20,
+                     "power_w": level + 12 * math.sin(i), "temperature_c": 40 + i / 30, "phase": phase})  # fmt: skip
+    return make_table("samples", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def findings() -> pa.Table:
+    return make_table(
+        "findings",
+        {
+            "point": [0, None],
+            "rule": ["weights-dominate", "no-price"],
+            "severity": ["advice", "note"],
+            "finding": [
+                "Decode reads mostly weights: fewer bits per weight make it faster.",
+                "Cost is unknown.",
+            ],
+            "evidence": ["weights are 93 % of the traffic of a decode step", "no device has a price"],
+            "gain": ["up to 1.9 x faster decode (bound)", None],
+            "change": ["quantization: w4a16-g128", "hardware:\n  price: 2.5 USD/h"],
+        },
+    )

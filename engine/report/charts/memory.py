@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.metrics import METRICS
@@ -9,45 +10,66 @@ from engine.report.charts.story import Story, chart_table, setting_column
 from engine.report.charts.style import INK, WIDTH, description, rounded
 from engine.report.numbers import Scale, count_of
 from engine.report.page import Chart, Column
+from engine.report.records import Records
 
 PARTS: Final = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "reserve_bytes")
 _COLORS: Final = ("#0072B2", "#E69F00", "#009E73", "#9a9a9a")
 _MOST_BARS: Final = 42
+_HELD: Final = (
+    "model", "settings", "prompt_tokens", "output_tokens", "batch_size", "tensor", "pipeline", "expert", "data",
+)  # fmt: skip
 _GB: Final = 1e9
 
 
 def memory_fit(story: Story) -> list[Chart]:
-    """A bar for each device and number format at the winner's lengths and batch, against its capacity."""
-    import numpy as np
-
-    rows, winner = story.rows, story.winner
+    """A bar for each device and number format against its capacity, at the winner's load and the heaviest."""
+    winner = story.winner
+    rows = (
+        story.rows
+        if story.rows.has("weights_bytes")
+        else story.found.where(story.found.mask("source", "predicted"))
+    )
     if winner is None or not rows.has("weights_bytes"):
         return []
+    charts = [_at(story, rows, winner, "memory-fit", "Memory at the best point's lengths")]
+    heaviest = _heaviest(story, rows, winner)
+    if heaviest is not None:
+        charts.append(_at(story, rows, heaviest, "memory-heaviest", "Memory at the heaviest load"))
+    return [chart for chart in charts if chart is not None]
+
+
+def _heaviest(story: Story, rows: Records, winner: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row with the largest cache, where that is another load than the winner's."""
+    import numpy as np
+
+    cache = rows.numbers("kv_cache_bytes")
+    if not np.isfinite(cache).any():
+        return None
+    row = rows.take([int(np.nanargmax(cache))]).rows()[0]
+    same = all(row.get(name) == winner.get(name) for name in ("prompt_tokens", "output_tokens", "batch_size"))
+    return (
+        None
+        if same
+        else {**winner, **{n: row.get(n) for n in ("prompt_tokens", "output_tokens", "batch_size")}}
+    )
+
+
+def _at(story: Story, rows: Records, winner: Mapping[str, Any], name: str, title: str) -> Chart | None:
+    """Bars of every device and format at the lengths and batch of `winner`."""
+    import numpy as np
+
     keep = ~rows.mask("status", "failed", "skipped")
-    for name in (
-        "model",
-        "settings",
-        "prompt_tokens",
-        "output_tokens",
-        "batch_size",
-        "tensor",
-        "pipeline",
-        "variant",
-    ):
-        if name in story.varied or name == "variant":
-            value = winner.get(name)
-            if value is not None:
-                keep &= rows.mask(name, value) if isinstance(value, str) else rows.numbers(name) == value
+    for setting in _HELD:
+        value = winner.get(setting)
+        if setting in story.varied and value is not None:
+            keep &= rows.mask(setting, value) if isinstance(value, str) else rows.numbers(setting) == value
     listed = [row for row in rows.where(np.asarray(keep)).rows() if row.get("weights_bytes") is not None]
     listed.sort(
         key=lambda r: (story.device_rank(r["hardware"]), story.style.formats.index(r["quantization"]))
     )
     left_out = max(0, len(listed) - _MOST_BARS)
-    listed = listed[:_MOST_BARS]
-    if not listed:
-        return []
-    words = story.name(winner, without=("hardware", "quantization"))
-    return [_chart(story, listed, words, left_out)]
+    words = story.name(winner, without=("hardware", "quantization", "variant"), full=True)
+    return _chart(story, name, title, listed[:_MOST_BARS], words, left_out) if listed else None
 
 
 def _capacity(story: Story, row: dict[str, Any]) -> float | None:
@@ -58,7 +80,9 @@ def _capacity(story: Story, row: dict[str, Any]) -> float | None:
     return None if found is None else float(found)
 
 
-def _chart(story: Story, listed: list[dict[str, Any]], words: str, left_out: int) -> Chart:
+def _chart(
+    story: Story, name: str, title: str, listed: list[dict[str, Any]], words: str, left_out: int
+) -> Chart:
     data: list[dict[str, Any]] = []
     table = []
     misfits = 0
@@ -97,12 +121,12 @@ def _chart(story: Story, listed: list[dict[str, Any]], words: str, left_out: int
     caption += f" {count_of(left_out, 'further bar')} left out." if left_out else ""
     alt = f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; {misfits} do not fit."
     return Chart(
-        "memory-fit",
-        "Memory",
+        name,
+        title,
         caption,
         alt,
         description(_body(story, listed), data, alt=alt),
-        chart_table("memory-fit", "Memory", columns, table),
+        chart_table(name, title, columns, table),
         PARTS,
     )
 
@@ -141,7 +165,6 @@ def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
                     },
                 },
                 {
-                    "transform": [{"filter": "isValid(datum.capacity)"}],
                     "mark": {"type": "tick", "color": INK, "thickness": 2, "size": 15},
                     "encoding": {"x": {"field": "capacity", "type": "quantitative"}},
                 },

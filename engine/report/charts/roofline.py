@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, WIDTH, columns_for, description, log_axis, rounded
-from engine.report.numbers import Scale
+from engine.report.numbers import Scale, each_scale, scale_for
 from engine.report.page import Chart, Column, Table
 from engine.results.tables import OPERATORS
 from engine.results.tables import Column as Declared
@@ -177,8 +177,8 @@ def _body(devices: Sequence[str], data: Sequence[dict[str, Any]]) -> dict[str, A
     across = columns_for(len(devices))
     width = int((WIDTH - 36 * (across - 1)) / across)
     place = {
-        "x": log_axis("x", "Arithmetic intensity (FLOP/B)", [row["x"] for row in data]),
-        "y": log_axis("y", "Rate (TFLOP/s)", [row["y"] for row in data]),
+        "x": log_axis("x", "Arithmetic intensity (FLOP/B)", [row["x"] for row in data], most=5),
+        "y": log_axis("y", "Rate (TFLOP/s)", [row["y"] for row in data], most=6),
     }
     return {
         "facet": {"field": "panel", "type": "nominal", "sort": list(devices), "title": None},
@@ -349,11 +349,12 @@ def operator_tables(story: Story, points: Sequence[Mapping[str, Any]]) -> list[T
 
 
 def _operator_column(declared: Declared, values: Sequence[Any]) -> Column:
-    from engine.report.numbers import scale_for
-
     label = _LABELS.get(declared.name, declared.name.replace("_", " ").capitalize())
-    if declared.kind in ("int", "float"):
-        return Column(
-            declared.name, label, declared.meaning, "number", scale_for(declared.name, declared.unit, values)
+    if declared.kind == "int":
+        return Column(declared.name, label, declared.meaning, "number")
+    if declared.kind == "float":
+        scale = (
+            each_scale(declared.unit) if declared.unit != "FLOP/B" else scale_for("", declared.unit, values)
         )
+        return Column(declared.name, label, declared.meaning, "number", scale)
     return Column(declared.name, label, declared.meaning)

@@ -11,6 +11,7 @@ from engine.report.charts.style import Style
 from engine.report.choose import Choice, best_of_each
 from engine.report.clean import Redactor
 from engine.report.numbers import Scale
+from engine.report.operators import Predictor
 from engine.report.page import Column, Table, Value
 from engine.report.records import Records
 from engine.results.tables import POINTS
@@ -47,6 +48,7 @@ class Story:
     redact: Redactor
     varied: tuple[str, ...]
     """Settings that differ between points."""
+    predictor: Predictor
 
     @property
     def rows(self) -> Records:
@@ -71,27 +73,43 @@ class Story:
         """Place of a device in the plan's order."""
         return self.style.devices.index(label) if label in self.style.devices else len(self.style.devices)
 
-    def name(self, row: Mapping[str, Any], *, without: Sequence[str] = ()) -> str:
-        """What tells this point from the others, for people: `h200-sxm, fp8, batch 64, 2,048 + 256 tokens`."""
-        parts = []
-        for setting in ("model", "hardware", "quantization"):
-            if setting in without or not row.get(setting):
+    def name(self, row: Mapping[str, Any], *, without: Sequence[str] = (), full: bool = False) -> str:
+        """What tells this point from the others, for people: `h200-sxm, fp8, batch 64, 2,048 + 256 tokens`.
+
+        Settings that all points share are left out, unless `full`.
+        """
+        parts: list[str] = []
+        for setting in _NAMED:
+            shared = setting not in self.varied and not (full and setting != "model")
+            if setting in without or shared or row.get(setting) in (None, ""):
                 continue
-            if setting != "model" or "model" in self.varied:
-                parts.append(str(row[setting]))
-        if "batch_size" not in without and row.get("batch_size") is not None:
-            parts.append(f"batch {row['batch_size']:,}")
-        if "prompt_tokens" not in without and row.get("prompt_tokens") is not None:
-            parts.append(f"{row['prompt_tokens']:,} + {row['output_tokens'] or 0:,} tokens")
-        for setting, word in (("tensor", "TP"), ("pipeline", "PP"), ("expert", "EP"), ("data", "DP")):
-            if (row.get(setting) or 1) > 1 and setting not in without:
-                parts.append(f"{word} {row[setting]}")
-        for setting in ("settings", "variant"):
-            if row.get(setting) and setting not in without:
-                parts.append(str(row[setting]))
+            parts.append(_phrase(setting, row))
+        if row.get("variant") and "variant" not in without:
+            parts.append(str(row["variant"]))
         if not parts:
-            return "point " + str(row.get("point")) if row.get("point") is not None else "the run"
-        return self.redact.text(", ".join(parts))
+            return f"point {row['point']}" if row.get("point") is not None else "the run"
+        return self.redact.text(", ".join(part for part in parts if part))
+
+
+_NAMED: Final = (
+    "model", "hardware", "quantization", "batch_size", "prompt_tokens", "output_tokens", "tensor", "pipeline", "expert",
+    "data", "settings",
+)  # fmt: skip
+_SHORT: Final = {"tensor": "TP", "pipeline": "PP", "expert": "EP", "data": "DP"}
+
+
+def _phrase(setting: str, row: Mapping[str, Any]) -> str:
+    """One setting of a point; the two lengths are one phrase, given with the first of them."""
+    value = row[setting]
+    if setting == "batch_size":
+        return f"batch {value:,}"
+    if setting == "prompt_tokens":
+        return f"{value:,} + {row.get('output_tokens') or 0:,} tokens"
+    if setting == "output_tokens":
+        return ""
+    if setting in _SHORT:
+        return f"{_SHORT[setting]} {value}" if value > 1 else ""
+    return str(value)
 
 
 def label_of(name: str) -> str:

@@ -132,6 +132,10 @@ class Measure:
         """The number in the shown unit, five significant digits: what a picture can show."""
         return rounded(None if number is None else number / self.scale.factor)
 
+    def base(self, shown: float | None) -> float | None:
+        """Back from the shown unit to the base unit."""
+        return None if shown is None else shown * self.scale.factor
+
 
 def measure(name: str, values: Iterable[float | None]) -> Measure:
     """A metric in the unit that suits these values."""
@@ -157,7 +161,7 @@ def axis(measured: Measure, field: str, *, log: Sequence[float | None] | None = 
 
 
 def log_axis(
-    field: str, title: str, values: Sequence[float | None], *, margin: float = 1.18
+    field: str, title: str, values: Sequence[float | None], *, margin: float = 1.18, most: int = 9
 ) -> dict[str, Any]:
     """A logarithmic axis whose ticks are round numbers that do not run into each other."""
     positive = [v for v in values if v is not None and v > 0]
@@ -165,12 +169,12 @@ def log_axis(
     return {
         "field": field, "type": "quantitative", "title": title,
         "scale": {"type": "log", "nice": False, "domain": [rounded(low), rounded(high)]},
-        "axis": {"format": ",~g" if high < 1e-3 or high >= 1e9 else ",~f", "values": log_ticks(low, high),
+        "axis": {"format": ",~g" if high < 1e-3 or high >= 1e9 else ",~f", "values": log_ticks(low, high, most),
                  "labelOverlap": "greedy"},
     }  # fmt: skip
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float, most: int = 9) -> list[float]:
     """Powers of ten between the ends, with 2 and 5 (or every digit) between them where few would show."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
@@ -178,7 +182,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         inside = [tick for tick in found if low <= tick <= high]
         if len(inside) >= 4:
             break
-    return inside if len(inside) < 10 else [tick for tick in inside if round(math.log10(tick)) % 2 == 0]
+    return inside if len(inside) <= most else [tick for tick in inside if round(math.log10(tick)) % 2 == 0]
 
 
 def tooltip(*pairs: tuple[str, str]) -> list[dict[str, Any]]:

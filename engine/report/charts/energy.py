@@ -1,0 +1,346 @@
+"""Where the energy goes: flows, components, layers, and power over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from engine.report.charts.story import Story, chart_table
+from engine.report.charts.style import INK, PALETTE, WIDTH, description, rounded
+from engine.report.numbers import Scale, count_of, scale_for
+from engine.report.page import Chart, Column
+
+_MOST_COMPONENTS: Final = 16
+_RIBBON_STEPS: Final = 30
+_MOST_SAMPLES: Final = 1500
+
+
+def energy_charts(story: Story) -> list[Chart]:
+    """Charts of the components and samples tables, where they have rows."""
+    rows = _components(story)
+    made = (_flows(story, rows), _bars(story, rows), _layers(story, rows), _power(story))
+    return [chart for chart in made if chart is not None]
+
+
+def _components(story: Story) -> list[dict[str, Any]]:
+    """Valid rows of the winner's point (or the first measured one), parts and not their sums."""
+    table = story.tables.get("components")
+    if table is None or not table.num_rows:
+        return []
+    rows = [row for row in table.to_pylist() if row["valid"] is not False]
+    points = list(dict.fromkeys(row["point"] for row in rows))
+    winner = (story.winner or {}).get("point")
+    chosen = winner if winner in points else points[0] if points else None
+    rows = [row for row in rows if row["point"] == chosen]
+    parents = {(row["phase"], row["parent"]) for row in rows if row["parent"]}
+    leaves = [row for row in rows if (row["phase"], row["component"]) not in parents]
+    for row in leaves:
+        times = row["count"] or 1
+        row["energy"] = None if row["energy_j"] is None else row["energy_j"] * times
+        row["time"] = None if row["time_s"] is None else row["time_s"] * times
+        for end in ("low", "high"):
+            value = row[f"energy_{end}_j"]
+            row[f"energy_{end}"] = None if value is None else value * times
+            value = row[f"time_{end}_s"]
+            row[f"time_{end}"] = None if value is None else value * times
+        row["component"] = story.redact.text(row["component"] or "unnamed")
+        row["phase"] = row["phase"] or "all"
+    return leaves
+
+
+def _quantity(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    """(key, word, unit): energy where power was read, else time."""
+    if any(row["energy"] for row in rows):
+        return "energy", "Energy", "J"
+    return "time", "Time", "s"
+
+
+def _summed(rows: Sequence[dict[str, Any]], key: str) -> dict[tuple[str, str], float]:
+    found: dict[tuple[str, str], float] = {}
+    for row in rows:
+        if row[key]:
+            place = (row["phase"], row["component"])
+            found[place] = found.get(place, 0.0) + row[key]
+    return found
+
+
+def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
+    """A Sankey diagram: everything into phases into components; widths are the quantity itself."""
+    if not rows:
+        return None
+    key, word, unit = _quantity(rows)
+    summed = _summed(rows, key)
+    if not summed:
+        return None
+    scale = scale_for("", unit, list(summed.values()))
+    phases: dict[str, float] = {}
+    parts: dict[str, float] = {}
+    for (phase, part), value in summed.items():
+        phases[phase] = phases.get(phase, 0.0) + value / scale.factor
+        parts[part] = parts.get(part, 0.0) + value / scale.factor
+    order = sorted(parts, key=lambda p: (-parts[p], p))[:_MOST_COMPONENTS]
+    links = [("all", phase, value) for phase, value in phases.items()]
+    rest: dict[str, float] = {}
+    for (phase, part), value in summed.items():
+        target = part if part in order else "others"
+        rest_key = f"{phase}\x1f{target}"
+        rest[rest_key] = rest.get(rest_key, 0.0) + value / scale.factor
+    links += [(place.split("\x1f")[0], place.split("\x1f")[1], value) for place, value in rest.items()]
+    targets = [*order, "others"] if any(link[1] == "others" for link in links) else order
+    data, nodes = sankey(links, [["all"], list(phases), targets])
+    total = sum(phases.values())
+    for node in nodes:
+        node["label"] = f"{node['name']} {100 * node['value'] / total:.0f} %"
+    title = f"Where the {word.lower()} goes"
+    table = chart_table("energy-flows", title, (
+        Column("phase", "Phase"), Column("component", "Component"), Column("value", word, "", "number", scale),
+        Column("share", "Share", "", "number", Scale("%", 0.01, 1)),
+    ), [[p, c, v, v / scale.factor / total] for (p, c), v in sorted(summed.items(), key=lambda i: -i[1])])  # fmt: skip
+    alt = f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and {len(targets)} components."
+    body = _sankey_body(f"{word} ({scale.unit})", list(phases))
+    caption = f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so their sum may differ from a whole step."
+    return Chart("energy-flows", title, caption, alt, description(body, [*data, *nodes], alt=alt), table)
+
+
+def sankey(
+    links: Sequence[tuple[str, str, float]], columns: Sequence[Sequence[str]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Ribbons and nodes of a flow diagram; heights are the values themselves, stacked without gaps lost.
+
+    Each ribbon is sampled along 3u^2 - 2u^3, so that it leaves and enters level.
+    """
+    totals = {name: max(sum(v for s, _, v in links if s == name), sum(v for _, t, v in links if t == name))
+              for column in columns for name in column}  # fmt: skip
+    whole = max(sum(totals[name] for name in column) for column in columns)
+    tops: dict[str, float] = {}
+    nodes: list[dict[str, Any]] = []
+    for x, column in enumerate(columns):
+        gap = 0.25 * whole / max(1, len(column)) if len(column) > 1 else 0.0
+        y = 0.0
+        for name in column:
+            tops[name] = y
+            nodes.append({"kind": "node", "name": name, "x": x, "y0": rounded(y), "y1": rounded(y + totals[name]),
+                          "middle": rounded(y + totals[name] / 2), "value": totals[name]})  # fmt: skip
+            y += totals[name] + gap
+    place = {name: x for x, column in enumerate(columns) for name in column}
+    out, into = dict(tops), dict(tops)
+    ribbons: list[dict[str, Any]] = []
+    rank = {name: i for column in columns for i, name in enumerate(column)}
+    for number, (source, target, value) in enumerate(
+        sorted(links, key=lambda link: (place[link[0]], rank[link[0]], rank[link[1]]))
+    ):
+        for step in range(_RIBBON_STEPS + 1):
+            u = step / _RIBBON_STEPS
+            bend = 3 * u * u - 2 * u**3
+            y = out[source] + (into[target] - out[source]) * bend
+            ribbons.append({"kind": "ribbon", "link": number, "x": rounded(place[source] + 0.06 + u * (place[target] - place[source] - 0.06)),
+                            "y0": rounded(y), "y1": rounded(y + value), "from": source, "to": target,
+                            "value": rounded(value), "phase": source if place[source] else target})  # fmt: skip
+        out[source] += value
+        into[target] += value
+    return ribbons, nodes
+
+
+def _sankey_body(title: str, phases: Sequence[str]) -> dict[str, Any]:
+    x = {"field": "x", "type": "quantitative", "axis": None, "scale": {"domain": [-0.02, 2.75]}}
+    y = {"field": "y0", "type": "quantitative", "axis": None, "scale": {"reverse": True, "zero": True}}
+    return {
+        "width": WIDTH + 30,
+        "height": 340,
+        "layer": [
+            {"transform": [{"filter": "datum.kind == 'ribbon'"}],
+             "mark": {"type": "area", "opacity": 0.45, "interpolate": "linear"},
+             "encoding": {"x": x, "y": y, "y2": {"field": "y1"}, "detail": {"field": "link"},
+                          "color": {"field": "phase", "type": "nominal", "title": "Phase",
+                                    "scale": {"domain": list(phases), "range": list(PALETTE[: len(phases)])}},
+                          "tooltip": [{"field": "from", "title": "From"}, {"field": "to", "title": "To"},
+                                      {"field": "value", "title": title, "format": ",.4~g"}]}},
+            {"transform": [{"filter": "datum.kind == 'node'"}, {"calculate": "datum.x + 0.06", "as": "right"}],
+             "mark": {"type": "rect", "color": INK},
+             "encoding": {"x": x, "x2": {"field": "right"}, "y": y, "y2": {"field": "y1"},
+                          "tooltip": [{"field": "name", "title": "Part"}, {"field": "value", "title": title, "format": ",.4~g"}]}},
+            {"transform": [{"filter": "datum.kind == 'node'"}, {"calculate": "datum.x + 0.08", "as": "right"}],
+             "mark": {"type": "text", "align": "left", "fontSize": 10, "color": INK, "baseline": "middle"},
+             "encoding": {"x": {**x, "field": "right"}, "y": {**y, "field": "middle"}, "text": {"field": "label"}}},
+        ],
+    }  # fmt: skip
+
+
+def _bars(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
+    """Each component with the interval of its measurement."""
+    listed = [row for row in rows if row["layer"] is None] or list(rows)
+    if not listed:
+        return None
+    key, word, unit = _quantity(listed)
+    listed = sorted((row for row in listed if row[key]), key=lambda row: -row[key])[: 2 * _MOST_COMPONENTS]
+    if not listed:
+        return None
+    scale = scale_for("", unit, [row[key] for row in listed])
+
+    def value(row: dict[str, Any], name: str) -> float | None:
+        return None if row[name] is None else rounded(row[name] / scale.factor)
+
+    data = [{"component": r["component"], "phase": r["phase"], "value": value(r, key), "low": value(r, f"{key}_low"),
+             "high": value(r, f"{key}_high"), "n": r["n"], "method": r["method"]} for r in listed]  # fmt: skip
+    order = list(dict.fromkeys(row["component"] for row in data))
+    phases = list(dict.fromkeys(row["phase"] for row in data))
+    title = f"{word} of each component"
+    y = {
+        "field": "component",
+        "type": "nominal",
+        "sort": order,
+        "title": None,
+        "axis": {"ticks": False, "domain": False, "labelLimit": 200},
+    }
+    offset = {"field": "phase", "type": "nominal", "sort": phases}
+    x = {"field": "value", "type": "quantitative", "title": f"{word} ({scale.unit})", "scale": {"zero": True}}
+    color = {
+        "field": "phase",
+        "type": "nominal",
+        "title": "Phase",
+        "scale": {"domain": phases, "range": list(PALETTE[: len(phases)])},
+    }
+    body = {
+        "width": WIDTH - 150, "height": {"step": 24, "for": "position"},
+        "layer": [
+            {"mark": {"type": "bar"}, "encoding": {"y": y, "yOffset": offset, "x": x, "color": color, "tooltip": [
+                {"field": "component", "title": "Component"}, {"field": "phase", "title": "Phase"},
+                {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"}, {"field": "n", "title": "n"},
+                {"field": "method", "title": "Method"}]}},
+            {"mark": {"type": "rule", "color": INK, "strokeWidth": 1.3},
+             "encoding": {"y": y, "yOffset": offset, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
+        ],
+    }  # fmt: skip
+    table = chart_table("component-bars", title, (
+        Column("component", "Component"), Column("phase", "Phase"), Column("method", "Method"),
+        Column("value", word, "All occurrences in a step.", "number", scale),
+        Column("low", "from", "", "number", scale), Column("high", "to", "", "number", scale), Column("n", "n", "", "number"),
+    ), [[r["component"], r["phase"], r["method"], r[key], r[f"{key}_low"], r[f"{key}_high"], r["n"]] for r in listed])  # fmt: skip
+    alt = f"Bars of {word.lower()} of {count_of(len(order), 'component')} with 95 % intervals."
+    return Chart("component-bars", title, "All occurrences in one step; whiskers are 95 % intervals over trials.", alt,
+                 description(body, data, alt=alt), table)  # fmt: skip
+
+
+def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
+    """Layer by component, where layers were measured one by one."""
+    listed = [row for row in rows if row["layer"] is not None]
+    if len({row["layer"] for row in listed}) < 3:
+        return None
+    key, word, unit = _quantity(listed)
+    listed = [row for row in listed if row[key]]
+    if not listed:
+        return None
+    scale = scale_for("", unit, [row[key] for row in listed])
+    data = [
+        {
+            "layer": row["layer"],
+            "component": f"{row['component']}, {row['phase']}",
+            "value": rounded(row[key] / scale.factor),
+        }
+        for row in listed
+    ]
+    order = sorted({row["component"] for row in data})
+    body = {
+        "width": WIDTH - 130, "height": {"step": 18},
+        "mark": {"type": "rect"},
+        "encoding": {
+            "x": {"field": "layer", "type": "ordinal", "title": "Layer", "axis": {"labelOverlap": "greedy", "labelAngle": 0}},
+            "y": {"field": "component", "type": "nominal", "sort": order, "title": None},
+            "color": {"field": "value", "type": "quantitative", "title": f"{word} ({scale.unit})", "scale": {"scheme": "viridis"},
+                      "legend": {"gradientLength": 180}},
+            "tooltip": [{"field": "component", "title": "Component"}, {"field": "layer", "title": "Layer"},
+                        {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"}],
+        },
+    }  # fmt: skip
+    title = f"{word} by layer"
+    table = chart_table("layers", title, (
+        Column("layer", "Layer", "", "number"), Column("component", "Component"), Column("value", word, "", "number", scale),
+    ), [[r["layer"], r["component"], r["value"] * scale.factor if r["value"] else None] for r in data])  # fmt: skip
+    alt = f"Heat map of {word.lower()} over {len({r['layer'] for r in data})} layers and {len(order)} components."
+    return Chart("layers", title, "One step; brighter is more.", alt, description(body, data, alt=alt), table)
+
+
+def _power(story: Story) -> Chart | None:
+    """Power of each device over time, thinned to what a line can show."""
+    import numpy as np
+
+    table = story.tables.get("samples")
+    if table is None or not table.num_rows or table["power_w"].null_count == table.num_rows:
+        return None
+    points = list(dict.fromkeys(table["point"].to_pylist()))
+    winner = (story.winner or {}).get("point")
+    chosen = winner if winner in points else points[0]
+    rows = [
+        r
+        for r in table.to_pylist()
+        if r["point"] == chosen and r["power_w"] is not None and r["time_s"] is not None
+    ]
+    if len(rows) < 2:
+        return None
+    keep = set(np.linspace(0, len(rows) - 1, min(_MOST_SAMPLES, len(rows))).astype(int).tolist())
+    data = [{"t": rounded(r["time_s"]), "p": rounded(r["power_w"]), "device": story.redact.text(r["device"] or "device"),
+             "phase": r["phase"] or ""} for i, r in enumerate(rows) if i in keep]  # fmt: skip
+    devices = list(dict.fromkeys(row["device"] for row in data))
+    phases = [p for p in dict.fromkeys(row["phase"] for row in data) if p]
+    spans = _spans(rows)
+    body = {
+        "width": WIDTH, "height": 240,
+        "layer": [
+            {"data": {"values": spans}, "mark": {"type": "rect", "opacity": 0.13},
+             "encoding": {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"},
+                          "color": {"field": "phase", "type": "nominal", "title": "Phase",
+                                    "scale": {"domain": phases, "range": list(PALETTE[2 : 2 + len(phases)])}}}},
+            {"mark": {"type": "line", "strokeWidth": 1.3},
+             "encoding": {"x": {"field": "t", "type": "quantitative", "title": "Time (s)", "axis": {"grid": False}},
+                          "y": {"field": "p", "type": "quantitative", "title": "Power (W)", "scale": {"zero": True}},
+                          "strokeDash": {"field": "device", "type": "nominal", "title": "Device", "scale": {"domain": devices}},
+                          "tooltip": [{"field": "t", "title": "Time (s)"}, {"field": "p", "title": "Power (W)"},
+                                      {"field": "device", "title": "Device"}, {"field": "phase", "title": "Phase"}]}},
+        ],
+        "resolve": {"scale": {"color": "independent"}},
+    }  # fmt: skip
+    if not phases:
+        body["layer"] = body["layer"][1:]  # type: ignore[index]
+    table_rows = []
+    for device in devices:
+        for phase in phases or [""]:
+            watts = [
+                r["power_w"]
+                for r in rows
+                if (r["device"] or "device") == device and (r["phase"] or "") == phase
+            ]
+            if watts:
+                table_rows.append(
+                    [device, phase or "all", len(watts), float(np.mean(watts)), float(np.max(watts))]
+                )
+    watt = Scale("W", 1, 1)
+    shown = chart_table("power", "Power", (
+        Column("device", "Device"), Column("phase", "Phase"), Column("samples", "Samples", "", "number"),
+        Column("mean", "Mean", "Plain mean of samples.", "number", watt), Column("largest", "Largest", "", "number", watt),
+    ), table_rows)  # fmt: skip
+    left = len(rows) - len(data)
+    caption = "Readings as the sensor gave them." + (
+        f" {left:,} readings are thinned out of the picture." if left else ""
+    )
+    alt = f"Line of power over {rows[-1]['time_s'] - rows[0]['time_s']:.0f} s for {count_of(len(devices), 'device')}."
+    return Chart("power", "Power over time", caption, alt, description(body, data, alt=alt), shown)
+
+
+def _spans(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stretches of time with one phase."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if found and found[-1]["phase"] == row["phase"]:
+            found[-1]["to"] = rounded(row["time_s"], 7)
+        elif row["phase"]:
+            if found and found[-1]["open"]:
+                found[-1]["to"] = rounded(row["time_s"], 7)
+            found.append(
+                {
+                    "phase": row["phase"],
+                    "from": rounded(row["time_s"], 7),
+                    "to": rounded(row["time_s"], 7),
+                    "open": True,
+                }
+            )
+    return [{k: v for k, v in span.items() if k != "open"} for span in found]
