@@ -22,6 +22,8 @@ AXES: Final = ("batch_size", "parameters", "hardware", "quantization", "model", 
 NUMBER_AXES: Final = ("batch_size", "parameters", "tensor")
 RESOURCES: Final = ("memory_used_bytes", "average_power_w", "parameters", "batch_size", "tensor")
 """What a gain may be held against."""
+_OWN_AXIS: Final = ("parameters", "batch_size", "tensor")
+"""Settings that are a resource only along their own axis."""
 PERFORMANCE: Final = "throughput_tokens_per_s"
 _SETTINGS: Final = ("model", "hardware", "quantization", "settings", "batch_size", "tensor", "prompt_tokens")
 
@@ -100,8 +102,14 @@ def _run(row: Mapping[str, Any], point: Mapping[str, Any], phase: str) -> Run:
     }
     settings = {k: v for k, v in point.items() if k != "point" and v is not None}
     label = str(row.get("variant") or f"point {row['point']}")
-    return Run(row["point"], label if row["phase"] == phase else f"{label} ({row['phase']})", str(row["status"]),
-               row.get("reason"), settings, values)  # fmt: skip
+    return Run(
+        row["point"],
+        label if row["phase"] == phase else f"{label} ({row['phase']})",
+        str(row["status"]),
+        row.get("reason"),
+        settings,
+        values,
+    )
 
 
 def representatives(runs: Sequence[Run], *, pick: Pick = "median", by: str = "average_power_w") -> list[Run]:
@@ -129,15 +137,31 @@ def comparisons(runs: Sequence[Run], axis: str) -> list[tuple[str, list[Run]]]:
     """Groups of runs that differ in one setting only, with what they share; groups of one are left out."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     shared = [name for name in _SETTINGS if name not in _follows(axis)]
-    for run in runs:
-        if run.get(axis) is not None and run.status == "ok":
-            groups.setdefault(tuple(run.get(name) for name in shared), []).append(run)
+    usable = [run for run in runs if run.get(axis) is not None and run.status == "ok"]
+    only = _only_values(usable, shared)
+    for run in usable:
+        key = [run.get(n) if run.get(n) is not None else only.get((run.get("model"), n)) for n in shared]
+        groups.setdefault(tuple(key), []).append(run)
     found = []
-    for key, group in groups.items():
+    for values, group in groups.items():
         if len({run.get(axis) for run in group}) > 1:
-            text = ", ".join(f"{n} {v}" for n, v in zip(shared, key, strict=True) if v is not None)
+            text = ", ".join(f"{n} {v}" for n, v in zip(shared, values, strict=True) if v is not None)
             found.append((text, sorted(group, key=lambda run: _order(run.get(axis)))))
     return found
+
+
+def _only_values(runs: Sequence[Run], names: Sequence[str]) -> dict[tuple[Any, str], Any]:
+    """(model, setting) -> its value, where all runs of the model that state it agree.
+
+    Logs of one configuration differ in what they print: a run that does not say its number format is
+    compared with those that do, as long as they all say the same.
+    """
+    seen: dict[tuple[Any, str], set[Any]] = {}
+    for run in runs:
+        for name in names:
+            if run.get(name) is not None:
+                seen.setdefault((run.get("model"), name), set()).add(run.get(name))
+    return {key: next(iter(values)) for key, values in seen.items() if len(values) == 1}
 
 
 def _follows(axis: str) -> tuple[str, ...]:
@@ -167,6 +191,8 @@ def scalings(
         for end in members[1:]:
             gain = ratio(end.get(performance), start.get(performance))
             for resource in resources:
+                if resource in _OWN_AXIS and axis != resource:
+                    continue  # the same model in two logs may state 7 and 6.74 billion
                 cost = ratio(end.get(resource), start.get(resource))
                 if gain is not None and cost is not None and cost > 0 and cost != 1:
                     found.append(Scaling(axis, resource, group, start, end, gain, cost))

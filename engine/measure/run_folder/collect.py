@@ -102,6 +102,8 @@ def _configuration(point: int, group: Sequence[tuple[RunResult, Row]]) -> Config
         k: v for k, v in first.items() if k not in (*counts, "repeat", "model", "hardware", "quantization")
     }
     extra |= {k: v for k, v in run.texts.items() if k == "label"}
+    if extra.get("concurrency") == counts.get("batch_size"):
+        extra.pop("concurrency", None)  # the folder's batch and the log's concurrency are one thing
     label = group[0][1].label
     if label and not label.startswith("request ") and label != "whole run":
         extra.setdefault("test", label)

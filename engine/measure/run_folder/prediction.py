@@ -11,6 +11,16 @@ from engine.measure.run_folder.collect import Configuration
 from engine.metrics import METRICS
 from engine.results.tables import concatenate, make_table
 
+_FORMATS: Final = {
+    **dict.fromkeys(("f16", "mostly f16", "float16"), "fp16"),
+    **dict.fromkeys(("f32", "all f32", "float32"), "fp32"),
+    **dict.fromkeys(("bfloat16",), "bf16"),
+    **dict.fromkeys(("q4_0",), "gguf-q4-0"),
+    **dict.fromkeys(("q8_0",), "gguf-q8-0"),
+    **{f"q{bits}_k{size}": f"gguf-q{bits}-k" for bits in (4, 5, 6) for size in ("", "_s", "_m", "_l")},
+}
+"""Number formats as logs print them, in lower case, by catalogue name."""
+_UNSTATED: Final = "bf16"
 _PHASES: Final = ("request", "prefill", "decode", "decode_last")
 
 
@@ -26,10 +36,23 @@ def with_predictions(summary: Any, configurations: Sequence[Configuration], *, b
         "phase": [phase for _, phase, *_ in rows],
         "basis": ["bound"] * len(rows),
         "status": [status for _, _, status, _, _ in rows],
+        "reason": [_reason(configurations[point]) for point, *_ in rows],
         "bound": [bound for _, _, _, bound, _ in rows],
     }
     columns |= {name: [values.get(name) for *_, values in rows] for name in metrics}
     return concatenate("summary", [summary, make_table("summary", columns)])
+
+
+def _reason(configuration: Configuration) -> str | None:
+    if configuration.quantization is not None:
+        return None
+    return f"number format not stated: predicted in {_UNSTATED}"
+
+
+def format_of(printed: str | None) -> str:
+    """The catalogue's name of a number format; 16 bits where a log states none."""
+    plain = (printed or _UNSTATED).lower().replace(" - small", "_s").replace(" - medium", "_m")
+    return _FORMATS.get(plain, plain)
 
 
 def _rows(
@@ -52,7 +75,7 @@ def _rows(
     try:
         model = load_model(c.catalog_model, search=(base,))
         hardware = load_hardware(c.catalog_hardware, search=(base,))
-        quantization = load_quantization(c.quantization or "bf16", search=(base,))
+        quantization = load_quantization(format_of(c.quantization), search=(base,))
         deployment = Deployment(
             model,
             hardware,

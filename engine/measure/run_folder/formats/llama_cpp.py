@@ -154,7 +154,7 @@ def _result(block: _Block, generation_s: float) -> Result:
     times, pairs = block.times_ms, block.pairs
     prompt_ms = pairs.get("t_prompt_processing", times.get("prompt eval"))
     prompt = int(pairs.get("n_prompt_tokens_processed", block.counts.get("prompt eval", 0)))
-    runs = block.nouns.get("eval") == "run"
+    runs = block.nouns.get("eval") == "run" and "n_decoded" not in pairs  # the server counts tokens
     steps = int(pairs.get("n_decoded", block.counts.get("eval", 0)))
     # The first token comes out of the prompt pass, so `runs` counts one token less than was generated.
     tokens = steps + 1 if runs else steps
