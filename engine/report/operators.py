@@ -38,7 +38,7 @@ def operators_of(inputs: ReportInputs, points: Sequence[int]) -> pa.Table:
         return kept
     columns: dict[str, list[Any]] = {column.name: [] for column in OPERATORS}
     for number in dict.fromkeys(points):
-        if number not in have:
+        if number not in have and number < inputs.plan.size:  # points found in logs are not of the plan
             for row in _predicted(inputs, number, settings):
                 for name, values in columns.items():
                     values.append(row[name])
