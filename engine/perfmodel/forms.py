@@ -1,0 +1,73 @@
+"""How long one kernel takes: three forms with few parameters, each of them physics that can be named.
+
+A kernel needs `compute_s` at the peak and `memory_s` at the bandwidth of the data sheet. Real ones start
+late (launch), reach a share of either rate (efficiencies), approach it slowly (root) and work in whole waves
+of items over the multiprocessors. Forms were chosen by error on held-out shapes, see docs/calibration.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.spec.calibration import LawParameters
+
+Form = Literal["overlapped", "added", "waves"]
+
+TILE: Final = 128
+"""Rows and columns of the tile of a matrix product, and query rows of an attention item."""
+_MOST_WAVE_LOSS: Final = 64.0
+"""Kernels for few rows cut the inner dimension too, so a lone tile never has a device to itself."""
+
+
+class Amount(NamedTuple):
+    """What a kernel has to do, at the rates of the data sheet."""
+
+    compute_s: Values
+    memory_s: Values
+    waves: Values | None = None
+    """Work items over multiprocessors; None where that is unknown."""
+
+
+def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
+    """Seconds of one kernel."""
+    p = parameters
+    compute, memory, waves = amount
+    time = p.launch + _work_s(a, form, p, amount)
+    if not p.root:
+        return time
+    bound = memory if p.compute_efficiency is None or form == "waves" else a.maximum(compute, memory)
+    return time + a.sqrt(p.root * bound)
+
+
+def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Values:
+    memory = amount.memory_s / p.memory_efficiency
+    waves = amount.waves
+    if form == "waves":
+        return memory if waves is None or not p.wave_cost else fourth_mean(a, memory, p.wave_cost * waves)
+    if p.compute_efficiency is None:
+        return memory
+    compute = amount.compute_s / p.compute_efficiency
+    if form == "added":
+        if waves is None:
+            return compute + memory
+        # Items are equal and long: a wave with one item takes as long as a full one.
+        whole = a.ceil(waves)
+        return compute * (whole / waves) + memory + p.wave_cost * whole
+    if waves is not None and p.wave_share:
+        loss = a.minimum(a.ceil(waves) / waves, _MOST_WAVE_LOSS) - 1
+        compute = compute * (1 + p.wave_share * loss)
+    return fourth_mean(a, compute, memory)
+
+
+def fourth_mean(a: Arithmetic, x: Values, y: Values) -> Values:
+    """(x^4 + y^4)^(1/4): the larger one, and a fifth more where both are equal."""
+    x2, y2 = x * x, y * y
+    return a.sqrt(a.sqrt(x2 * x2 + y2 * y2))
+
+
+def gemm_waves(a: Arithmetic, rows: Values, columns: int, units: int | None) -> Values | None:
+    """Output tiles of a matrix product over the multiprocessors."""
+    if units is None:
+        return None
+    return a.ceil(rows / TILE) * (-(-columns // TILE) / units)
