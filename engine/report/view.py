@@ -27,6 +27,7 @@ from engine.report.points import best_table, points_table
 from engine.report.provenance import assumptions, definitions, facts, made_at
 from engine.report.raw import raw_tables
 from engine.report.records import Records, records
+from engine.report.run_section import run_data, run_sections
 from engine.report.verdict import notices, status_counts, tiles, verdict
 from engine.results.tables import empty
 
@@ -55,7 +56,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     choice = choose(found, scoring=scoring, scores=judged.scores if judged else None)
     story = _with_operators(inputs, _story(inputs, found, choice or _nothing(found), redact))
     operators = operator_tables(story, _operator_points(story, inputs.experiment.report.operators_of))
-    listed = _sections(story, judged, operators)
+    listed = [*_sections(story, judged, operators), *run_sections(inputs.tables)]
     sections = tuple(section for section in listed if section.charts or section.tables)
     sentence, basis, tone = verdict(story)
     table = points_table(story)
