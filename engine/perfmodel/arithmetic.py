@@ -31,6 +31,7 @@ class Arithmetic(Protocol):
     def exp(self, a: Values) -> Values: ...
     def where(self, condition: Values, a: Values, b: Values) -> Values: ...
     def each(self, function: Callable[[float], float], a: Values) -> Values: ...
+    def smallest(self, a: Values) -> float: ...
     def largest(self, a: Values) -> float: ...
 
 
@@ -71,6 +72,10 @@ class ScalarArithmetic:
     def each(self, function: Callable[[float], float], a: Values) -> Values:
         """`function` of the number."""
         return function(a)
+
+    def smallest(self, a: Values) -> float:
+        """The smallest element."""
+        return float(a)
 
     def largest(self, a: Values) -> float:
         """The largest element."""

@@ -17,7 +17,7 @@ from engine.perfmodel.memory import (
     memory_use,
 )
 from engine.perfmodel.program import Plan, Program
-from engine.perfmodel.step import Cost, Run, Step, price, steady_excess, value
+from engine.perfmodel.step import Cost, Run, Settled, Step, price, settle, value
 from engine.perfmodel.terms import Attended, Geometry, attended, attended_runs, stepwise_runs
 from engine.spec.workload import Speculation
 
@@ -266,7 +266,7 @@ class _Decoding:
             extra = _riding_attention(a, plan, load, riding)
         self._tokens, self._logits = tokens, logits
         self.step = _step(a, plan, sequences=n, tokens=tokens, logits=logits, riding=extra)
-        self._excess: dict[int, Values] = {}
+        self._settled: dict[int, Settled] = {}
         draft = None if speculation is None else speculation.draft
         self._draft = None if draft is None else _Decoding(a, draft, load, None)
 
@@ -304,10 +304,10 @@ class _Decoding:
         return phase.plus(draft.times(self._speculation.tokens))
 
     def _priced(self, program: Program, run: Run) -> Cost:
-        excess = self._excess.get(id(program))
-        if excess is None:
-            excess = self._excess[id(program)] = steady_excess(self._a, program, self.step)
-        return price(self._a, program, self.step, run, excess=excess)[0]
+        settled = self._settled.get(id(program))
+        if settled is None:
+            settled = self._settled[id(program)] = settle(self._a, program, self.step)
+        return price(self._a, program, self.step, run, settled=settled)[0]
 
 
 def _riding_attention(
@@ -331,12 +331,7 @@ def _phase_metrics(
     a: Arithmetic, plan: Plan, phase: _Phase, *, output_tokens: Values | None
 ) -> dict[str, Values]:
     hardware, devices = plan.deployment.hardware, plan.deployment.devices
-    seconds = phase.time_s * devices
-    moving = phase.bytes / (hardware.memory_bandwidth * _spread(plan))
-    computes = phase.compute_s >= moving
-    bound = a.where(computes, 0, 1)
-    if plan.collectives:
-        bound = a.where(phase.communication_s > a.maximum(phase.compute_s, moving), 2, bound)
+    work_rate, byte_rate = phase.flops / phase.time_s, phase.bytes / phase.time_s
     found = {
         "time_s": phase.time_s,
         "flops": phase.flops,
@@ -344,9 +339,9 @@ def _phase_metrics(
         "intensity_flops_per_byte": phase.flops / phase.bytes,
         "communication_bytes": phase.communication_bytes,
         "communication_s": phase.communication_s,
-        "mfu": phase.flops / (seconds * plan.peak_flops_per_s),
-        "mbu": phase.bytes / (seconds * hardware.memory_bandwidth),
-        "bound": bound,
+        "mfu": work_rate * (1 / (devices * plan.peak_flops_per_s)),
+        "mbu": byte_rate * (1 / (devices * hardware.memory_bandwidth)),
+        "bound": _bound(a, plan, phase),
     }
     if output_tokens is not None:
         found["output_tokens_per_s"] = output_tokens / phase.time_s
@@ -354,10 +349,19 @@ def _phase_metrics(
     return found
 
 
-def _spread(plan: Plan) -> int:
-    """Devices that work at the same time on the layers of one stage."""
-    split = plan.deployment.parallelism
-    return split.tensor * split.data
+def _bound(a: Arithmetic, plan: Plan, phase: _Phase) -> Values:
+    """Position in `BOUNDS` of the resource that is busy longest."""
+    split, bandwidth = plan.deployment.parallelism, plan.deployment.hardware.memory_bandwidth
+    # Devices that work at the same time on the layers of one stage.
+    together = split.tensor * split.data
+    peak = plan.general.one_peak
+    computing = phase.compute_s * together if peak is None else phase.flops * (1 / peak)
+    moving = phase.bytes * (1 / bandwidth)
+    bound = a.where(computing >= moving, 0, 1)
+    if plan.collectives:
+        busiest = a.maximum(computing, moving) / together
+        bound = a.where(phase.communication_s > busiest, 2, bound)
+    return bound
 
 
 def _energy_metrics(
@@ -483,5 +487,5 @@ def phase_step(plan: Plan, load: Load, phase: str, speculation: Drafting | None 
 
 def chosen_form(plan: Plan, step: Step, run: Run) -> str:
     """The form of latent attention that is fastest in a step; empty where there is no choice."""
-    forms = tuple(plan.general.alternatives)
+    forms = tuple(plan.general.forms)
     return forms[price(SCALAR, plan.general, step, run)[1]] if forms else ""

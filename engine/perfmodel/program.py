@@ -40,30 +40,36 @@ class Bundle:
     flops: Form
     bytes: Form
     compute_s: Form
-    """Busy time of the arithmetic units."""
+    """Busy time of the arithmetic units; left empty in programs with one peak."""
     base_s: Form
     """Time if every operator that can be memory bound is."""
-    one_peak: float | None
-    """The peak in FLOP/s, where all operators share one."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Operators by what their terms depend on."""
+
+    steady: Bundle
+    """Terms of tokens, logits and experts: the same wherever a step stands in its sequences."""
+    attending: Bundle
+    """Terms of pairs and positions."""
+    attending_excess: Mapping[str, tuple[Form, ...]]
+    """Compute time minus memory time of attention operators that can be bound by either, by mask."""
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """All operators of a step.
+    """All operators of a step; an excess counts where it is positive."""
 
-    An excess is the compute time minus the memory time of operators that can be bound by either; it counts
-    where it is positive.
-    """
-
-    always: Bundle
-    steady: tuple[Form, ...]
-    """Excesses of operators that do not attend."""
-    attending: Mapping[str, tuple[Form, ...]]
-    """Excesses of operators that attend, by mask."""
-    alternatives: Mapping[str, tuple[Bundle, Mapping[str, tuple[Form, ...]]]]
-    """Forms of latent attention to pick the fastest from, each with its excesses by mask."""
+    common: Parts
+    steady_excess: tuple[Form, ...]
+    """Compute time minus memory time of other operators that can be bound by either."""
+    forms: Mapping[str, Parts]
+    """Forms of latent attention to pick the fastest from; empty without a choice."""
     symbols: frozenset[str]
-    """Workload quantities that some sum uses."""
+    """Pairs and positions that some sum uses."""
+    one_peak: float | None
+    """The peak in FLOP/s, where all operators share one."""
 
 
 @dataclass(frozen=True)
@@ -193,17 +199,23 @@ def _program(
     variants = sorted({operator.variant for _, operator in rows if operator.variant})
     # With one form only there is nothing to choose.
     chosen = variants if len(variants) > 1 else []
+    peaks = {_peak(deployment, operator) for _, operator in rows if operator.flops}
+    one_peak = peaks.pop() if len(peaks) == 1 else None
     always = [row for row in rows if row[1].variant not in chosen]
-    bundle, steady, attending = _merged(deployment, always, renamed)
-    alternatives: dict[str, tuple[Bundle, Mapping[str, tuple[Form, ...]]]] = {}
-    bundles = [bundle]
+    common, excess = _merged(deployment, always, renamed, timed=one_peak is None)
+    forms: dict[str, Parts] = {}
     for variant in chosen:
-        found, _, excess = _merged(deployment, [r for r in rows if r[1].variant == variant], renamed)
-        alternatives[variant] = (found, excess)
-        bundles.append(found)
-    forms = [f for b in bundles for f in (b.flops, b.bytes, b.compute_s, b.base_s)]
-    symbols = frozenset(name for form in forms for name, _ in form)
-    return Program(bundle, steady, attending, alternatives, symbols)
+        of_variant = [row for row in rows if row[1].variant == variant]
+        forms[variant], _ = _merged(deployment, of_variant, renamed, timed=one_peak is None)
+    sums = [parts.attending for parts in (common, *forms.values())]
+    symbols = frozenset(
+        name for b in sums for form in (b.flops, b.bytes, b.compute_s, b.base_s) for name, _ in form
+    )
+    return Program(common, excess, forms, symbols, one_peak)
+
+
+def _peak(deployment: Deployment, operator: Operator) -> float:
+    return peak_flops_per_s(deployment.hardware, operator.precision) or float("nan")
 
 
 def _renamed(law: RoutingLaw | None, *, single: bool) -> dict[str, tuple[str, float]]:
@@ -232,24 +244,26 @@ def _named(
 
 
 def _merged(
-    deployment: Deployment, rows: Iterable[tuple[int, Operator]], renamed: Mapping[str, tuple[str, float]]
-) -> tuple[Bundle, tuple[Form, ...], dict[str, tuple[Form, ...]]]:
+    deployment: Deployment,
+    rows: Iterable[tuple[int, Operator]],
+    renamed: Mapping[str, tuple[str, float]],
+    *,
+    timed: bool,
+) -> tuple[Parts, tuple[Form, ...]]:
+    """Sums over operators, and the excesses of those that do not attend; `timed` keeps compute times."""
     bandwidth = deployment.hardware.memory_bandwidth
     flops: dict[str, float] = {}
     traffic: dict[str, float] = {}
     compute: dict[str, float] = {}
     base: dict[str, float] = {}
     excess: dict[tuple[str, Form], int] = {}
-    peaks = set()
     for count, operator in rows:
         work = _named(operator.flops, operator.mask, renamed)
         moved = _named(operator.total_bytes, operator.mask, renamed)
-        peak = peak_flops_per_s(deployment.hardware, operator.precision) or float("nan")
-        if work:
-            peaks.add(peak)
+        peak = _peak(deployment, operator)
         _accumulate(flops, work, count)
         _accumulate(traffic, moved, count)
-        _accumulate(compute, work, count / peak)
+        _accumulate(compute, work, count / peak if timed else 0.0)
         difference = {name: amount / peak for name, amount in work.items()}
         _accumulate(difference, moved, -1 / bandwidth)
         if all(amount >= 0 for amount in difference.values()):
@@ -259,14 +273,17 @@ def _merged(
         if any(amount > 0 for amount in difference.values()):
             group = (operator.mask if operator.bucket == "attention" else "", _form(difference))
             excess[group] = excess.get(group, 0) + count
-    bundle = Bundle(
-        _form(flops), _form(traffic), _form(compute), _form(base), peaks.pop() if len(peaks) == 1 else None
-    )
     by_mask: dict[str, list[Form]] = {}
     for (mask, form), count in excess.items():
         by_mask.setdefault(mask, []).append(tuple((name, amount * count) for name, amount in form))
     steady = tuple(by_mask.pop("", []))
-    return bundle, steady, {mask: tuple(forms) for mask, forms in by_mask.items()}
+    sums = (flops, traffic, compute, base)
+    parts = Parts(
+        Bundle(*(_form(s, attending=False) for s in sums)),
+        Bundle(*(_form(s, attending=True) for s in sums)),
+        {mask: tuple(forms) for mask, forms in by_mask.items()},
+    )
+    return parts, steady
 
 
 def _summed(parts: Iterable[Mapping[str, float]]) -> Form:
@@ -281,5 +298,14 @@ def _accumulate(total: dict[str, float], part: Mapping[str, float], factor: floa
         total[name] = total.get(name, 0) + amount * factor
 
 
-def _form(terms: Mapping[str, float]) -> Form:
-    return tuple(sorted((name, amount) for name, amount in terms.items() if amount))
+_ATTENDED: Final = frozenset(name for names in ATTENDING.values() for name in names)
+
+
+def _form(terms: Mapping[str, float], *, attending: bool | None = None) -> Form:
+    """Terms that are not zero, by name; only those that attend, or only the others."""
+    kept = (
+        (name, amount)
+        for name, amount in terms.items()
+        if amount and (attending is None or (name in _ATTENDED) == attending)
+    )
+    return tuple(sorted(kept))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
-from engine.perfmodel.program import ATTENDING, Bundle, Form, Program
+from engine.perfmodel.program import ATTENDING, Bundle, Form, Parts, Program
 from engine.perfmodel.terms import Attended
 
 
@@ -17,11 +17,15 @@ class Cost(NamedTuple):
     flops: Values
     bytes: Values
     compute_s: Values
-    """Busy time of the arithmetic units."""
+    """Busy time of the arithmetic units; 0 in programs with one peak, where it follows from `flops`."""
 
     def plus(self, other: Cost) -> Cost:
         """Both one after the other."""
         return Cost(*(x + y for x, y in zip(self, other, strict=True)))
+
+    def times(self, factor: Values) -> Cost:
+        """The cost of doing it `factor` times."""
+        return Cost(*(x * factor for x in self))
 
 
 class Step(NamedTuple):
@@ -36,11 +40,21 @@ class Step(NamedTuple):
     """Pairs and positions, by mask, of prefill tokens that ride along."""
 
 
+class Settled(NamedTuple):
+    """What a step costs wherever its tokens stand: in common, and in each form of latent attention."""
+
+    common: Cost
+    forms: tuple[Cost, ...]
+
+
 class Run(NamedTuple):
     """Steps of one kind: how often, and what they attend to by mask."""
 
     steps: Values
     attended: Mapping[str, Sequence[Attended]]
+
+
+_ONCE = 1
 
 
 def value(form: Form, basis: Mapping[str, Values]) -> Values:
@@ -54,44 +68,64 @@ def value(form: Form, basis: Mapping[str, Values]) -> Values:
     return total
 
 
-def steady_excess(a: Arithmetic, program: Program, step: Step) -> Values:
-    """Time by which compute exceeds memory in the operators that do not attend, in one step."""
-    if not program.steady:
-        return 0.0
-    return _total([a.maximum(value(form, step.busiest), 0.0) for form in program.steady])
+def settle(a: Arithmetic, program: Program, step: Step) -> Settled:
+    """The part of a step's cost that runs of steps share."""
+    common = program.common
+    time = _with_excess(a, common.steady.base_s, program.steady_excess, step.busiest)
+    forms = tuple(_linear(form.steady, step.busiest, step.mean) for form in program.forms.values())
+    return Settled(_linear(common.steady, step.busiest, step.mean)._replace(time_s=time), forms)
+
+
+def _with_excess(a: Arithmetic, base: Form, excess: Sequence[Form], basis: Mapping[str, Values]) -> Values:
+    """The base time plus every excess where it is positive."""
+    linear = dict(base)
+    bent = []
+    spans: dict[str, tuple[float, float]] = {}
+    for form in excess:
+        side = 0 if a.scalar else _side(a, form, basis, spans)
+        if side > 0:
+            for symbol, amount in form:
+                linear[symbol] = linear.get(symbol, 0.0) + amount
+        elif side == 0:
+            bent.append(a.maximum(value(form, basis), 0.0))
+    time = value(tuple(linear.items()), basis)
+    for part in bent:
+        time = time + part
+    return time
+
+
+def _side(
+    a: Arithmetic, form: Form, basis: Mapping[str, Values], spans: dict[str, tuple[float, float]]
+) -> int:
+    """1 where a form is positive all over a chunk, -1 where it never is, 0 where it must be worked out."""
+    symbols = [symbol for symbol, _ in form if symbol != "1"]
+    if len(symbols) != 1:
+        return 0
+    (symbol,) = symbols
+    if symbol not in spans:
+        spans[symbol] = (a.smallest(basis[symbol]), a.largest(basis[symbol]))
+    # Linear in one quantity: its ends decide.
+    ends = [value(form, {"1": 1, symbol: end}) for end in spans[symbol]]
+    return 1 if min(ends) >= 0 else -1 if max(ends) <= 0 else 0
 
 
 def price(
-    a: Arithmetic, program: Program, step: Step, run: Run, *, excess: Values | None = None
+    a: Arithmetic, program: Program, step: Step, run: Run, *, settled: Settled | None = None
 ) -> tuple[Cost, Values]:
     """Cost of a run of steps and the index of the form of latent attention it uses.
 
-    `excess` is what `steady_excess` gives, for callers that price several runs of the same step.
+    `settled` is what `settle` gives, for callers that price several runs of the same step.
     """
-    sums = _sums(program.symbols, step, step.busiest, run)
-    means = sums if step.mean is step.busiest else _sums(program.symbols, step, step.mean, run)
-    if excess is None:
-        excess = steady_excess(a, program, step)
-    cost = _linear(program.always, sums, means)
-    time = cost.time_s + (excess if run.steps is _ONCE else excess * run.steps)
-    for mask, forms in program.attending.items():
-        if forms:
-            time = time + _attending_excess(a, forms, step, mask, run.attended[mask])
-    cost = Cost(time, *cost[1:])
-    if not program.alternatives:
+    settled = settled or settle(a, program, step)
+    sums = _sums(program.symbols, step, run)
+    cost = _attending(a, program.common, settled.common, sums, step, run)
+    if not program.forms:
         return cost, 0
     best, chosen = None, 0
-    for index, (bundle, attending) in enumerate(program.alternatives.values()):
-        other = _linear(bundle, sums, means)
-        extra = other.time_s
-        for mask, forms in attending.items():
-            extra = extra + _attending_excess(a, forms, step, mask, run.attended[mask])
-        other = Cost(extra, *other[1:])
+    for index, (parts, steady) in enumerate(zip(program.forms.values(), settled.forms, strict=True)):
+        other = _attending(a, parts, steady, sums, step, run)
         best, chosen = (other, 0) if best is None else _faster(a, best, other, chosen, index)
     return (cost if best is None else cost.plus(best)), chosen
-
-
-_ONCE = 1
 
 
 def _faster(a: Arithmetic, best: Cost, other: Cost, chosen: Values, index: int) -> tuple[Cost, Values]:
@@ -103,26 +137,40 @@ def _faster(a: Arithmetic, best: Cost, other: Cost, chosen: Values, index: int) 
 
 
 def _linear(bundle: Bundle, busiest: Mapping[str, Values], mean: Mapping[str, Values]) -> Cost:
-    flops = value(bundle.flops, mean)
-    compute = flops / bundle.one_peak if bundle.one_peak else value(bundle.compute_s, busiest)
-    return Cost(value(bundle.base_s, busiest), flops, value(bundle.bytes, mean), compute)
+    return Cost(
+        value(bundle.base_s, busiest),
+        value(bundle.flops, mean),
+        value(bundle.bytes, mean),
+        value(bundle.compute_s, busiest),
+    )
 
 
-def _sums(symbols: frozenset[str], step: Step, basis: Mapping[str, Values], run: Run) -> Mapping[str, Values]:
-    """Every quantity of interest added up over the steps of a run."""
-    steps = run.steps
-    sums: dict[str, Values] = dict(basis)
-    if steps is not _ONCE:
-        sums = {name: x * steps for name, x in basis.items() if name in symbols}
+def _attending(
+    a: Arithmetic, parts: Parts, steady: Cost, sums: Mapping[str, Values], step: Step, run: Run
+) -> Cost:
+    """A steady cost over the steps of a run, and what attention adds to it."""
+    cost = steady if run.steps is _ONCE else steady.times(run.steps)
+    if sums:
+        cost = cost.plus(_linear(parts.attending, sums, sums))
+    time = cost.time_s
+    for mask, forms in parts.attending_excess.items():
+        if forms:
+            time = time + _attending_excess(a, forms, step, mask, run.attended[mask])
+    return cost._replace(time_s=time)
+
+
+def _sums(symbols: frozenset[str], step: Step, run: Run) -> dict[str, Values]:
+    """Pairs and positions of interest, added up over the steps of a run."""
+    sums: dict[str, Values] = {}
     for mask, pieces in run.attended.items():
         pairs, positions = ATTENDING[mask]
         riding = step.riding.get(mask)
         if pairs in symbols:
             total = _total([_series(piece.pairs, piece.pairs_step, piece) for piece in pieces])
-            sums[pairs] = step.sequences * total + (riding[0] * steps if riding else 0)
+            sums[pairs] = step.sequences * total + (riding[0] * run.steps if riding else 0)
         if positions in symbols:
             total = _total([_series(piece.positions, piece.positions_step, piece) for piece in pieces])
-            sums[positions] = step.sequences * total + (riding[1] * steps if riding else 0)
+            sums[positions] = step.sequences * total + (riding[1] * run.steps if riding else 0)
     return sums
 
 

@@ -101,6 +101,9 @@ class _ArrayArithmetic:
         distinct, places = np.unique(a, return_inverse=True)
         return np.array([function(float(x)) for x in distinct])[places]
 
+    def smallest(self, a: Values) -> float:
+        return float(np.min(a))
+
     def largest(self, a: Values) -> float:
         return float(np.max(a))
 
