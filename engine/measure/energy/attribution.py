@@ -1,0 +1,155 @@
+"""Energy of layers and components in one recorded run: by their own windows where a sensor can see them, by
+their share of time where it cannot. The second is a fallback and says so in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from engine.measure.energy.additivity import REMAINDER
+from engine.measure.energy.integrate import RESOLVABLE_PERIODS, Board, below_resolution
+from engine.measure.energy.phases import window_of
+
+if TYPE_CHECKING:
+    from engine.measure.energy.trace import Event, Trace
+
+Granularity = Literal["phase", "layer", "component"]
+_LEVELS: Final[dict[Granularity, tuple[str, ...]]] = {
+    "phase": (),
+    "layer": ("layer",),
+    "component": ("layer", "component"),
+}
+
+
+def window_rows(trace: Trace, board: Board, granularity: Granularity) -> list[dict[str, Any]]:
+    """Rows of `components` from windows within phases, per iteration of the phase, remainders included.
+
+    At every level the leaves add up to the phase: what no window covers is `unattributed`.
+    """
+    rows: list[dict[str, Any]] = []
+    for phase in dict.fromkeys(event.phase for event in trace.of("phase")):
+        outer = [event for event in trace.of("phase") if event.phase == phase]
+        inner = [e for kind in _LEVELS[granularity] for e in trace.of(kind) if _within(e, outer)]  # type: ignore[arg-type]
+        if not inner and granularity != "phase":
+            continue
+        rows += _phase(phase, outer, inner, board)
+    return rows
+
+
+def _within(event: Event, outer: Sequence[Event]) -> bool:
+    around = (o for o in outer if o.phase == event.phase)
+    return any(o.begin_s <= event.begin_s and event.end_s <= o.end_s for o in around)
+
+
+def _phase(phase: str, outer: Sequence[Event], inner: Sequence[Event], board: Board) -> list[dict[str, Any]]:
+    runs = sum(event.iterations for event in outer)
+    windows = [window_of(event, board) for event in outer]
+    joules = [window.energy_j for window in windows]
+    energy = None if any(j is None for j in joules) else sum(j for j in joules if j is not None) / runs
+    reason = next((window.reason for window in windows if window.reason), None)
+    seconds = sum(event.seconds for event in outer) / runs
+    rows = [_row(phase, phase, None, None, "whole", seconds, energy, runs, reason)]
+    layers = [event for event in inner if event.kind == "layer"]
+    components = [event for event in inner if event.kind == "component"]
+    # Without windows of layers every component is part of the phase; with them only the model's ends are.
+    direct = [*layers, *(e for e in components if not layers or e.layer is None)]
+    if direct:
+        rows += _children(rows[0], direct, board, runs, parent=phase)
+    for row in [row for row in rows if row["component"] == "layer"]:
+        own = [event for event in components if event.layer == row["layer"]]
+        if own:
+            rows += _children(row, own, board, runs, parent="layer")
+    return rows
+
+
+def _children(
+    above: dict[str, Any], events: Sequence[Event], board: Board, runs: int, *, parent: str
+) -> list[dict[str, Any]]:
+    """One row for each component and layer, and the remainder."""
+    groups: dict[tuple[int | None, str], list[Event]] = {}
+    for event in events:
+        groups.setdefault((event.layer, event.component or "layer"), []).append(event)
+    rows = []
+    for (layer, name), group in groups.items():
+        seconds = sum(event.seconds for event in group) / runs
+        energy, method, reason = _energy(above, group, seconds, board, runs)
+        rows.append(_row(above["phase"], name, layer, parent, method, seconds, energy, len(group), reason))
+    left_s = above["time_s"] - sum(row["time_s"] for row in rows)
+    left_j = None
+    if above["energy_j"] is not None and all(row["energy_j"] is not None for row in rows):
+        left_j = above["energy_j"] - sum(row["energy_j"] for row in rows)
+    layer = above["layer"]
+    rows.append(_row(above["phase"], REMAINDER, layer, parent, "remainder", left_s, left_j, runs, None))
+    return rows
+
+
+def _energy(
+    above: dict[str, Any], group: Sequence[Event], seconds: float, board: Board, runs: int
+) -> tuple[float | None, str, str | None]:
+    shortest = min(event.seconds for event in group)
+    if all(event.energy_j is not None for event in group):
+        return sum(event.energy_j or 0.0 for event in group) / runs, "window", None
+    if shortest >= RESOLVABLE_PERIODS * board.period_s and board.known:
+        found = [board.window(event.begin_s, event.end_s).energy_j for event in group]
+        if all(joules is not None for joules in found):
+            return sum(joules for joules in found if joules is not None) / runs, "window", None
+    told = below_resolution(shortest, board.period_s)
+    if above["energy_j"] is None or above["time_s"] <= 0:
+        return None, "time_weighted", told
+    share = seconds / above["time_s"]
+    return above["energy_j"] * share, "time_weighted", f"time share x mean power; {told}"
+
+
+def _row(
+    phase: str,
+    component: str,
+    layer: int | None,
+    parent: str | None,
+    method: str,
+    seconds: float,
+    energy: float | None,
+    n: int,
+    reason: str | None,
+) -> dict[str, Any]:
+    return {
+        "phase": phase,
+        "layer": layer,
+        "component": component,
+        "parent": parent,
+        "method": method,
+        "count": 1,
+        "time_s": seconds,
+        "energy_j": energy,
+        "n": n,
+        "valid": energy is not None,
+        "reason": reason,
+    }
+
+
+def leaves(rows: Sequence[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
+    """Rows that nothing is part of: they add up to the phase."""
+    own = [row for row in rows if row["phase"] == phase]
+    above = {(row["parent"], row["layer"] if row["parent"] == "layer" else None) for row in own}
+    return [
+        row
+        for row in own
+        if (row["component"], row["layer"] if row["component"] == "layer" else None) not in above
+    ]
+
+
+def spread_over_layers(row: dict[str, Any], shares: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+    """A loop over all layers as one row a layer: its own energy, shared by time."""
+    energy, seconds = row["energy_j"], row["time_s"]
+    return [
+        row
+        | {
+            "layer": layer,
+            "method": "time_weighted",
+            "time_s": seconds * share,
+            "energy_j": None if energy is None else energy * share,
+            "reason": "energy of its own loop over all layers, shared by time",
+            **{name: None for name in row if name.endswith(("_low_s", "_high_s", "_low_j", "_high_j"))},
+            "net_energy_j": None if row["net_energy_j"] is None else row["net_energy_j"] * share,
+        }
+        for layer, share in shares
+    ]

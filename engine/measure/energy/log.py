@@ -1,0 +1,213 @@
+"""The engine's own energy log: one JSON document with every reading, every window and every loop.
+
+Its head and the eight fields of a measurement are those of common energy profilers, so that either side
+reads the other's files; what goes beyond them (counter, clocks, windows, loops) stands in further fields.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import MeasurementError
+from engine.measure.energy.trace import Channel, Event, LoopReads, Trace, channel
+
+if TYPE_CHECKING:
+    from engine.measure.energy.trace import Floats
+
+FORMAT: Final = "engine-energy-log"
+FIELDS: Final = ("timestamp", "power_mw", "power_w", "gpu_util", "mem_util", "temp", "component", "event")
+_MORE: Final = {
+    "average_power_w": "average_power_w",
+    "energy_counter_j": "energy_j",
+    "memory_used_bytes": "memory_used_bytes",
+    "sm_clock_hz": "sm_clock_hz",
+    "memory_clock_hz": "memory_clock_hz",
+    "throttle": "throttle",
+}
+"""Further field of a measurement -> quantity."""
+_LOOP_COLUMNS: Final = (
+    "times_s",
+    "iterations",
+    "energy_j",
+    "power_w",
+    "clock_hz",
+    "temperature_c",
+    "throttle",
+)
+
+
+def is_log(document: Mapping[str, Any]) -> bool:
+    """Whether a JSON document is an energy log."""
+    return isinstance(document.get("measurements"), list)
+
+
+def as_log(trace: Trace) -> dict[str, Any]:
+    """The log of a recording, as data."""
+    first = trace.channels[0] if trace.channels else None
+    measurements = [row for one in trace.channels for row in _measurements(one, trace)]
+    measurements.sort(key=lambda row: row["timestamp"])
+    steps = [b["timestamp"] - a["timestamp"] for a, b in itertools.pairwise(measurements)]
+    positive = sorted(step for step in steps if step > 0)
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "source": trace.source,
+        "device": (first.name or first.device) if first else None,
+        "baseline_power_watts": trace.baseline_w,
+        "sampling_rate_ms": round(1e3 * positive[len(positive) // 2], 3) if positive else None,
+        "sensor_period_s": trace.period_s,
+        "facts": dict(trace.facts),
+        "notes": list(trace.notes),
+        "measurements": measurements,
+        "events": [_without_defaults(event) for event in trace.events],
+        "loops": [_loop(loop) for loop in trace.loops],
+    }
+
+
+def to_text(log: Mapping[str, Any]) -> str:
+    """A log as JSON, one measurement, event or loop a line, so that it can be read and compared."""
+    lines = ["{"]
+    for name, value in log.items():
+        comma = "" if name == list(log)[-1] else ","
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            body = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
+            lines.append(f' "{name}": [\n  {body}\n ]{comma}')
+        else:
+            lines.append(f' "{name}": {json.dumps(value)}{comma}')
+    return "\n".join([*lines, "}", ""])
+
+
+def _measurements(one: Channel, trace: Trace) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    windows = [event for event in trace.events if event.kind in ("phase", "idle", "component")]
+    for at, moment in enumerate(one.times_s.tolist()):
+        reading = {name: _number(values, at) for name, values in one.readings.items()}
+        watts = reading.get("power_w")
+        inside = [e for e in windows if e.begin_s <= moment < e.end_s]
+        inner = min(inside, key=lambda event: event.seconds) if inside else None
+        row: dict[str, Any] = {
+            "timestamp": round(moment, 6),
+            "power_mw": None if watts is None else round(watts * 1e3, 3),
+            "power_w": watts,
+            "gpu_util": _percent(reading.get("utilization")),
+            "mem_util": _percent(reading.get("memory_utilization")),
+            "temp": reading.get("temperature_c"),
+            "component": (inner.component or inner.phase) if inner else None,
+            "event": "sample",
+        }
+        row.update({field: reading[q] for field, q in _MORE.items() if reading.get(q) is not None})
+        if len(trace.channels) > 1 or one.name is not None:
+            row["device"] = one.device
+        rows.append(row)
+    return rows
+
+
+def _number(values: Floats, at: int) -> float | None:
+    value = float(values[at])
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(share * 100, 4)
+
+
+def _without_defaults(event: Event) -> dict[str, Any]:
+    found = asdict(event)
+    plain = asdict(Event(event.kind, event.phase, event.begin_s, event.end_s))
+    must = ("kind", "phase", "begin_s", "end_s")
+    return {name: value for name, value in found.items() if name in must or value != plain[name]}
+
+
+def _loop(loop: LoopReads) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "component": loop.component, "phase": loop.phase, "trial": loop.trial, "layer": loop.layer,
+        "parent": loop.parent, "count": loop.count, "foreign": loop.foreign, "order": loop.order,
+        "share": {str(layer): share for layer, share in loop.share.items()},
+    }  # fmt: skip
+    for name in _LOOP_COLUMNS:
+        values = getattr(loop, name)
+        found[name] = None if values is None else [_number(values, at) for at in range(len(values))]
+    return found
+
+
+def read_log(document: Mapping[str, Any], *, file: str) -> Trace:
+    """The recording behind a log; raises `MeasurementError` for one without readings and windows."""
+    try:
+        channels = _channels(document["measurements"], str(document.get("device") or "0"))
+        events = [Event(**event) for event in document.get("events", [])]
+        loops = [_read_loop(loop) for loop in document.get("loops", [])]
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise MeasurementError(f"`{file}` is no energy log: {type(err).__name__}: {err}") from err
+    if not channels and not any(event.energy_j is not None for event in events):
+        raise MeasurementError(f"`{file}` holds no readings")
+    events += _marked(document["measurements"])
+    return Trace(
+        str(document.get("source") or "replay"),
+        tuple(channels),
+        tuple(events),
+        tuple(loops),
+        period_s=document.get("sensor_period_s"),
+        baseline_w=document.get("baseline_power_watts"),
+        notes=tuple(document.get("notes", ())),
+        facts=document.get("facts") or {},
+    )
+
+
+def _channels(measurements: Sequence[Mapping[str, Any]], name: str) -> list[Channel]:
+    by_device: dict[str, list[Mapping[str, Any]]] = {}
+    for row in measurements:
+        by_device.setdefault(str(row.get("device", "0")), []).append(row)
+    found = []
+    for device, rows in by_device.items():
+        readings: dict[str, list[float | None]] = {
+            "power_w": [_watts(row) for row in rows],
+            "utilization": [_share(row.get("gpu_util")) for row in rows],
+            "memory_utilization": [_share(row.get("mem_util")) for row in rows],
+            "temperature_c": [row.get("temp") for row in rows],
+        }
+        readings |= {quantity: [row.get(field) for row in rows] for field, quantity in _MORE.items()}
+        kept = {key: values for key, values in readings.items() if any(v is not None for v in values)}
+        found.append(channel(device, [float(row["timestamp"]) for row in rows], kept, name=name))
+    return found
+
+
+def _watts(row: Mapping[str, Any]) -> float | None:
+    if row.get("power_w") is not None:
+        return float(row["power_w"])
+    return None if row.get("power_mw") is None else float(row["power_mw"]) / 1e3
+
+
+def _share(percent: Any) -> float | None:
+    return None if percent is None else float(percent) / 100
+
+
+def _marked(measurements: Sequence[Mapping[str, Any]]) -> list[Event]:
+    """Windows that a log marks with `begin` and `end` on its measurements."""
+    open_at: dict[str, float] = {}
+    found = []
+    for row in measurements:
+        name, moment = row.get("component"), float(row["timestamp"])
+        if row.get("event") in ("begin", "start") and name:
+            open_at[name] = moment
+        elif row.get("event") in ("end", "stop") and name in open_at:
+            found.append(Event("component", "request", open_at.pop(name), moment, component=name))
+    return found
+
+
+def _read_loop(loop: Mapping[str, Any]) -> LoopReads:
+    import numpy as np
+
+    columns: dict[str, Any] = {
+        name: None
+        if loop.get(name) is None
+        else np.array([np.nan if v is None else v for v in loop[name]], dtype=np.float64)
+        for name in _LOOP_COLUMNS
+    }
+    rest = {key: loop[key] for key in ("component", "phase", "trial", "layer", "parent", "count", "foreign")}
+    share = {int(layer): float(value) for layer, value in loop.get("share", {}).items()}
+    return LoopReads(**rest, **columns, share=share, order=int(loop.get("order", 0)))
