@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "analyze": ("analyze", "Predict a model on a device from the command line."),
     "roofline": ("roofline", "Draw the roofline of a CSV of operators."),
     "search": ("search", "Best point, Pareto front, break-even and largest batch of a run."),
+    "score": ("score", "Score a training run, or judge a finished run by other weights."),
     "ingest": ("ingest", "Turn folders of benchmark logs into one workbook."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),

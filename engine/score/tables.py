@@ -129,6 +129,15 @@ def factors_table(scores: pa.Table, factors: Sequence[Factor], aggregation: str)
     return joined.take(pa.array(np.arange(size * count).reshape(count, size).T.ravel()))
 
 
+def of_rows(factors: pa.Table, scores: pa.Table) -> pa.Table:
+    """The factors of these scores."""
+    import pyarrow as pa
+
+    wanted = set(zip(scores["point"].to_pylist(), scores["variant"].to_pylist(), strict=True))
+    found = zip(factors["point"].to_pylist(), factors["variant"].to_pylist(), strict=True)
+    return factors.filter(pa.array([key in wanted for key in found], pa.bool_()))
+
+
 def _variants(judged: Judged, rows: Rows) -> Any:
     import pyarrow as pa
 

@@ -38,13 +38,17 @@ class ScoreResult:
     """Row of `summary` behind each row of `scores`."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
-    _factors: tuple[Factor, ...]
+    _factors: tuple[Factor, ...] = ()
     """One per objective, in the order of `scores`."""
+    _preset_factors: pa.Table | None = None
+    """Table `score_factors` of a preset."""
 
     def factors(self, top: int | None = None) -> pa.Table:
         """Table `score_factors` of the first `top` rows of `scores`, all when None."""
-        from engine.score.tables import factors_table
+        from engine.score.tables import factors_table, of_rows
 
+        if self._preset_factors is not None:
+            return of_rows(self._preset_factors, self.scores.slice(0, top))
         return factors_table(self.scores.slice(0, top), self._factors, self.scoring.aggregation)
 
     @property
@@ -73,6 +77,8 @@ def score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult:
     Raises `UsageError` when a metric is missing and the spec calls that an error, or when a value cannot be
     compared the way an objective asks.
     """
+    if scoring.preset is not None:
+        return _score_preset(scoring, summary)
     import numpy as np
 
     from engine.score.ranking import rank
@@ -97,6 +103,18 @@ def score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult:
     ordered = tuple(f.sorted(ranking.order) for f in factors)
     notes = tuple(_notes(scoring, judged))
     return ScoreResult(scoring, judged.source, table, judged.rows[ranking.order], notes, ordered)
+
+
+def _score_preset(scoring: Scoring, summary: pa.Table) -> ScoreResult:
+    import numpy as np
+
+    from engine.score.preset import judge_preset, preset_tables
+
+    judged = judge_preset(scoring, summary)
+    scores, factors = preset_tables(judged)
+    rows = np.array([j.row for j in judged], dtype=np.int64)
+    notes = tuple(dict.fromkeys(note for j in judged if j.result for note in j.result.notes))
+    return ScoreResult(scoring, judged[0].source, scores, rows, notes, _preset_factors=factors)
 
 
 def aggregate(factors: Sequence[Floats], weights: Sequence[float], aggregation: str) -> Floats:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from engine.metrics import METRICS
 from engine.spec.condition import Condition, MetricName, Requirements, parse_condition
+from engine.spec.presets import NkiLlama, Preset
 from engine.spec.settings import Settings
 
 Normalization = Literal["ratio", "log_ratio", "min_max", "target"]
@@ -64,6 +65,10 @@ class Scoring(Settings):
 
     objectives: list[Objective] = []
     """What counts and how much."""
+    preset: Preset | None = None
+    """A score that somebody else defined, instead of objectives; `nki_llama` sets its numbers."""
+    nki_llama: NkiLlama = NkiLlama()
+    """References and weights of the NKI-LLAMA presets."""
     require: Requirements = {}
     """Metric -> condition such as `"<= 500 ms"`, a bare number being in the metric's base unit; a point that
     fails one is not ranked."""
@@ -82,6 +87,14 @@ class Scoring(Settings):
     def _penalty_given(self) -> Scoring:
         if self.missing == "penalty" and self.penalty is None:
             raise ValueError("`missing: penalty` needs `penalty`, the factor to use")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_score(self) -> Scoring:
+        if self.preset and self.objectives:
+            raise ValueError(f"`preset: {self.preset}` brings its own objectives; leave out `objectives`")
+        if self.preset is None and "nki_llama" in self.model_fields_set:
+            raise ValueError("`nki_llama` belongs to `preset`; name one, such as `preset: nki-llama`")
         return self
 
     @model_validator(mode="after")

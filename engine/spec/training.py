@@ -46,11 +46,13 @@ class TrainingSettings(Settings):
     """Steps at the start of the log that no average contains."""
     inference_results: str | None = None
     """Report of an inference benchmark (`benchmark_inference.json`), relative to the spec."""
+    prompt_results: Annotated[list[str], Field(max_length=10_000)] = []
+    """Reports of single prompts in order, for the contest: the first one is `prompt 0`."""
 
     @model_validator(mode="after")
     def _something_to_read(self) -> TrainingSettings:
         sources = (self.log_file, self.config, self.compile_dir, self.inference_results, self.throughput)
-        if all(source is None for source in sources):
+        if all(source is None for source in sources) and not self.prompt_results:
             raise ValueError(
                 "nothing to read: give `log_file`, `config`, `compile_dir` or `inference_results`"
             )

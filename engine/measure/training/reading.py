@@ -54,6 +54,8 @@ class Reading:
     log: TrainingLog | None
     kernels: KernelSummary | None
     inference: InferenceReport | None
+    prompts: tuple[InferenceReport, ...]
+    """Reports of single prompts, in order."""
     sequence_length: int | None
     batch_size: int | None
     nodes: int
@@ -72,6 +74,7 @@ def missing_files(settings: TrainingSettings, folder: Path) -> tuple[str, ...]:
         ("config", settings.config),
         ("compile_dir", settings.compile_dir),
         ("inference_results", settings.inference_results),
+        *(("prompt_results", path) for path in settings.prompt_results),
     )
     return tuple(
         f"`{name}`: `{path}` does not exist"
@@ -90,6 +93,7 @@ def read_training(settings: TrainingSettings, folder: Path) -> Reading:
     log = read_log(folder / settings.log_file) if settings.log_file else None
     kernels = read_cache(folder / settings.compile_dir, _counting(settings)) if settings.compile_dir else None
     inference = read_inference(folder / settings.inference_results) if settings.inference_results else None
+    prompts = tuple(read_inference(folder / path) for path in settings.prompt_results)
     model = _model(settings.model, folder) if settings.model else None
     throughput, origin = _throughput(settings, log)
     length = settings.sequence_length or (config.sequence_length if config else None)
@@ -109,7 +113,7 @@ def read_training(settings: TrainingSettings, folder: Path) -> Reading:
     notes += _log_notes(log)
     notes += _kernel_notes(kernels)
     return Reading(
-        model, config, log, kernels, inference, length,
+        model, config, log, kernels, inference, prompts, length,
         settings.batch_size or (config.batch_size if config else None),
         nodes, throughput, origin, utilization, tuple(notes),
     )  # fmt: skip

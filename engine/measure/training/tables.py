@@ -55,11 +55,13 @@ def _points(settings: TrainingSettings, reading: Reading) -> pa.Table:
 
 def _summary(reading: Reading) -> pa.Table:
     rows = [make_table("summary", {key: [value] for key, value in _training_row(reading).items()})]
+    found: list[Mapping[str, Any]] = []
     if reading.inference is not None:
-        for part in reading.inference.models.values():
-            if part.name in _PARTS:
-                row = _inference_row(part, reading.inference.accuracy)
-                rows.append(make_table("summary", {key: [value] for key, value in row.items()}))
+        parts = [part for part in reading.inference.models.values() if part.name in _PARTS]
+        found += [_inference_row(part, part.name, reading.inference.accuracy) for part in parts]
+    for number, report in enumerate(reading.prompts):
+        found.append(_inference_row(report.end_to_end, f"prompt {number}", report.accuracy))
+    rows += [make_table("summary", {key: [value] for key, value in row.items()}) for row in found]
     return concatenate("summary", rows)
 
 
@@ -107,13 +109,13 @@ def _with_interval(
     return {name: value} | {name + end: None if v is None else value * v / mean for end, v in scaled.items()}
 
 
-def _inference_row(part: SubModel, accuracy: float | None) -> Mapping[str, Any]:
+def _inference_row(part: SubModel, variant: str, accuracy: float | None) -> Mapping[str, Any]:
     phase, latency, throughput = _PARTS[part.name]
     found: dict[str, Any] = {
         "point": 0,
         "source": "training",
         "phase": phase,
-        "variant": part.name,
+        "variant": variant,
         "basis": "measured",
         "status": "ok",
         "reason": "throughput counts prompt tokens too" if part.name == "e2e_model" else None,
