@@ -49,16 +49,8 @@ def write_reports(
 
 def _read(stored: StoredRun, table: str) -> pa.Table:
     """A table of the run; of a very large summary only whole requests, which is what a report can show."""
-    if table != "summary" or stored.plan.size <= _WHOLE_SUMMARY:
-        return stored.store.read(stored.plan, table)
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kept = [
-        batch.filter(pc.equal(batch.column("phase").cast(pa.string()), "request"))
-        for batch in stored.store.scan(stored.plan, table)
-    ]
-    return pa.Table.from_batches(kept)
+    whole = table != "summary" or stored.plan.size <= _WHOLE_SUMMARY
+    return stored.store.read(stored.plan, table, phases=() if whole else ("request",))
 
 
 def _counts(done: RunSummary | None) -> dict[str, Any]:

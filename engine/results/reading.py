@@ -11,7 +11,7 @@ from engine.metrics import METRICS
 from engine.results.points import COLUMNS as POINT_COLUMNS
 from engine.results.points import points_batches
 from engine.results.shards import batches, conform, declared_type, stored_names
-from engine.results.tables import SUFFIXES, TABLES, make_table
+from engine.results.tables import SUFFIXES, TABLES, column, make_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,22 +31,36 @@ SOURCE_OF: Final[Mapping[str, str]] = {
 """Kind of measurement -> source of its rows."""
 
 
-def read(store: ResultStore, plan: Plan, table: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+def read(
+    store: ResultStore,
+    plan: Plan,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    phases: Sequence[str] = (),
+) -> pa.Table:
     """A whole table; see `ResultStore.read`."""
     import pyarrow as pa
 
     names = column_names(store, plan, table) if columns is None else list(columns)
     schema = schema_of(table, names)
-    parts = list(scan(store, plan, table, names))
+    parts = list(scan(store, plan, table, names, phases=phases))
     return pa.Table.from_batches(parts, schema).unify_dictionaries() if parts else schema.empty_table()
 
 
 def scan(
-    store: ResultStore, plan: Plan, table: str, columns: Sequence[str] | None = None
+    store: ResultStore,
+    plan: Plan,
+    table: str,
+    columns: Sequence[str] | None = None,
+    *,
+    phases: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """A table some rows at a time, each batch with the same columns; see `ResultStore.scan`."""
     names = column_names(store, plan, table) if columns is None else list(columns)
     schema_of(table, names)  # an unknown column is refused before the first row
+    if phases and column(table, "phase") is None:
+        raise UsageError(f"table `{table}` has no phases")
     if table == "points":
         for batch in points_batches(plan, [n for n in names if n in POINT_COLUMNS]):
             yield conform(table, batch, names, batch.column("point") if "point" in names else None)
@@ -57,10 +71,12 @@ def scan(
         if outcome is None or outcome.state == "stale":
             continue
         if outcome.state == "failed":
-            if table == "summary":
+            if table == "summary" and (not phases or _phase_of(task) in phases):
                 yield from _failure(task, outcome, names)
             continue
-        yield from _rows(store, task, outcome, table, names, extra)
+        content = store.shard(task, outcome, table)
+        if content is not None:
+            yield from _rows(content, task, table, names, extra=extra, phases=phases)
         extra += _own_points(task, outcome)
 
 
@@ -97,13 +113,9 @@ def column_names(store: ResultStore, plan: Plan, table: str) -> list[str]:
 
 
 def _rows(
-    store: ResultStore, task: Task, outcome: Outcome, table: str, names: Sequence[str], extra: int
+    content: Any, task: Task, table: str, names: Sequence[str], *, extra: int, phases: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    content = store.shard(task, outcome, table)
-    if content is None:
-        return
-    wanted = [*names] if "point" in names else ["point", *names]
-    for batch in batches(content, wanted):
+    for batch in batches(content, names, phases=phases):
         points = _numbers(task, batch.column("point"), extra) if "point" in names else None
         yield conform(table, batch, names, points)
 
@@ -132,10 +144,14 @@ def _failure(task: Task, outcome: Outcome, names: Sequence[str]) -> Iterator[pa.
         {
             "point": numbers,
             "source": [SOURCE_OF.get(task.kind, task.kind)] * count,
-            "phase": ["training" if task.kind == "training" else "request"] * count,
+            "phase": [_phase_of(task)] * count,
             "status": ["failed"] * count,
             "reason": [outcome.error] * count,
         },
     )
     for batch in table.to_batches():
         yield conform("summary", batch, names, batch.column("point"))
+
+
+def _phase_of(task: Task) -> str:
+    return "training" if task.kind == "training" else "request"

@@ -65,14 +65,31 @@ def check_points(name: str, table: pa.Table, size: int) -> None:
         )
 
 
-def batches(content: Any, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a shard in pieces, with those of the columns `names` that it has."""
+def batches(content: Any, names: Sequence[str], *, phases: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """The rows of a shard in pieces, with those of the columns `names` that it has; of all phases or of
+    those named."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(pa.BufferReader(content))
     present = [name for name in names if name in file.schema_arrow.names]
-    yield from file.iter_batches(batch_size=ROW_GROUP, columns=present)
+    if not phases:
+        yield from file.iter_batches(batch_size=ROW_GROUP, columns=present)
+        return
+    groups = [i for i in range(file.num_row_groups) if may_hold(file, i, phases)]
+    read = present if "phase" in present else [*present, "phase"]
+    for batch in file.iter_batches(batch_size=ROW_GROUP, columns=read, row_groups=groups):
+        wanted = pc.is_in(batch.column("phase").cast(pa.string()), pa.array(phases, pa.string()))
+        yield batch.filter(wanted).select(present)
+
+
+def may_hold(file: Any, group: int, phases: Sequence[str]) -> bool:
+    """False where the statistics of a row group rule these phases out."""
+    known = file.metadata.row_group(group).column(file.schema_arrow.get_field_index("phase")).statistics
+    if known is None or not known.has_min_max:
+        return True
+    return any(known.min <= phase <= known.max for phase in phases)
 
 
 def stored_names(content: Any) -> list[str]:

@@ -193,17 +193,27 @@ class ResultStore:
         found = outcome.shards.get(table)
         return None if found is None else self._content(task.fingerprint, table, found)
 
-    def read(self, plan: Plan, table: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table of the plan's tasks, in the plan's order; `columns` in the order given, all when None."""
+    def read(
+        self,
+        plan: Plan,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        phases: Sequence[str] = (),
+    ) -> pa.Table:
+        """A table of the plan's tasks, in the plan's order; `columns` in the order given, all when None;
+        rows of all phases or of those named."""
         from engine.results.reading import read
 
-        return read(self, plan, table, columns=columns)
+        return read(self, plan, table, columns=columns, phases=phases)
 
-    def scan(self, plan: Plan, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def scan(
+        self, plan: Plan, table: str, columns: Sequence[str] | None = None, *, phases: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
         """The same rows some at a time, in bounded memory."""
         from engine.results.reading import scan
 
-        return scan(self, plan, table, columns)
+        return scan(self, plan, table, columns, phases=phases)
 
     def columns(self, plan: Plan, table: str) -> list[str]:
         """Columns the table has for this plan: all declared ones, and the metrics that occur."""

@@ -4,10 +4,13 @@ import os
 import sqlite3
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import MeasurementError, StoreError, UsageError
 from engine.plan.compile import compile_plan
+from engine.results.shards import ROW_GROUP, batches, encode, may_hold
 from engine.results.store import ResultStore, stored_tasks
 from engine.results.tables import TABLES, make_table
 from tests.plan.specs import DEVICE, device, experiment
@@ -191,6 +194,52 @@ def test_scanning_gives_the_same_rows_in_pieces(folder):
         pieces = list(store.scan(plan, "summary", ["point", "tpot_s"]))
     assert [piece.num_rows for piece in pieces] == [3, 3]
     assert [tuple(r.values()) for piece in pieces for r in piece.to_pylist()] == EXPECTED
+
+
+def test_one_phase_can_be_read_alone(folder):
+    plan = the_plan()
+    task, failing = plan.tasks
+    both = make_table(
+        "summary",
+        {
+            "point": [0, 1, 2] * 2,
+            "phase": ["request"] * 3 + ["decode"] * 3,
+            "tpot_s": [float(n) for n in range(6)],
+        },
+    )
+    with ResultStore.open(folder, write=True) as store:
+        store.record(task, {"summary": both})
+        store.record_failure(failing, "out of memory")
+        found = {
+            phase: store.read(plan, "summary", columns=["point", "tpot_s"], phases=[phase]).to_pylist()
+            for phase in ("request", "decode", "training")
+        }
+        assert store.read(plan, "summary", phases=["decode"]).column("phase").unique().to_pylist() == [
+            "decode"
+        ]
+        with pytest.raises(UsageError) as failure:
+            store.read(plan, "points", phases=["decode"])
+    assert [tuple(row.values()) for row in found["request"]] == [
+        (0, 0.0), (1, 1.0), (2, 2.0), (3, None), (4, None), (5, None),
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in found["decode"]] == [(0, 3.0), (1, 4.0), (2, 5.0)]
+    assert found["training"] == []
+    assert failure.value.message == "table `points` has no phases"
+
+
+def test_row_groups_of_other_phases_are_not_touched():
+    size = ROW_GROUP
+    content = encode(
+        make_table(
+            "summary", {"point": list(range(2 * size)), "phase": ["decode"] * size + ["request"] * size}
+        )
+    ).content
+    assert [may_hold(pq.ParquetFile(pa.BufferReader(content)), group, ["request"]) for group in (0, 1)] == [
+        False,
+        True,
+    ]
+    (batch,) = batches(content, ["point"], phases=["request"])
+    assert (batch.num_rows, batch.column("point")[0].as_py()) == (size, size)
 
 
 # Damage
