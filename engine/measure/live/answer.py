@@ -1,0 +1,347 @@
+"""What the bytes of an answer mean: events with their stamps, text, counts, reasons, and faults by class.
+
+Runs after the answer has ended. The parser follows the server-sent-events standard: comments, all line ends,
+several data lines, events and characters cut anywhere between reads.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from engine.measure.live.http_client import Exchange
+
+__all__ = ["Answer", "events_of", "read_answer"]
+
+_DONE: Final = b"[DONE]"
+_SHOWN: Final = 500
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_MOST_UNPACKED: Final = 256 * 1024 * 1024
+_MOST_EVENTS: Final = 1_000_000
+
+
+def _loads() -> Callable[[bytes], Any]:
+    try:
+        import orjson
+    except ModuleNotFoundError:
+        import json
+
+        return json.loads
+    return orjson.loads  # type: ignore[no-any-return]
+
+
+_parse: Final = _loads()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its meaning."""
+
+    error_class: str | None = None
+    error: str | None = None
+    text: str = ""
+    event_ns: tuple[int, ...] = ()
+    """Pieces with text or reasoning."""
+    event_tokens: tuple[int, ...] | None = None
+    first_event_ns: int | None = None
+    first_answer_ns: int | None = None
+    prompt_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    finish_reason: str | None = None
+    done_marker: bool = False
+    server_prefill_s: float | None = None
+    server_decode_s: float | None = None
+    model: str | None = None
+    """Name the server gave itself."""
+
+
+def read_answer(exchange: Exchange, *, stream: bool) -> Answer:
+    """The meaning of an exchange, or the class of its failure."""
+    if exchange.error_class is not None and not exchange.pieces:
+        return Answer(exchange.error_class, exchange.error)
+    if exchange.status is not None and exchange.status != 200:
+        return _refused(exchange)
+    pieces = exchange.pieces
+    if b"gzip" in exchange.headers.get(b"content-encoding", b""):
+        unpacked = _unpacked(pieces)
+        if unpacked is None:
+            return Answer("protocol", "the compressed answer cannot be read")
+        pieces = unpacked
+    kind = exchange.headers.get(b"content-type", b"").lower()
+    if stream and b"event-stream" in kind:
+        answer = _streamed(events_of(pieces, exchange.stamps))
+    elif b"json" in kind:
+        answer = _whole(b"".join(pieces), exchange.done_ns)
+    else:
+        shown = kind.decode(errors="replace") or "nothing"
+        return Answer("not-an-answer", f"status 200 with content type `{shown}`: {_shown(b''.join(pieces))}")
+    if exchange.error_class is not None:
+        return replace(answer, error_class=exchange.error_class, error=exchange.error)
+    return answer
+
+
+def _refused(exchange: Exchange) -> Answer:
+    status = exchange.status or 0
+    if 300 <= status < 400:
+        place = exchange.headers.get(b"location", b"").decode(errors="replace")
+        return Answer("redirect", f"status {status} to `{place[:200]}`; redirects are not followed")
+    wait = exchange.headers.get(b"retry-after")
+    after = f" (Retry-After {wait.decode(errors='replace')[:40]})" if wait else ""
+    return Answer(f"http-{status}", f"status {status}{after}: {_shown(exchange.body)}")
+
+
+def _shown(body: bytes) -> str:
+    text = body[:_SHOWN].decode(errors="replace")
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _unpacked(pieces: Sequence[bytes]) -> list[bytes] | None:
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    found, total = [], 0
+    try:
+        for piece in pieces:
+            found.append(unzip.decompress(piece, _MOST_UNPACKED - total))
+            total += len(found[-1])
+            if total >= _MOST_UNPACKED:
+                return None
+    except zlib.error:
+        return None
+    return found
+
+
+def events_of(pieces: Sequence[bytes], stamps: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """(stamp of the read that completed it, data) of each server-sent event."""
+    body = b"".join(pieces)
+    ends: list[int] = []
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        ends.append(total)
+    if b"\r" in body or b"\n\n" not in body:
+        yield from _events_slowly(body, ends, stamps)
+        return
+    position = index = 0
+    for block in body.split(b"\n\n"):
+        end = position + len(block)
+        position = end + 2
+        if not block:
+            continue
+        while index < len(ends) - 1 and ends[index] <= end:
+            index += 1
+        if block.startswith(b"data: ") and b"\n" not in block:
+            yield stamps[index], block[6:]
+        else:
+            data = _data(block.split(b"\n"))
+            if data is not None:
+                yield stamps[index], data
+
+
+def _events_slowly(body: bytes, ends: list[int], stamps: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """The same for any line ends the standard allows."""
+    lines: list[bytes] = []
+    position = index = 0
+    for match in _LINE_END.finditer(body):
+        line, position = body[position : match.start()], match.end()
+        if line:
+            lines.append(line)
+            continue
+        while index < len(ends) - 1 and ends[index] < match.end():
+            index += 1
+        data = _data(lines)
+        lines = []
+        if data is not None:
+            yield stamps[index], data
+    rest = _data([*lines, body[position:]])
+    if rest:
+        yield stamps[-1], rest
+
+
+def _data(lines: Sequence[bytes]) -> bytes | None:
+    """The data of an event; None for comments and other fields."""
+    found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+    return b"\n".join(found) if found else None
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been understood so far."""
+
+    texts: list[str] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    counts: list[int | None] = field(default_factory=list)
+    """Output tokens so far, told with each piece."""
+    first: int | None = None
+    answer: int | None = None
+    finish: str | None = None
+    done: bool = False
+    usage: dict[str, Any] | None = None
+    timings: dict[str, Any] | None = None
+    model: str | None = None
+
+
+def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
+    reading = _Reading()
+    fault: tuple[str, str] | None = None
+    for number, (stamp, data) in enumerate(events):
+        if reading.first is None:
+            reading.first = stamp
+        if data == _DONE:
+            reading.done = True
+            continue
+        if number > _MOST_EVENTS:
+            fault = ("too-large", "more than a million events")
+            break
+        fault = _understand(reading, stamp, data)
+        if fault is not None:
+            break
+    if fault is None and not reading.done and reading.finish is None:
+        fault = ("cut", "the stream ended without a reason and without `[DONE]`")
+    return _answer(reading, fault)
+
+
+def _understand(reading: _Reading, stamp: int, data: bytes) -> tuple[str, str] | None:
+    """Take in one event; a fault when it cannot be understood."""
+    try:
+        event = _parse(data)
+    except UnicodeDecodeError:
+        return "bad-utf8", f"an event is not UTF-8: {_shown(data)}"
+    except (ValueError, RecursionError):
+        if b"\xff" in data or not _is_utf8(data):
+            return "bad-utf8", f"an event is not UTF-8: {_shown(data)}"
+        return "bad-json", f"an event is not JSON: {_shown(data)}"
+    if not isinstance(event, dict):
+        return "bad-json", f"an event is not an object: {_shown(data)}"
+    if event.get("error") is not None:
+        return "error-event", f"the server sent an error: {_shown(str(event['error']).encode())}"
+    usage = event.get("usage")
+    if isinstance(usage, dict):
+        reading.usage = usage
+    if isinstance(event.get("timings"), dict):
+        reading.timings = event["timings"]
+    if reading.model is None and isinstance(event.get("model"), str):
+        reading.model = event["model"]
+    choices = event.get("choices")
+    if not choices:
+        return None
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        return "bad-json", "`choices` is not a list of objects"
+    if len(choices) > 1:
+        return "many-choices", f"{len(choices)} choices in one event; exactly one was asked for"
+    _take_choice(reading, stamp, choices[0], usage)
+    return None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: Any) -> None:
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        text = delta.get("content")
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+    else:
+        text, thought = choice.get("text"), None
+    if text or thought:
+        reading.stamps.append(stamp)
+        reading.texts.append(str(text or thought))
+        told = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        reading.counts.append(told if isinstance(told, int) else None)
+        if text and reading.answer is None:
+            reading.answer = stamp
+    reason = choice.get("finish_reason")
+    if reason:
+        reading.finish = str(reason)
+
+
+def _whole(body: bytes, done_ns: int) -> Answer:
+    """An answer in one piece."""
+    try:
+        event = _parse(body)
+    except (ValueError, RecursionError):
+        return Answer("bad-json" if _is_utf8(body) else "bad-utf8", f"not JSON: {_shown(body)}")
+    if not isinstance(event, dict):
+        return Answer("bad-json", f"not an object: {_shown(body)}")
+    choices = event.get("choices")
+    reading = _Reading(first=done_ns)
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        message = choices[0].get("message")
+        event = {
+            **event,
+            "choices": [{**choices[0], "delta": message}] if isinstance(message, dict) else choices,
+        }
+    fault = _understand_whole(reading, done_ns, event)
+    answer = _answer(reading, fault)
+    # Nothing is known of when its tokens came.
+    return replace(answer, event_ns=(), event_tokens=None, first_answer_ns=None)
+
+
+def _understand_whole(reading: _Reading, stamp: int, event: dict[str, Any]) -> tuple[str, str] | None:
+    if event.get("error") is not None:
+        return "error-event", f"the server sent an error: {_shown(str(event['error']).encode())}"
+    usage = event.get("usage")
+    reading.usage = usage if isinstance(usage, dict) else None
+    timings = event.get("timings")
+    reading.timings = timings if isinstance(timings, dict) else None
+    reading.model = event.get("model") if isinstance(event.get("model"), str) else None
+    choices = event.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return "bad-json", "the answer has no `choices`"
+    _take_choice(reading, stamp, choices[0], usage)
+    return None
+
+
+def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
+    usage, timings = reading.usage or {}, reading.timings or {}
+    prompt = usage.get("prompt_tokens_details")
+    output = usage.get("completion_tokens_details")
+    cached = _count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None
+    if cached is None:
+        cached = _count(timings.get("cache_n"))
+    tokens = _count(usage.get("completion_tokens"))
+    if fault is None and not reading.stamps and not tokens:
+        fault = ("empty-answer", f"no text came, finish reason `{reading.finish}`")
+    return Answer(
+        error_class=fault[0] if fault else None,
+        error=fault[1] if fault else None,
+        text="".join(reading.texts),
+        event_ns=tuple(reading.stamps),
+        event_tokens=_by_event(reading.counts, tokens),
+        first_event_ns=reading.first,
+        first_answer_ns=reading.answer,
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        cached_prompt_tokens=cached,
+        output_tokens=tokens,
+        reasoning_tokens=_count(output.get("reasoning_tokens")) if isinstance(output, dict) else None,
+        finish_reason=reading.finish,
+        done_marker=reading.done,
+        server_prefill_s=_seconds(timings.get("prompt_ms")),
+        server_decode_s=_seconds(timings.get("predicted_ms")),
+        model=reading.model,
+    )
+
+
+def _by_event(counts: list[int | None], total: int | None) -> tuple[int, ...] | None:
+    """Tokens of each piece, where the server told the sum with every piece and it only grows."""
+    told = [count for count in counts if count is not None]
+    if len(told) < 2 or len(told) != len(counts) or total is None:
+        return None
+    steps = [after - before for before, after in zip([0, *told], told, strict=False)]
+    return tuple(steps) if min(steps) >= 0 and told[-1] == total else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) / 1e3 if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,378 @@
+"""Measure a server from outside: probe it, make prompts, warm up, run the loads in shuffled order."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import MeasurementError
+from engine.measure.live.dialect import ServerTokenizer, Speaker, key_of, probe
+from engine.measure.live.drive import Asked, Driven, closed_loop, open_loop, to_record
+from engine.measure.live.http_client import HttpClient, address_of
+from engine.measure.live.load import Arrival, arrivals, read_trace
+from engine.measure.live.machine import GpuProbe, look
+from engine.measure.live.prompts import PromptMaker, file_prompts, load_tokenizer
+from engine.measure.live.records import Level, Measured, Memory, Repeat, Request, RunPhase
+from engine.spec.live import OPEN_PATTERNS, HttpTarget, LiveSettings
+
+if TYPE_CHECKING:
+    from engine.measure.registry import Tools
+    from engine.plan.point import Point
+
+__all__ = ["ServerRun", "measure_server", "server_levels"]
+
+_AGREE: Final = 0.05
+_BLOCKS: Final = 3
+_MOST_BLOCKS: Final = 12
+_LEAST_REQUESTS: Final = 16
+_OPEN_SECONDS: Final = 10.0
+_LONGEST_STAGGER_S: Final = 5.0
+_MARGIN: Final = 0.9
+
+
+def measure_server(
+    settings: LiveSettings, target: HttpTarget, point: Point, tools: Tools
+) -> tuple[list[Measured], list[dict[str, Any]]]:
+    """Every load of the settings, and what was observed of the server.
+
+    Raises `MeasurementError` when the server gives no usable answer, `EnvironmentMissing` without its key.
+    """
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ModuleNotFoundError:
+        runner = asyncio.Runner()
+    with runner:
+        return runner.run(_measure(settings, target, point, tools))
+
+
+def server_levels(settings: LiveSettings, batch_size: int) -> list[Level]:
+    """The loads that stand in the settings; searches make theirs as they go."""
+    load = settings.load
+    if load.pattern == "closed":
+        numbers = dict.fromkeys(load.concurrency or [batch_size])
+        return [Level(f"concurrency {n}", concurrency=n) for n in numbers]
+    if load.pattern in OPEN_PATTERNS:
+        return [Level(f"{load.pattern} {r:g}/s", rate=r, pattern=load.pattern) for r in load.rates]
+    if load.pattern == "replay":
+        return [Level("replay", pattern="replay")]
+    return []
+
+
+async def _measure(
+    settings: LiveSettings, target: HttpTarget, point: Point, tools: Tools
+) -> tuple[list[Measured], list[dict[str, Any]]]:
+    begin = time.perf_counter_ns()
+    key = key_of(target)
+    address = address_of(target.base_url)
+    client = HttpClient(address, settings.deadlines)
+    server_tokens = ServerTokenizer(target, key=key)
+    try:
+        count, source = await _counter(target, server_tokens, tools)
+        speaker, answer = await probe(
+            target,
+            address,
+            client,
+            key=key,
+            count=count,
+            tokenizes=source == "tokenize_endpoint",
+            vocab_size=point.combination.model.vocab_size,
+        )
+        run = ServerRun(
+            settings=settings,
+            point=point,
+            speaker=speaker,
+            client=client,
+            maker=_maker(settings, speaker, count, tools),
+            count=count,
+            count_source=source or "nobody",
+            seed=tools.seed,
+            deadline_ns=begin + round(settings.time_limit * _MARGIN * 1e9),
+            say=tools.say,
+            trace=_trace(settings, tools),
+        )
+        measured = await _all_loads(run)
+        return measured, _observed(target, speaker, run, client, answer.model)
+    finally:
+        server_tokens.close()
+        client.close()
+
+
+async def _counter(
+    target: HttpTarget, server: ServerTokenizer, tools: Tools
+) -> tuple[Callable[[str], int] | None, str | None]:
+    """Who counts tokens: the named tokenizer, else the server's own endpoint, else nobody."""
+    if target.tokenizer is not None:
+        return load_tokenizer(target.tokenizer, tools.spec_folder), "tokenizer"
+    if await asyncio.to_thread(server.count, "one two three") is not None:
+        return (lambda text: server.count(text) or 0), "tokenize_endpoint"
+    return None, None
+
+
+def _maker(
+    settings: LiveSettings, speaker: Speaker, count: Callable[[str], int] | None, tools: Tools
+) -> PromptMaker:
+    lines = file_prompts(settings.prompts, tools.spec_folder)
+    told = speaker.dialect.prompt_tokens
+    return PromptMaker(
+        count,
+        tools.seed,
+        overhead=speaker.dialect.overhead,
+        # Made-up words break into more tokens than real ones; 2.2 is what byte-level vocabularies give.
+        tokens_per_word=2.2 if count is not None or told is None else max(1.0, told / 8),
+        lines=lines,
+    )
+
+
+def _trace(settings: LiveSettings, tools: Tools) -> list[Arrival]:
+    if settings.load.trace is None:
+        return []
+    found = read_trace(tools.spec_folder / settings.load.trace, time_scale=settings.load.time_scale)
+    return found[: settings.load.requests] if settings.load.requests else found
+
+
+async def _all_loads(run: ServerRun) -> list[Measured]:
+    if run.settings.load.pattern in ("saturation", "rate_search"):
+        from engine.measure.live.search import find_saturation, search_rate
+
+        search = find_saturation if run.settings.load.pattern == "saturation" else search_rate
+        return await search(run)
+    levels = server_levels(run.settings, run.point.workload.batch_size)
+    return await run.measure(levels, run.settings.repeats)
+
+
+def _observed(
+    target: HttpTarget, speaker: Speaker, run: ServerRun, client: HttpClient, model: str | None
+) -> list[dict[str, Any]]:
+    dialect = speaker.dialect
+    asked = {"model": target.model, "endpoint": target.endpoint, "ignore_eos": str(target.ignore_eos).lower()}
+    sent = ", ".join(sorted(dialect.fields)) or "none"
+    seen = {
+        "model": model,
+        "endpoint": target.endpoint,
+        "ignore_eos": str("ignore_eos" in dialect.fields and target.ignore_eos).lower(),
+        "optional fields sent": sent,
+        "usage": "told by the server" if dialect.tells_usage else "not told",
+        "server timings": "told" if dialect.tells_timings else "not told",
+        "prompt as token ids": str(dialect.takes_ids).lower(),
+        "tokens counted by": run.count_source if not dialect.tells_usage else "usage",
+        "template overhead": f"{dialect.overhead} tokens",
+        "connections opened": str(client.opened),
+    }
+    rows = [
+        {"setting": name, "requested": asked.get(name), "observed": seen.get(name)}
+        for name in dict.fromkeys([*asked, *seen])
+    ]
+    rows += [{"setting": "dialect", "requested": None, "observed": note} for note in dialect.notes]
+    if run.maker.inexact:
+        rows.append({"setting": "prompt length", "requested": "exact",
+                     "observed": f"{run.maker.inexact} prompts missed it"})  # fmt: skip
+    return rows
+
+
+@dataclass
+class ServerRun:
+    """A task on one server: what loads and searches need."""
+
+    settings: LiveSettings
+    point: Point
+    speaker: Speaker
+    client: HttpClient
+    maker: PromptMaker
+    count: Callable[[str], int | None] | None
+    count_source: str
+    seed: int
+    deadline_ns: int
+    say: Callable[[str], None]
+    trace: Sequence[Arrival] = ()
+    prompts_made: int = 0
+
+    @property
+    def late(self) -> bool:
+        """The time limit leaves no room for another repeat."""
+        return time.perf_counter_ns() > self.deadline_ns
+
+    async def measure(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
+        """Every load `repeats` times, each warmed up once, in an order shuffled within each repeat."""
+        found = [Measured(level) for level in levels]
+        stagger = {}
+        for measured in found:
+            stagger[measured.level.variant] = await self.warm_up(measured)
+        order = random.Random(self.seed)  # noqa: S311 - a repeatable order, not a secret
+        for number in range(repeats):
+            for measured in order.sample(found, len(found)):
+                if measured.failure is not None:
+                    continue
+                if self.late:
+                    self._out_of_time(measured, number, repeats)
+                    continue
+                await self.repeat(measured, number, stagger_s=stagger[measured.level.variant])
+            self.say(f"repeat {number + 1} of {repeats}")
+        return found
+
+    def _out_of_time(self, measured: Measured, number: int, repeats: int) -> None:
+        note = f"stopped after {len(measured.repeats)} of {repeats} repeats: time limit"
+        if not measured.repeats:
+            measured.status, measured.failure = "failed", "no repeat ended within the time limit"
+        elif note not in measured.notes:
+            measured.notes.append(note)
+
+    async def warm_up(self, measured: Measured) -> float:
+        """Blocks of requests until three in a row agree; the mean request time, to spread slots over."""
+        begin = time.perf_counter()
+        level = measured.level
+        size = level.concurrency or max(2, min(16, math.ceil(level.rate or 1)))
+        means: list[float] = []
+        for block in range(_MOST_BLOCKS if self.settings.warmup > 0 else 0):
+            requests = self._ask(size, [])
+            driven = await closed_loop(
+                self.client, requests, size, stream=self.speaker.target.stream, deadline_ns=self.deadline_ns
+            )
+            records = self._records(driven, repeat=block, phase="warmup")
+            measured.warmup += records
+            good = [r.e2e_s for r in records if r.outcome == "ok"]
+            if not good:
+                break
+            means.append(math.fsum(good) / len(good))
+            last = means[-_BLOCKS:]
+            if len(last) == _BLOCKS and max(last) - min(last) <= _AGREE * max(last):
+                break
+            if time.perf_counter() - begin > self.settings.warmup:
+                break
+        return min(_LONGEST_STAGGER_S, means[-1]) if means else 0.0
+
+    async def repeat(self, measured: Measured, number: int, *, stagger_s: float = 0.0) -> None:
+        """One measurement of a load, added to its repeats."""
+        level = measured.level
+        gpu = GpuProbe(wanted=False)
+        schedule = self._schedule(level, number)
+        requests = self._ask(len(schedule) if schedule else self._count(level), schedule)
+        before = look(gpu)
+        if level.concurrency is not None:
+            driven = await closed_loop(
+                self.client,
+                requests,
+                level.concurrency,
+                stream=self.speaker.target.stream,
+                stagger_s=stagger_s,
+                deadline_ns=self.deadline_ns,
+            )
+        else:
+            driven = await open_loop(
+                self.client,
+                requests,
+                schedule,
+                stream=self.speaker.target.stream,
+                max_in_flight=self.settings.load.max_in_flight,
+                deadline_ns=self.deadline_ns,
+            )
+        records = self._records(driven, repeat=number, phase="measured")
+        if level.concurrency is not None:
+            records = _drain_marked(records, level.concurrency)
+        measured.repeats.append(
+            Repeat(
+                number,
+                records,
+                driven.started_ns,
+                driven.ended_ns,
+                before,
+                look(gpu),
+                self._server_memory(),
+                driven.watch,
+            )
+        )
+        if driven.aborted:
+            measured.notes.append(
+                f"repeat {number + 1} was stopped after {len(records)} of {len(requests)} requests"
+            )
+            if all(not r.good for r in records[-20:]):
+                measured.status = "failed"
+                measured.failure = f"20 failures in a row, the last: {records[-1].error}"
+
+    def _count(self, level: Level) -> int:
+        load = self.settings.load
+        if load.requests is not None:
+            return max(load.requests, level.concurrency or 1)
+        if level.concurrency is not None:
+            return max(_LEAST_REQUESTS, 4 * level.concurrency)
+        return max(_LEAST_REQUESTS, math.ceil((level.rate or 1.0) * _OPEN_SECONDS))
+
+    def _schedule(self, level: Level, number: int) -> list[Arrival]:
+        if level.concurrency is not None:
+            return []
+        if level.pattern == "replay":
+            return list(self.trace)
+        if level.rate is None:
+            raise MeasurementError(f"load `{level.variant}` has neither a concurrency nor a rate")
+        load = self.settings.load
+        if load.pattern not in OPEN_PATTERNS:
+            load = load.model_copy(update={"pattern": "poisson"})
+        return arrivals(load, rate=level.rate, count=self._count(level), seed=self.seed + 7919 * number)
+
+    def _ask(self, count: int, schedule: Sequence[Arrival]) -> list[Asked]:
+        """Requests with prompts that nothing was asked before."""
+        workload = self.point.workload
+        found = []
+        for i in range(count):
+            arrival = schedule[i] if schedule else Arrival(0.0)
+            prompt = arrival.prompt_tokens or workload.prompt_tokens
+            output = arrival.output_tokens or workload.output_tokens
+            number = self.prompts_made
+            self.prompts_made += 1
+            text: str | list[int]
+            if self.speaker.dialect.takes_ids and not self.maker.lines:
+                text = self.maker.ids(
+                    number, prompt, self.point.combination.model.vocab_size,
+                    shared=workload.shared_prefix_tokens,
+                )  # fmt: skip
+            else:
+                text = self.maker.text(
+                    number, prompt, shared=workload.shared_prefix_tokens, prefix=arrival.prefix or ""
+                )
+            asked = None if self.maker.lines else prompt
+            found.append(Asked(i, self.speaker.request(text, output), asked, output))
+        return found
+
+    def _records(self, driven: Driven, *, repeat: int, phase: RunPhase) -> list[Request]:
+        return [
+            to_record(
+                sent,
+                self.speaker,
+                repeat=repeat,
+                phase=phase,
+                count=self.count,
+                count_source=self.count_source,
+            )
+            for sent in driven.sent
+        ]
+
+    def _server_memory(self) -> Memory:
+        """Resident memory of the server and its children, where its process is named."""
+        number = self.speaker.target.process
+        if number is None:
+            return Memory()
+        import psutil
+
+        try:
+            process = psutil.Process(number)
+            family = [process, *process.children(recursive=True)]
+            return Memory(host_rss_peak=sum(p.memory_info().rss for p in family))
+        except psutil.Error:
+            return Memory()
+
+
+def _drain_marked(records: list[Request], concurrency: int) -> list[Request]:
+    """Requests that ended after the last one was sent ran beside fewer others; they count, and are marked."""
+    if len(records) < 2 * concurrency:
+        return records
+    last = max(r.sent_ns for r in records)
+    return [
+        replace(r, run_phase="drain") if r.run_phase == "measured" and r.done_ns > last else r
+        for r in records
+    ]

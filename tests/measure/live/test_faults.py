@@ -1,0 +1,128 @@
+"""Every way a server can fail gets its class, and what went well before it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.measure.live.answer import read_answer
+from engine.measure.live.dialect import Dialect, Speaker
+from engine.measure.live.http_client import HttpClient, address_of
+from engine.spec.live import Deadlines, HttpTarget
+from engine.testing.faults import FAULTS
+from engine.testing.stub_server import StubServer
+
+TIMES = {"connect": "1 s", "first_byte": "150 ms", "idle": "150 ms", "total": "600 ms"}
+
+
+def exchange_with(script, *, requests=1, deadlines=TIMES, stream=True):
+    """Answers of a server in the same loop, and the client that asked."""
+
+    async def run():
+        server = StubServer(script)
+        port = await server.start()
+        target = HttpTarget(kind="openai", base_url=f"http://127.0.0.1:{port}/v1", model="m", stream=stream)
+        address = address_of(target.base_url)
+        client = HttpClient(address, Deadlines.model_validate(deadlines))
+        speaker = Speaker(target, address, Dialect(frozenset(("stream_options",))), key="secret-key")
+        try:
+            found = [await client.send(speaker.request("one two", 4)) for _ in range(requests)]
+        finally:
+            client.close()
+            server.stop()
+        return [read_answer(exchange, stream=stream) for exchange in found], found, server, client
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_has_its_class(name):
+    answers, _, _, _ = exchange_with(FAULTS[name].answer)
+    assert answers[0].error_class == FAULTS[name].expected, answers[0].error
+
+
+def test_text_that_came_before_a_cut_keeps_its_stamps():
+    answers, exchanges, _, _ = exchange_with(FAULTS["cut"].answer)
+    assert answers[0].error == "the connection was closed in the middle of the answer"
+    assert len(answers[0].event_ns) == 3
+    assert exchanges[0].sent_ns < answers[0].event_ns[0] <= exchanges[0].done_ns
+
+
+def test_nobody_listens():
+    async def run():
+        client = HttpClient(address_of("http://127.0.0.1:1/v1"), Deadlines())
+        return await client.send(b"GET / HTTP/1.1\r\n\r\n")
+
+    exchange = asyncio.run(run())
+    assert (exchange.error_class, exchange.error) == ("refused", "nobody listens there")
+
+
+def test_a_name_without_address():
+    async def run():
+        client = HttpClient(address_of("http://nowhere.invalid/v1"), Deadlines())
+        return await client.send(b"GET / HTTP/1.1\r\n\r\n")
+
+    assert asyncio.run(run()).error_class == "dns"
+
+
+def test_a_plain_server_behind_https():
+    async def run():
+        server = StubServer(FAULTS["no-done"].answer)
+        port = await server.start()
+        client = HttpClient(address_of(f"https://127.0.0.1:{port}/v1"), Deadlines.model_validate(TIMES))
+        try:
+            return await client.send(b"GET / HTTP/1.1\r\n\r\n")
+        finally:
+            server.stop()
+
+    assert asyncio.run(run()).error_class in ("tls", "connect", "connect-timeout")
+
+
+def test_the_key_is_sent_to_the_server_and_nowhere_else():
+    answers, _, server, _ = exchange_with(FAULTS["redirect"].answer)
+    assert server.asked[0].headers["authorization"] == "Bearer secret-key"
+    assert server.count == 1
+    assert answers[0].error == (
+        "status 307 to `http://127.0.0.1:1/v1/chat/completions`; redirects are not followed"
+    )
+
+
+def test_a_connection_closed_while_idle_is_opened_again_and_counted():
+    def closes_afterwards(asked, reply):
+        FAULTS["no-done"].answer(asked, reply)
+        if asked.number == 0:
+            reply.finish()
+
+    answers, exchanges, _, client = exchange_with(closes_afterwards, requests=2)
+    assert [a.error_class for a in answers] == [None, None]
+    assert client.opened == 2
+
+
+def test_connections_are_used_again():
+    _, exchanges, server, client = exchange_with(FAULTS["no-done"].answer, requests=5)
+    assert (client.opened, server.connections) == (1, 1)
+    assert [e.connected_ns is None for e in exchanges] == [False, True, True, True, True]
+
+
+def test_retry_after_is_shown():
+    answers, _, _, _ = exchange_with(FAULTS["too-many-wait"].answer)
+    assert answers[0].error == 'status 429 (Retry-After 3): {"error": {"message": "no"}}'
+
+
+def test_the_last_usage_counts():
+    answers, _, _, _ = exchange_with(FAULTS["two-usages"].answer)
+    assert answers[0].output_tokens == 4
+
+
+def test_a_merged_answer_has_one_stamp_and_says_so():
+    answers, exchanges, _, _ = exchange_with(FAULTS["merged"].answer)
+    assert len(answers[0].event_ns) == 4
+    assert len(set(answers[0].event_ns)) == 1
+    assert exchanges[0].reads < 4
+
+
+def test_text_cut_in_mid_character_is_put_together():
+    answers, _, _, _ = exchange_with(FAULTS["byte-by-byte"].answer)
+    assert answers[0].text == " tökén end"
+    assert answers[0].output_tokens == 2
