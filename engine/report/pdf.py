@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, ReportError
 
+SCHEME: Final = "chart:"
+"""Addresses under which the document names its charts."""
 _SECONDS: Final = 300
 _MEMORY_BYTES: Final = 3 * 2**30
 _PACKAGES: Final = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core (macOS: brew install pango)"
@@ -60,11 +64,14 @@ def child_environment() -> dict[str, str]:
 class Pending:
     """A document on its way to paper; `finish` waits for it."""
 
-    def __init__(self, child: subprocess.Popen[bytes], document: str) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], document: str, svgs: Mapping[str, str]) -> None:
         self._child = child
         self._complaint = b""
+        given = {"document": document, "pictures": {name: slim(svg) for name, svg in svgs.items()}}
         # The pipe holds less than a document, so it is fed while the caller goes on with the other formats.
-        self._feeder = threading.Thread(target=self._feed, args=(document.encode("utf-8"),), daemon=True)
+        self._feeder = threading.Thread(
+            target=self._feed, args=(json.dumps(given).encode("utf-8"),), daemon=True
+        )
         self._feeder.start()
 
     def _feed(self, document: bytes) -> None:
@@ -96,20 +103,43 @@ class Pending:
             )
 
 
-def refuse(url: str, *_: Any, **__: Any) -> Any:
-    """A loader that loads nothing: no file, no network, no data address."""
-    raise ValueError(f"a report fetches nothing, not {url[:80]}")
-
-
-def render(text: str, target: Path) -> None:
-    """Lay out an HTML document as PDF; the same text gives the same bytes."""
+def render(document: str, pictures: Mapping[str, str], target: Path) -> None:
+    """Lay out an HTML document as PDF; `pictures` are its charts as SVG. The same input gives the same bytes."""
     import weasyprint
 
-    html = weasyprint.HTML(string=text, base_url=None, url_fetcher=refuse)
-    html.write_pdf(
-        target, pdf_identifier=hashlib.sha256(text.encode("utf-8")).digest()[:16], custom_metadata=False,
-        presentational_hints=False, optimize_images=False,
-    )  # fmt: skip
+    seal = hashlib.sha256(document.encode("utf-8"))
+    for name in sorted(pictures):
+        seal.update(pictures[name].encode("utf-8"))
+    html = weasyprint.HTML(string=document, base_url=None, url_fetcher=_loader(pictures))
+    html.write_pdf(target, pdf_identifier=seal.digest()[:16], custom_metadata=False)
+
+
+def _loader(pictures: Mapping[str, str]) -> Any:
+    """A loader that knows the report's own charts and loads nothing else: no file, no network."""
+    from weasyprint.urls import URLFetcher, URLFetcherResponse
+
+    class OwnCharts(URLFetcher):  # type: ignore[misc]
+        def fetch(self, url: str, headers: Any = None) -> Any:
+            name = url.removeprefix(SCHEME)
+            if not url.startswith(SCHEME) or name not in pictures:
+                raise ValueError(f"a report fetches nothing, not {url[:80]}")
+            return URLFetcherResponse(
+                url, pictures[name], {"Content-Type": "image/svg+xml", **(headers or {})}
+            )
+
+    return OwnCharts(allowed_protocols=(SCHEME.rstrip(":"),), allow_redirects=False)
+
+
+# What only screen readers and mouse pointers use, and shapes that are not shown: WeasyPrint walks all of it.
+_INVISIBLE: Final = re.compile(
+    r'<path class="(?:back|fore)ground"[^>]*(?:display="none"|d="M0,0h0v0h0Z"[^>]*)/>'
+    r'|\s(?:aria-[a-z]+|role|class|pointer-events)="[^"]*"|\sopacity="1"'
+)
+
+
+def slim(svg: str) -> str:
+    """The same picture without what paper does not show."""
+    return _INVISIBLE.sub("", svg)
 
 
 def _limit_memory() -> None:
@@ -127,9 +157,9 @@ def _main(target: str) -> int:
     except OSError as err:
         sys.stderr.write(f"{err}\n")
         return EnvironmentMissing.exit_code
-    text = sys.stdin.buffer.read().decode("utf-8")
-    os.environ["SOURCE_DATE_EPOCH"] = _epoch(text)
-    render(text, Path(target))
+    given = json.loads(sys.stdin.buffer.read())
+    os.environ["SOURCE_DATE_EPOCH"] = _epoch(given["document"])
+    render(given["document"], given["pictures"], Path(target))
     return 0
 
 

@@ -42,7 +42,7 @@ def render_report(
         try:
             view = build_view(inputs, share=share)
             svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
-            pending = pdf.Pending(printer, render_page(view, svgs, mode="pdf")) if printer else None
+            pending = pdf.Pending(printer, render_page(view, svgs, mode="pdf"), svgs) if printer else None
             _write_all(view, svgs, targets, bundler, lambda: _printed(pending, paper))
         finally:
             for child in (printer, bundler):

@@ -68,6 +68,8 @@ def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
     """A Sankey diagram: everything into phases into components; widths are the quantity itself."""
     if not rows:
         return None
+    # Layers measured one by one repeat what their sums already hold.
+    rows = [row for row in rows if row["layer"] is None] or rows
     key, word, unit = _quantity(rows)
     summed = _summed(rows, key)
     if not summed:

@@ -143,7 +143,7 @@ def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
             "width": WIDTH - 110,
             "height": {"step": 15},
             "encoding": {"y": {"field": "quantization", "type": "nominal", "sort": formats, "title": None,
-                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5}}},
+                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5, "minExtent": 64}}},
             "layer": [
                 {
                     "mark": {"type": "bar"},

@@ -144,7 +144,7 @@ def _body(
         "spacing": 22,
         "spec": {
             "width": width,
-            "height": 190 if across > 1 else 260,
+            "height": 260 if len(panels) == 1 else 180 if across == len(panels) else 138,
             "mark": {"type": "line", "point": {"size": 36, "filled": True}, "strokeWidth": 1.6},
             "encoding": {
                 "x": {

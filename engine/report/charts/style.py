@@ -53,6 +53,7 @@ CONFIG: Final[dict[str, Any]] = {
         "symbolStrokeWidth": 2,
         "labelLimit": 240,
         "columnPadding": 14,
+        "layout": {"top": {"direction": "vertical", "anchor": "start"}},
         "titleLimit": 200,
         "symbolSize": 70,
     },
