@@ -51,7 +51,7 @@ def reweighted(scoring: Scoring | None, weights: Sequence[str]) -> Scoring:
     from engine.spec.scoring import Scoring
 
     given = dict(_pair(text) for part in weights for text in part.replace(",", " ").split())
-    values: dict[str, Any] = scoring.model_dump(exclude_unset=True) if scoring else {}
+    values: dict[str, Any] = scoring.model_dump(mode="json", exclude_unset=True) if scoring else {}
     if given and values.get("preset"):
         raise UsageError(
             f"`preset: {values['preset']}` has no weights by metric", hint="leave out `--weights`"

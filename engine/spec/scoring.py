@@ -93,7 +93,8 @@ class Scoring(Settings):
     def _one_kind_of_score(self) -> Scoring:
         if self.preset and self.objectives:
             raise ValueError(f"`preset: {self.preset}` brings its own objectives; leave out `objectives`")
-        if self.preset is None and "nki_llama" in self.model_fields_set:
+        # A stored plan writes out every default, so only other numbers are a mistake.
+        if self.preset is None and self.nki_llama != NkiLlama():
             raise ValueError("`nki_llama` belongs to `preset`; name one, such as `preset: nki-llama`")
         return self
 
