@@ -35,6 +35,24 @@ class Arithmetic(Protocol):
     def largest(self, a: Values) -> float: ...
 
 
+def scaled(value: Values, factor: Values) -> Values:
+    """`value * factor`, without the work where either is the plain number that makes it void."""
+    if isinstance(factor, int) and factor == 1:
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return factor if value else 0
+    return value * factor
+
+
+def shifted(value: Values, offset: Values) -> Values:
+    """`value + offset`, without the work where either is a plain zero."""
+    if isinstance(offset, int) and offset == 0:
+        return value
+    if isinstance(value, int) and value == 0:
+        return offset
+    return value + offset
+
+
 @dataclass(frozen=True)
 class ScalarArithmetic:
     """Plain Python numbers; integers stay integers."""

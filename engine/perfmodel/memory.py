@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import Arithmetic, Values, scaled, shifted
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.layers import Block
 from engine.perfmodel.operators import Share, ceil_div
@@ -85,6 +85,8 @@ class MemoryLoad:
     output: Values
     chunk_tokens: Values
     """Most prompt tokens of one sequence in a prefill step; infinite when prompts are not cut."""
+    chunked: bool
+    """Some prompts are cut."""
 
 
 def memory_plan(deployment: Deployment, share: Share, stages: Sequence[Sequence[Block]]) -> MemoryPlan:
@@ -167,9 +169,9 @@ def _activation_width(share: Share, deployment: Deployment) -> float:
 
 def memory_use(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> MemoryUse:
     """What the workload needs, and whether it fits."""
-    cache = load.sequences * _cache_per_sequence(a, plan, load.context) - _saved(a, plan, load)
+    cache = shifted(load.sequences * _cache_per_sequence(a, plan, load.context), -_saved(a, plan, load))
     activations = _activations(a, plan, load)
-    needed = plan.weights_bytes + cache + activations + plan.reserve_bytes
+    needed = (plan.weights_bytes + plan.reserve_bytes) + cache + activations
     if plan.usable_bytes is None:
         return MemoryUse(cache, activations, needed, math.nan, True)
     free = plan.usable_bytes - needed
@@ -183,7 +185,9 @@ def _blocks(a: Arithmetic, plan: MemoryPlan, tokens: Values) -> Values:
 
 
 def _cache_per_sequence(a: Arithmetic, plan: MemoryPlan, context: Values) -> Values:
-    total = plan.full_bytes_per_token * _blocks(a, plan, context) + plan.state_bytes_per_sequence
+    total = plan.full_bytes_per_token * _blocks(a, plan, context)
+    if plan.state_bytes_per_sequence:
+        total = total + plan.state_bytes_per_sequence
     if plan.window_bytes_per_token:
         kept = a.minimum(context, plan.window)
         total = total + plan.window_bytes_per_token * _blocks(a, plan, kept)
@@ -192,12 +196,15 @@ def _cache_per_sequence(a: Arithmetic, plan: MemoryPlan, context: Values) -> Val
 
 def _shared_bytes(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
     """Cache of the whole blocks that all sequences share."""
+    if isinstance(load.shared, int) and load.shared == 0:
+        return 0
     whole = a.floor(load.shared / plan.block_tokens) * plan.block_tokens
     return plan.full_bytes_per_token * whole
 
 
 def _saved(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
-    return (load.sequences - 1) * _shared_bytes(a, plan, load)
+    shared = _shared_bytes(a, plan, load)
+    return scaled(shared, load.sequences - 1) if isinstance(shared, int) else (load.sequences - 1) * shared
 
 
 def _per_token(plan: MemoryPlan, context: Values) -> Values:
@@ -209,8 +216,8 @@ def _per_token(plan: MemoryPlan, context: Values) -> Values:
 def _activations(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
     width = _per_token(plan, load.context)
     prefill = a.minimum(load.sequences * load.prefill_tokens, plan.step_tokens)
-    decode = load.sequences * load.decode_tokens + load.riding_tokens
-    return a.maximum(prefill, decode) * width + load.sequences * load.decode_tokens * plan.logit_bytes
+    emitted = scaled(load.sequences, load.decode_tokens)
+    return a.maximum(prefill, shifted(emitted, load.riding_tokens)) * width + emitted * plan.logit_bytes
 
 
 def largest_batch(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
@@ -219,13 +226,16 @@ def largest_batch(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
         return math.nan
     shared = _shared_bytes(a, plan, load)
     width = _per_token(plan, load.context)
-    room = plan.usable_bytes - plan.weights_bytes - plan.reserve_bytes - shared
-    each = _cache_per_sequence(a, plan, load.context) - shared + load.decode_tokens * plan.logit_bytes
+    room = shifted(plan.usable_bytes - plan.weights_bytes - plan.reserve_bytes, -shared)
+    each = (
+        shifted(_cache_per_sequence(a, plan, load.context), -shared) + load.decode_tokens * plan.logit_bytes
+    )
     # Prefill activations grow with the batch up to a step's tokens: the smaller need decides.
-    below = a.floor(room / (each + load.prefill_tokens * width))
-    capped = a.floor((room - plan.step_tokens * width) / each)
-    decode = a.floor((room - load.riding_tokens * width) / (each + load.decode_tokens * width))
-    return a.maximum(a.minimum(a.maximum(below, capped), decode), 0) * plan.replicas
+    below = room / (each + load.prefill_tokens * width)
+    capped = (room - plan.step_tokens * width) / each
+    decode = (room - load.riding_tokens * width) / (each + load.decode_tokens * width)
+    fitting = a.floor(a.minimum(a.maximum(below, capped), decode))
+    return scaled(a.maximum(fitting, 0), plan.replicas)
 
 
 def longest_context(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values:
@@ -236,18 +246,19 @@ def longest_context(a: Arithmetic, plan: MemoryPlan, load: MemoryLoad) -> Values
     if plan.usable_bytes is None:
         return math.nan
     n, width = load.sequences, plan.activation_bytes_per_token
-    fixed = n * (plan.state_bytes_per_sequence + load.decode_tokens * plan.logit_bytes)
-    room = plan.usable_bytes - plan.weights_bytes - plan.reserve_bytes - fixed + _saved(a, plan, load)
-    cap = a.minimum(n * load.chunk_tokens, plan.step_tokens)
-    decode = n * load.decode_tokens + load.riding_tokens
-    # A step's prompt tokens grow with the prompt up to a cap: the smaller need decides.
+    logits = scaled(load.decode_tokens, plan.logit_bytes)
+    known = plan.usable_bytes - plan.weights_bytes - plan.reserve_bytes
+    room = shifted(known - n * (plan.state_bytes_per_sequence + logits), _saved(a, plan, load))
+    cap = a.minimum(n * load.chunk_tokens, plan.step_tokens) if load.chunked else plan.step_tokens
+    decode = shifted(scaled(n, load.decode_tokens), load.riding_tokens)
     score = plan.score_bytes_per_pair
-    capped = _context_for(a, plan, n, room=room - cap * width, per_token=cap * score if score else 0.0)
+    # A step's prompt tokens grow with the prompt up to a cap: the smaller need decides.
+    capped = _context_for(a, plan, n, room=room - cap * width, per_token=scaled(cap, score) if score else 0)
     if not score:
-        known = load.output + load.shared
-        growing = _context_for(a, plan, n, room=room + n * known * width, per_token=n * width)
-        capped = a.maximum(capped, growing)
-    pairs = decode * score if score else 0.0
+        per_token = n * width
+        more = room + shifted(load.output, load.shared) * per_token
+        capped = a.maximum(capped, _context_for(a, plan, n, room=more, per_token=per_token))
+    pairs = decode * score if score else 0
     return a.minimum(capped, _context_for(a, plan, n, room=room - decode * width, per_token=pairs))
 
 
@@ -269,7 +280,7 @@ def _solve(a: Arithmetic, plan: MemoryPlan, room: Values, cache: Values, per_tok
     """Largest c with cache * (c rounded up to blocks) + per_token * c <= room; infinite without growth."""
     b = plan.block_tokens
     if b == 1 and plan.full_bytes_per_token:
-        return a.maximum(a.floor(room / (cache + per_token)), 0)
+        return a.maximum(a.floor(room / shifted(cache, per_token)), 0)
     growth = a.maximum(b * (cache + per_token), 1e-200)
     blocks = a.maximum(a.floor(a.minimum((room + per_token * (b - 1)) / growth, 1e200)), 0)
     whole = blocks * b

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
+from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.memory import (
     MemoryLoad,
     MemoryPlan,
@@ -66,11 +66,11 @@ class _Phase(NamedTuple):
 
     def plus(self, other: _Phase) -> _Phase:
         """Both one after the other."""
-        return _Phase(*(x + y for x, y in zip(self, other, strict=True)))
+        return _Phase(*map(shifted, self, other))
 
     def times(self, factor: Values) -> _Phase:
         """The phase `factor` times."""
-        return _Phase(*(x * factor for x in self))
+        return _Phase(*(scaled(x, factor) for x in self))
 
 
 def drafting(speculation: Speculation | None, draft: Plan | None) -> Drafting | None:
@@ -100,7 +100,7 @@ def predict(
         prefill, decode, last, generation = (
             phase._replace(time_s=phase.time_s * possible) for phase in (prefill, decode, last, generation)
         )
-    tokens = load.batch * (1 if speculation is None else speculation.tokens_per_step)
+    tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
     phases = {
         "prefill": _phase_metrics(a, plan, prefill, output_tokens=None),
         "decode": _phase_metrics(a, plan, decode, output_tokens=tokens),
@@ -182,7 +182,7 @@ def _through_stages(
         time = time + (pieces - 1) * slowest
     elif pieces > 1:
         time = time * pieces
-    talk_s: Values = 0.0
+    talk_s: Values = 0
     talk_bytes: Values = 0
     if plan.collectives:
         visible = (1 + (pieces - 1) / split.pipeline) * (1 - split.overlap)
@@ -200,7 +200,7 @@ def _through_stages(
 def _prefill(a: Arithmetic, plan: Plan, load: Load) -> _Phase:
     """Prompts of all sequences, from behind the cached prefix, whole or in chunks."""
     n = _sequences(a, plan, load)
-    prompt = load.prompt - load.shared
+    prompt = shifted(load.prompt, -load.shared)
     every = plan.deployment.settings.lm_head == "all"
     tokens = n * prompt
     logits = tokens if every else n
@@ -256,7 +256,7 @@ class _Decoding:
         self._single = speculation is None and not load.mixed
         self.new = 1 if speculation is None else speculation.tokens + 1
         n = _sequences(a, plan, load)
-        tokens = logits = n * self.new
+        tokens = logits = scaled(n, self.new)
         extra: Mapping[str, tuple[Values, Values]] = {}
         if load.mixed:
             riding = load.riding / plan.deployment.parallelism.micro_batches
@@ -355,12 +355,12 @@ def _bound(a: Arithmetic, plan: Plan, phase: _Phase) -> Values:
     # Devices that work at the same time on the layers of one stage.
     together = split.tensor * split.data
     peak = plan.general.one_peak
-    computing = phase.compute_s * together if peak is None else phase.flops * (1 / peak)
-    moving = phase.bytes * (1 / bandwidth)
-    bound = a.where(computing >= moving, 0, 1)
+    # In bytes: what memory could move while the arithmetic units are busy.
+    computing = phase.compute_s * (together * bandwidth) if peak is None else phase.flops * (bandwidth / peak)
+    bound = a.where(computing >= phase.bytes, 0, 1)
     if plan.collectives:
-        busiest = a.maximum(computing, moving) / together
-        bound = a.where(phase.communication_s > busiest, 2, bound)
+        talking = phase.communication_s * (together * bandwidth)
+        bound = a.where(talking > a.maximum(computing, phase.bytes), 2, bound)
     return bound
 
 
@@ -397,7 +397,8 @@ def _request_metrics(
     more = load.output - 1
     # With a single token there is nothing between tokens.
     tpot = generation.time_s / a.where(more > 0, more, math.nan)
-    rate = load.batch * load.output / both.time_s
+    tokens = load.batch * load.output
+    rate = tokens / both.time_s
     found = {
         "time_s": both.time_s,
         "flops": both.flops,
@@ -415,7 +416,7 @@ def _request_metrics(
         "prompt_tokens_per_s": load.batch * load.prompt / prefill.time_s,
         "requests_per_s": load.batch / both.time_s,
     }
-    found.update(_energy_metrics(a, plan, both, load.batch * load.output))
+    found.update(_energy_metrics(a, plan, both, tokens))
     if "energy_j" in found:
         found["energy_per_request_j"] = found["energy_j"] / load.batch
     price = plan.deployment.hardware.price
@@ -437,7 +438,7 @@ def memory_plan_of(plan: Plan, speculation: Drafting | None) -> MemoryPlan:
 def memory_load(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> MemoryLoad:
     """What a workload asks the fullest device to hold."""
     data = plan.deployment.parallelism.data
-    prompt = load.prompt - load.shared
+    prompt = shifted(load.prompt, -load.shared)
     chunk = prompt
     limit: Values = math.inf
     if load.chunked:
@@ -452,6 +453,7 @@ def memory_load(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | N
         riding_tokens=load.riding,
         output=load.output,
         chunk_tokens=limit,
+        chunked=load.chunked,
     )
 
 

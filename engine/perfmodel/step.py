@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import Arithmetic, Values, scaled, shifted
 from engine.perfmodel.program import ATTENDING, Bundle, Form, Parts, Program
 from engine.perfmodel.terms import Attended
 
@@ -21,11 +21,11 @@ class Cost(NamedTuple):
 
     def plus(self, other: Cost) -> Cost:
         """Both one after the other."""
-        return Cost(*(x + y for x, y in zip(self, other, strict=True)))
+        return Cost(*map(shifted, self, other))
 
     def times(self, factor: Values) -> Cost:
         """The cost of doing it `factor` times."""
-        return Cost(*(x * factor for x in self))
+        return Cost(*(scaled(x, factor) for x in self))
 
 
 class Step(NamedTuple):
@@ -70,10 +70,14 @@ def value(form: Form, basis: Mapping[str, Values]) -> Values:
 
 def settle(a: Arithmetic, program: Program, step: Step) -> Settled:
     """The part of a step's cost that runs of steps share."""
-    common = program.common
-    time = _with_excess(a, common.steady.base_s, program.steady_excess, step.busiest)
-    forms = tuple(_linear(form.steady, step.busiest, step.mean) for form in program.forms.values())
-    return Settled(_linear(common.steady, step.busiest, step.mean)._replace(time_s=time), forms)
+    steady = program.common.steady
+    common = Cost(
+        _with_excess(a, steady.base_s, program.steady_excess, step.busiest),
+        value(steady.flops, step.mean),
+        value(steady.bytes, step.mean),
+        value(steady.compute_s, step.busiest),
+    )
+    return Settled(common, tuple(_linear(f.steady, step.busiest, step.mean) for f in program.forms.values()))
 
 
 def _with_excess(a: Arithmetic, base: Form, excess: Sequence[Form], basis: Mapping[str, Values]) -> Values:
@@ -167,10 +171,10 @@ def _sums(symbols: frozenset[str], step: Step, run: Run) -> dict[str, Values]:
         riding = step.riding.get(mask)
         if pairs in symbols:
             total = _total([_series(piece.pairs, piece.pairs_step, piece) for piece in pieces])
-            sums[pairs] = step.sequences * total + (riding[0] * run.steps if riding else 0)
+            sums[pairs] = shifted(step.sequences * total, riding[0] * run.steps if riding else 0)
         if positions in symbols:
             total = _total([_series(piece.positions, piece.positions_step, piece) for piece in pieces])
-            sums[positions] = step.sequences * total + (riding[1] * run.steps if riding else 0)
+            sums[positions] = shifted(step.sequences * total, riding[1] * run.steps if riding else 0)
     return sums
 
 
@@ -185,7 +189,7 @@ def _series(first: Values, growth: Values, piece: Attended) -> Values:
     """Sum of a quantity that grows evenly over the steps of a piece."""
     if piece.steps is _ONCE:
         return first
-    total = (first + growth * ((piece.steps - 1) / 2)) * piece.steps
+    total = (first + scaled((piece.steps - 1) / 2, growth)) * piece.steps
     return total if piece.repeat is _ONCE else total * piece.repeat
 
 

@@ -222,7 +222,8 @@ class _Columns:
         if self._rows == len(self._block):
             return np.empty(self._n)
         self._rows += 1
-        return self._block[self._rows - 1]
+        row: Column = self._block[self._rows - 1]
+        return row
 
     def finished(self) -> dict[str, dict[str, Column]]:
         """Every metric as a column."""
@@ -234,9 +235,8 @@ class _Columns:
     def _spread(self, name: str, value: Values) -> Column:
         if isinstance(value, np.ndarray):
             return value
-        number = np.asarray(value, np.int8 if name == "bound" else np.float64)
-        column: Column = np.broadcast_to(number, (self._n,))
-        return column
+        number: Column = np.asarray(value, np.int8 if name == "bound" else np.float64)
+        return np.broadcast_to(number, (self._n,))
 
 
 def _any(value: Values) -> bool:

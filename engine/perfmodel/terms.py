@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import Arithmetic, Values, scaled, shifted
 
 
 class Attended(NamedTuple):
@@ -42,9 +42,11 @@ class Geometry:
 def attended(a: Arithmetic, geometry: Geometry, *, cached: Values, new: Values) -> Attended:
     """Pairs and positions of one step of `new` tokens after `cached` ones."""
     p, s, w = cached, new, geometry.window
-    context = p + s
+    context = shifted(s, p)
     if geometry.kind == "full":
-        pairs = s * context if _dense(geometry) else s * p + s * (s + 1) / 2
+        if isinstance(s, int) and s == 1:
+            return Attended(context, context)
+        pairs = s * context if _dense(geometry) else shifted(s * (s + 1) / 2, scaled(s, p))
         return Attended(pairs, context)
     if geometry.kind == "chunked":
         return _chunked(a, geometry, p, s)
