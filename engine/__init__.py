@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from engine.commands.analysis import Analysis, analyze
-
-__all__ = ["Analysis", "__version__", "analyze"]
+__all__ = ["Analysis", "__version__", "analyze"]  # noqa: F822 - the other two come from `__getattr__`
 
 __version__ = "0.1.0"
 
@@ -15,7 +12,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # `import engine` must stay light: the command line starts with it.
     if name in ("Analysis", "analyze"):
-        from engine.commands import analysis
+        import importlib
 
-        return getattr(analysis, name)
+        return getattr(importlib.import_module("engine.commands.analysis"), name)
     raise AttributeError(f"module `engine` has no `{name}`")
