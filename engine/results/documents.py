@@ -33,17 +33,21 @@ def write_documents(store: ResultStore, plan: Plan, *, text: str | None) -> None
 
 
 def sessions(folder: Path) -> list[dict[str, Any]]:
-    """Every run that did something in this folder, oldest first; empty when none is recorded."""
-    path = folder / ENVIRONMENT
-    if not path.exists():
-        return []
-    found = read_json(path).get("sessions")
+    """Every run that did something in this folder, oldest first; empty when that is not known."""
+    try:
+        found = read_json(folder / ENVIRONMENT).get("sessions")
+    except StoreError:
+        return []  # results stand without it; the next run sets a damaged record aside
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def write_session(store: ResultStore, session: Mapping[str, Any]) -> None:
     """Add a run to the record, or bring the entry with the same `id` up to date."""
-    others = [s for s in sessions(store.folder) if s.get("id") != session["id"]]
+    known = sessions(store.folder)
+    path = store.folder / ENVIRONMENT
+    if not known and path.exists():
+        path.replace(path.with_name(ENVIRONMENT + ".damaged"))
+    others = [s for s in known if s.get("id") != session["id"]]
     kept = [*others[-_MOST_SESSIONS:], dict(session)]
     store.write_document(ENVIRONMENT, json_text({"format": 1, "sessions": kept}))
 
