@@ -113,6 +113,7 @@ def _print(result: ScoreResult, points: Any, top: int) -> None:
     for row in _named(result, points, min(top, result.ranked)):
         interval = "" if row["score_low"] is None else f" ({row['score_low']:.4g} to {row['score_high']:.4g})"
         rows.append({**{name: row[name] for name in shown}, "score": f"{row['score']:.4g}{interval}"})
+    _shorten(rows)
     print_rows(rows)
     unranked = result.scores.num_rows - result.ranked
     if unranked:
@@ -122,3 +123,13 @@ def _print(result: ScoreResult, points: Any, top: int) -> None:
             click.echo(f"{row['metric']} {row['change']:+.0%}: point {row['best_point']} would be best")
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
+
+
+def _shorten(rows: list[dict[str, Any]]) -> None:
+    """Labels without their overridden fields in braces, where they still tell rows apart."""
+    for name in _NAMES[:3]:
+        labels = {row[name] for row in rows if row[name]}
+        short = {label: label.split("{")[0] for label in labels}
+        if len(set(short.values())) == len(labels):
+            for row in rows:
+                row[name] = short.get(row[name], row[name])

@@ -84,7 +84,7 @@ class EnergyCoefficients(Settings):
     """Energy per byte of device memory traffic."""
     per_flop: JoulesPerFlop
     """Energy per floating-point operation."""
-    source: str
+    source: str = "written into the spec"
     """Where the coefficients come from and how far to trust them."""
 
 
