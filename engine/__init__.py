@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Analysis", "__version__", "analyze"]  # noqa: F822 - the other two come from `__getattr__`
+__all__ = ["Analysis", "__version__", "analyze"]
 
 __version__ = "0.1.0"
 
