@@ -133,13 +133,16 @@ def _rope(share: Share, name: str, heads: int, rotated: int) -> Operator:
     # The table of sines and cosines stays on chip by default, as the golden totals have it.
     table = rotated * share.formats.rope_bytes if share.settings.rope_table else 0
     extra = f" + T·{rotated}·{number_text(share.formats.rope_bytes)}" if table else ""
+    rope = share.model.rope
+    # Scaling turns by other angles: the admissible context changes, neither FLOPs nor bytes do.
+    scaling = "" if rope.scaling == "none" else f"; {rope.scaling} scaling by {rope.factor:g}"
     return Operator(
         name,
         share.precision(),
         flops=terms(T=3 * width),
         input_bytes=terms(T=width * b + table),
         output_bytes=terms(T=width * b),
-        formula=f"FLOPs 3·T·{width}; bytes 2·T·{width}·{number_text(b)}{extra}",
+        formula=f"FLOPs 3·T·{width}; bytes 2·T·{width}·{number_text(b)}{extra}{scaling}",
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from engine.perfmodel.arithmetic import SCALAR, Values
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.predict import BOUNDS, Load, drafting, predict
 from engine.perfmodel.program import compiled
+from engine.spec.model import Model
 from engine.spec.workload import Workload
 
 
@@ -62,6 +64,13 @@ def predict_point(
     proposing = drafting(workload.speculation, compiled(draft) if draft is not None else None)
     found, used = predict(SCALAR, plan, load, proposing)
     bounds = {phase: BOUNDS[metrics.pop("bound")] for phase, metrics in found.items() if "bound" in metrics}
-    limit = deployment.model.max_position_embeddings
-    beyond = limit is not None and load.prompt + load.output > limit
+    beyond = load.prompt + load.output > context_limit(deployment.model)
     return PointPrediction(found, bounds, bool(used.fits), beyond)
+
+
+def context_limit(model: Model) -> float:
+    """Longest context a model admits, in tokens: as published, or as its rotary scaling allows; else endless."""
+    if model.max_position_embeddings is not None:
+        return model.max_position_embeddings
+    trained = model.rope.original_max_position_embeddings
+    return math.inf if trained is None else trained * model.rope.factor

@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
 from engine.perfmodel.deployment import Deployment
-from engine.perfmodel.point import load_of
-from engine.perfmodel.predict import BOUNDS, PHASES, Drafting, drafting, predict
+from engine.perfmodel.memory import memory_use
+from engine.perfmodel.point import context_limit, load_of
+from engine.perfmodel.predict import (
+    BOUNDS,
+    PHASES,
+    Drafting,
+    drafting,
+    memory_load,
+    memory_plan_of,
+    predict,
+)
 from engine.perfmodel.program import Plan, compiled
 from engine.spec.workload import Speculation, Workload
 
-__all__ = ["BOUNDS", "PHASES", "Summary", "WorkloadArrays", "summarise"]
+__all__ = ["BOUNDS", "PHASES", "Summary", "WorkloadArrays", "free_memory", "summarise"]
 
 Column: TypeAlias = NDArray[Any]
 
@@ -134,6 +143,25 @@ def summarise(
     return _assemble(plan, inputs, pieces, n, proposing)
 
 
+def free_memory(
+    deployment: Deployment,
+    workload: WorkloadArrays,
+    *,
+    speculation: Speculation | None = None,
+    draft: Deployment | None = None,
+) -> NDArray[np.float64]:
+    """Bytes left on the fullest device at every point, negative where it does not fit; NaN when unknown.
+
+    The memory part of `summarise` alone, for plans.
+    """
+    plan = compiled(deployment)
+    proposing = drafting(speculation, compiled(draft) if draft is not None else None)
+    values = [getattr(workload, name).astype(np.float64) for name in _COLUMNS]
+    load = load_of(*values, chunked=_any(values[4]), mixed=_any(values[5]))
+    used = memory_use(ARRAYS, memory_plan_of(plan, proposing), memory_load(ARRAYS, plan, load, proposing))
+    return np.broadcast_to(np.asarray(used.free, dtype=np.float64), (len(workload),))
+
+
 def _piece(column: Column, low: int, high: int) -> Values:
     if len(column) == 1:
         return int(column[0])
@@ -155,7 +183,7 @@ def _one_point(plan: Plan, values: tuple[int, ...], speculation: Drafting | None
         at += len(metrics)
         if "bound" in metrics:
             phases[phase]["bound"] = phases[phase]["bound"].astype(np.int8)
-    limit = plan.deployment.model.max_position_embeddings or np.inf
+    limit = context_limit(plan.deployment.model)
     return Summary(phases, np.array([bool(used.fits)]), np.array([load.prompt + load.output > limit]))
 
 
@@ -169,7 +197,7 @@ def _assemble(
     columns = _Columns(n)
     fits = np.empty(n, dtype=np.bool_)
     beyond = np.empty(n, dtype=np.bool_)
-    limit = plan.deployment.model.max_position_embeddings or np.inf
+    limit = context_limit(plan.deployment.model)
     for (low, high), values in zip(pieces, inputs, strict=True):
         load = load_of(*values, chunked=_any(values[4]), mixed=_any(values[5]))
         arithmetic = SCALAR if all(isinstance(v, int) for v in values) else ARRAYS

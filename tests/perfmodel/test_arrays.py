@@ -7,8 +7,8 @@ import pytest
 
 from engine.perfmodel.point import predict_point
 from engine.perfmodel.predict import BOUNDS
-from engine.perfmodel.summary import CHUNK, WorkloadArrays, summarise
-from engine.spec.model import Model
+from engine.perfmodel.summary import CHUNK, WorkloadArrays, free_memory, summarise
+from engine.spec.model import Model, Rope
 from engine.spec.workload import Parallelism, Speculation, Workload
 from tests.perfmodel.shapes import H100, LATENT, LLAMA_8B, MIXTRAL, MODELS, deploy, device
 
@@ -144,6 +144,26 @@ def test_beyond_the_window_of_the_model():
         deploy(model), WorkloadArrays(prompts, np.array([256]), np.array([1]), zero, zero, zero)
     )
     assert summary.beyond_context.tolist() == [False, True]
+
+
+def test_scaled_positions_extend_the_context():
+    rope = Rope(scaling="yarn", factor=4.0, original_max_position_embeddings=512)
+    model = LLAMA_8B.model_copy(update={"rope": rope})
+    assert not predict_point(deploy(model), Workload(prompt_tokens=1792, output_tokens=256)).beyond_context
+    assert predict_point(deploy(model), Workload(prompt_tokens=1793, output_tokens=256)).beyond_context
+    plain, scaled = (predict_point(deploy(m), Workload()).phases["prefill"] for m in (LLAMA_8B, model))
+    assert plain == scaled
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+def test_memory_alone_is_the_memory_of_the_summary(model: Model):
+    for seed, chunks in ((6, False), (7, True)):
+        arrays = columns(10, seed, chunks=chunks, riding=chunks)
+        made = deploy(model, device(memory="60 GB"))
+        np.testing.assert_array_equal(
+            free_memory(made, arrays), summarise(made, arrays).phases["request"]["memory_free_bytes"]
+        )
+    assert np.isnan(free_memory(deploy(model, device(memory=None)), arrays)).all()
 
 
 def test_unknown_memory_leaves_fit_open():

@@ -13,7 +13,7 @@ from engine.perfmodel.point import predict_point
 from engine.perfmodel.rows import OPERATOR_PHASES, OperatorRow, ceilings, operator_rows
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.catalog import catalog_files, load_model
-from engine.spec.model import Model
+from engine.spec.model import Model, Rope
 from engine.spec.quantization import Quantization
 from engine.spec.workload import Parallelism, Speculation, Workload
 from tests.perfmodel.shapes import LATENT, LLAMA_8B, MIXTRAL, MODELS, TINY, WINDOWED, deploy, device
@@ -176,6 +176,13 @@ def test_minor_terms_are_counted_on_request():
     assert counted["RoPE q"].input_bytes - plain["RoPE q"].input_bytes == 128 * 4
     plain, counted = rows(MIXTRAL), rows(MIXTRAL, router_softmax=True)
     assert counted["router"].flops - plain["router"].flops == 5 * 8
+
+
+def test_position_scaling_is_recorded():
+    scaled = LLAMA_8B.model_copy(update={"rope": Rope(scaling="llama3", factor=8.0)})
+    found, plain = rows(scaled)["RoPE q"], rows(LLAMA_8B)["RoPE q"]
+    assert found.formula == "FLOPs 3·T·4096; bytes 2·T·4096·2; llama3 scaling by 8; T = 1"
+    assert (found.flops, found.total_bytes) == (plain.flops, plain.total_bytes)
 
 
 def test_collectives_are_rows():
