@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from engine.errors import PlanError
+from engine.perfmodel.parameter_sets import Chosen
 from engine.perfmodel.quantized import missing_precisions
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.hardware import Hardware
@@ -36,6 +37,8 @@ class Deployment:
     quantization: Quantization
     parallelism: Parallelism = _ONE_DEVICE
     settings: AnalyticalSettings = _DEFAULT_SETTINGS
+    calibration: Chosen | None = None
+    """Fitted parameters that turn the bound into an estimate; the bound alone without them."""
 
     @property
     def devices(self) -> int:

@@ -101,14 +101,12 @@ def fit_law(
     def residual(logs: Column) -> Column:
         return np.log(predicted_s(rows, form, _parameters(names, np.exp(logs)))) - target
 
-    best: tuple[float, Column] | None = None
-    for launch in _START["launch"]:
-        start = np.log([launch if name == "launch" else _START[name][0] for name in names])
-        found = least_absolute(residual, np.clip(start, bounds[0], bounds[1]), bounds=bounds)
-        if best is None or found[0] < best[0]:
-            best = found
-    assert best is not None  # two starts
-    return _parameters(names, np.exp(best[1]))
+    starts = (
+        np.log([launch if name == "launch" else _START[name][0] for name in names])
+        for launch in _START["launch"]
+    )
+    found = [least_absolute(residual, np.clip(s, bounds[0], bounds[1]), bounds=bounds) for s in starts]
+    return _parameters(names, np.exp(min(found, key=lambda f: f[0])[1]))
 
 
 def _parameters(names: Sequence[str], values: Column) -> LawParameters:

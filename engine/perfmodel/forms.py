@@ -32,7 +32,7 @@ class Amount(NamedTuple):
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
     """Seconds of one kernel."""
     p = parameters
-    compute, memory, waves = amount
+    compute, memory, _ = amount
     time = p.launch + _work_s(a, form, p, amount)
     if not p.root:
         return time

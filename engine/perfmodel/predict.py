@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
+from engine.perfmodel.bands import Estimate
+from engine.perfmodel.calibration import Steady, estimate_of, steady_of
 from engine.perfmodel.memory import (
     MemoryLoad,
     MemoryPlan,
@@ -16,6 +18,7 @@ from engine.perfmodel.memory import (
     longest_context,
     memory_use,
 )
+from engine.perfmodel.phase import Phase, band_metrics, request_bands, settled, with_estimate
 from engine.perfmodel.program import Plan, Program
 from engine.perfmodel.step import Cost, Run, Settled, Step, price, settle, value
 from engine.perfmodel.terms import Attended, Geometry, attended, attended_runs, stepwise_runs
@@ -54,25 +57,6 @@ class Drafting:
     draft: Plan | None
 
 
-class _Phase(NamedTuple):
-    """A phase over all devices."""
-
-    time_s: Values
-    communication_s: Values
-    communication_bytes: Values
-    flops: Values
-    bytes: Values
-    compute_s: Values
-
-    def plus(self, other: _Phase) -> _Phase:
-        """Both one after the other."""
-        return _Phase(*map(shifted, self, other))
-
-    def times(self, factor: Values) -> _Phase:
-        """The phase `factor` times."""
-        return _Phase(*(scaled(x, factor) for x in self))
-
-
 def drafting(speculation: Speculation | None, draft: Plan | None) -> Drafting | None:
     """Expected tokens per step of a speculation, or None without one."""
     if speculation is None:
@@ -96,16 +80,17 @@ def predict(
     if speculation is not None and speculation.draft is not None:
         prefill = prefill.plus(_prefill(a, speculation.draft, load))
     possible = _possible(a, used)
-    if possible is not None:
-        prefill, decode, last, generation = (
-            phase._replace(time_s=phase.time_s * possible) for phase in (prefill, decode, last, generation)
-        )
+    both = settled(a, plan, prefill.plus(generation), possible, decoding=False)
+    prefill = settled(a, plan, prefill, possible, decoding=False)
+    decode, last, generation = (
+        settled(a, plan, phase, possible, decoding=True) for phase in (decode, last, generation)
+    )
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
     phases = {
         "prefill": _phase_metrics(a, plan, prefill, output_tokens=None),
         "decode": _phase_metrics(a, plan, decode, output_tokens=tokens),
         "decode_last": _phase_metrics(a, plan, last, output_tokens=tokens),
-        "request": _request_metrics(a, plan, load, prefill, generation),
+        "request": _request_metrics(a, plan, load, prefill=prefill, generation=generation, both=both),
     }
     phases["prefill"]["prompt_tokens_per_s"] = load.batch * load.prompt / prefill.time_s
     phases["request"].update(_memory_metrics(a, plan, memory, asked, used))
@@ -166,7 +151,8 @@ def _through_stages(
     traffic: Mapping[str, Values],
     *,
     single: bool,
-) -> _Phase:
+    estimate: Callable[[], Estimate],
+) -> Phase:
     """A phase over all devices: micro-batches pass the stages one behind the other.
 
     `traffic` holds the steps, tokens and logits of a micro-batch, added up over the phase.
@@ -190,14 +176,15 @@ def _through_stages(
         talk_bytes = value(plan.communication_bytes, traffic) * (pieces / split.pipeline)
         time = time + talk_s
     devices = split.tensor * split.data * pieces
-    if devices == 1:
-        return _Phase(time, talk_s, talk_bytes, whole.flops, whole.bytes, whole.compute_s)
-    return _Phase(
-        time, talk_s, talk_bytes, whole.flops * devices, whole.bytes * devices, whole.compute_s * pieces
-    )
+    phase = Phase(time, talk_s, talk_bytes, whole.flops, whole.bytes, whole.compute_s)
+    if devices != 1:
+        phase = phase._replace(
+            flops=whole.flops * devices, bytes=whole.bytes * devices, compute_s=whole.compute_s * pieces
+        )
+    return phase if plan.timing is None else with_estimate(a, plan, phase, estimate(), traffic)
 
 
-def _prefill(a: Arithmetic, plan: Plan, load: Load) -> _Phase:
+def _prefill(a: Arithmetic, plan: Plan, load: Load) -> Phase:
     """Prompts of all sequences, from behind the cached prefix, whole or in chunks."""
     n = _sequences(a, plan, load)
     prompt = shifted(load.prompt, -load.shared)
@@ -214,10 +201,15 @@ def _prefill(a: Arithmetic, plan: Plan, load: Load) -> _Phase:
         lambda program: price(a, program, step, run)[0],
         {"1": 1, "T": tokens, "N": logits},
         single=False,
+        estimate=lambda: _estimate(a, plan, step, run),
     )
 
 
-def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: Values) -> _Phase:
+def _estimate(a: Arithmetic, plan: Plan, step: Step, run: Run) -> Estimate:
+    return Estimate() if plan.timing is None else estimate_of(a, plan.timing, step, run, decoding=False)
+
+
+def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: Values) -> Phase:
     """Whole chunks as one run and what remains as another; the output head runs where a token is wanted."""
     every = plan.deployment.settings.lm_head == "all"
     size = a.where(load.chunk > 0, a.minimum(a.maximum(load.chunk, 1), prompt), prompt)
@@ -244,6 +236,9 @@ def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: V
         lambda program: chunks(program, headless[program]),
         {"1": full + 1, "T": n * prompt, "N": n * prompt if every else n},
         single=False,
+        estimate=lambda: _estimate(a, plan, body, Run(full, runs)).plus(
+            _estimate(a, plan, tail, Run(1, last))
+        ),
     )
 
 
@@ -267,14 +262,15 @@ class _Decoding:
         self._tokens, self._logits = tokens, logits
         self.step = _step(a, plan, sequences=n, tokens=tokens, logits=logits, riding=extra)
         self._settled: dict[int, Settled] = {}
+        self._steady: Steady | None = None
         draft = None if speculation is None else speculation.draft
         self._draft = None if draft is None else _Decoding(a, draft, load, None)
 
-    def at(self, cached: Values) -> _Phase:
+    def at(self, cached: Values) -> Phase:
         """One step behind `cached` tokens."""
         return self._over(1, lambda geometry, new: [attended(self._a, geometry, cached=cached, new=new)])
 
-    def generation(self) -> _Phase:
+    def generation(self) -> Phase:
         """All decode steps of a request, in closed form."""
         stride = 1 if self._speculation is None else self._speculation.tokens_per_step
         more = self._load.output - 1
@@ -288,14 +284,19 @@ class _Decoding:
         # As a float, so that a count of one is not taken for the constant of single steps.
         return self._over(steps * 1.0, runs)
 
-    def _over(self, steps: Values, runs_of: Callable[[Geometry, int], list[Attended]]) -> _Phase:
+    def _over(self, steps: Values, runs_of: Callable[[Geometry, int], list[Attended]]) -> Phase:
         a, plan = self._a, self._plan
         run = Run(steps, {mask: runs_of(g, self.new) for mask, g in plan.geometries.items()})
         traffic: Mapping[str, Values] = {}
         if plan.collectives:
             traffic = {"1": steps, "T": self._tokens * steps, "N": self._logits * steps}
         phase = _through_stages(
-            a, plan, lambda program: self._priced(program, run), traffic, single=self._single
+            a,
+            plan,
+            lambda program: self._priced(program, run),
+            traffic,
+            single=self._single,
+            estimate=lambda: self._estimate(run),
         )
         if self._draft is None or self._speculation is None:
             return phase
@@ -308,6 +309,14 @@ class _Decoding:
         if settled is None:
             settled = self._settled[id(program)] = settle(self._a, program, self.step)
         return price(self._a, program, self.step, run, settled=settled)[0]
+
+    def _estimate(self, run: Run) -> Estimate:
+        timing = self._plan.timing
+        if timing is None:
+            return Estimate()
+        if self._steady is None:
+            self._steady = steady_of(self._a, timing, self.step, decoding=True)
+        return estimate_of(self._a, timing, self.step, run, decoding=True, steady=self._steady)
 
 
 def _riding_attention(
@@ -328,7 +337,7 @@ def _riding_attention(
 
 
 def _phase_metrics(
-    a: Arithmetic, plan: Plan, phase: _Phase, *, output_tokens: Values | None
+    a: Arithmetic, plan: Plan, phase: Phase, *, output_tokens: Values | None
 ) -> dict[str, Values]:
     hardware, devices = plan.deployment.hardware, plan.deployment.devices
     work_rate, byte_rate = phase.flops / phase.time_s, phase.bytes / phase.time_s
@@ -345,11 +354,12 @@ def _phase_metrics(
     }
     if output_tokens is not None:
         found["output_tokens_per_s"] = output_tokens / phase.time_s
+    found.update(band_metrics(phase, output_tokens=output_tokens))
     found.update(_energy_metrics(a, plan, phase, output_tokens))
     return found
 
 
-def _bound(a: Arithmetic, plan: Plan, phase: _Phase) -> Values:
+def _bound(a: Arithmetic, plan: Plan, phase: Phase) -> Values:
     """Position in `BOUNDS` of the resource that is busy longest."""
     split, bandwidth = plan.deployment.parallelism, plan.deployment.hardware.memory_bandwidth
     # Devices that work at the same time on the layers of one stage.
@@ -365,7 +375,7 @@ def _bound(a: Arithmetic, plan: Plan, phase: _Phase) -> Values:
 
 
 def _energy_metrics(
-    a: Arithmetic, plan: Plan, phase: _Phase, output_tokens: Values | None
+    a: Arithmetic, plan: Plan, phase: Phase, output_tokens: Values | None
 ) -> dict[str, Values]:
     energy = energy_j(a, plan, phase.time_s, phase.flops, phase.bytes)
     if energy is None:
@@ -389,14 +399,14 @@ def energy_j(a: Arithmetic, plan: Plan, time_s: Values, flops: Values, moved: Va
 
 
 def _request_metrics(
-    a: Arithmetic, plan: Plan, load: Load, prefill: _Phase, generation: _Phase
+    a: Arithmetic, plan: Plan, load: Load, *, prefill: Phase, generation: Phase, both: Phase
 ) -> dict[str, Values]:
     """A request from its arrival to its last token, without queueing."""
     devices = plan.deployment.devices
-    both = prefill.plus(generation)
     more = load.output - 1
     # With a single token there is nothing between tokens.
-    tpot = generation.time_s / a.where(more > 0, more, math.nan)
+    more = a.where(more > 0, more, math.nan)
+    tpot = generation.time_s / more
     tokens = load.batch * load.output
     rate = tokens / both.time_s
     found = {
@@ -416,6 +426,7 @@ def _request_metrics(
         "prompt_tokens_per_s": load.batch * load.prompt / prefill.time_s,
         "requests_per_s": load.batch / both.time_s,
     }
+    found.update(request_bands(tokens, more, prefill=prefill, generation=generation, both=both))
     found.update(_energy_metrics(a, plan, both, tokens))
     if "energy_j" in found:
         found["energy_per_request_j"] = found["energy_j"] / load.batch

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from engine.perfmodel.calibration import Timing, timing_of
 from engine.perfmodel.deployment import Deployment, require_possible
 from engine.perfmodel.layers import Block, model_blocks, stages
 from engine.perfmodel.memory import MemoryPlan, memory_plan
@@ -97,6 +98,8 @@ class Plan:
     peak_flops_per_s: float
     """Dense peak of the arithmetic that does most of the work."""
     parameters: int
+    timing: Timing | None = None
+    """What prices the same steps with fitted parameters; None where there is only the bound."""
 
 
 _CACHE: OrderedDict[tuple[int, ...], tuple[tuple[object, ...], Plan]] = OrderedDict()
@@ -111,6 +114,7 @@ def compiled(deployment: Deployment) -> Plan:
         deployment.quantization,
         deployment.parallelism,
         deployment.settings,
+        deployment.calibration,
     )
     # Identity is enough: settings are frozen, and the cache keeps them alive.
     key = tuple(id(part) for part in parts)
@@ -157,6 +161,7 @@ def _compile(deployment: Deployment) -> Plan:
         memory=memory_plan(deployment, share, stage_blocks),
         peak_flops_per_s=main_peak(deployment),
         parameters=sum(block.count * sum(o.parameters for o in block.operators) for block in blocks),
+        timing=timing_of(deployment, blocks, found),
     )
 
 

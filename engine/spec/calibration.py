@@ -76,6 +76,15 @@ class Range(Settings):
     """Largest."""
 
 
+class TimeRange(Settings):
+    """Shortest and longest time among the fitted rows."""
+
+    low: Seconds
+    """Shortest."""
+    high: Seconds
+    """Longest."""
+
+
 class OperatorFit(Settings):
     """Parameters of one kind of operator in one precision."""
 
@@ -101,8 +110,8 @@ class OperatorFit(Settings):
     """How far off predictions of unseen sites were."""
     bands: Annotated[list[Band], Field(min_length=1, max_length=10)]
     """By size, smallest first."""
-    bound_range: Range
-    """Data-sheet bounds of the fitted rows in seconds; beyond it estimates are `extrapolated`."""
+    time_range: TimeRange
+    """Measured times of the fitted rows; estimates beyond it are `extrapolated`."""
     ranges: dict[str, Range] = {}
     """Fitted range of each dimension."""
     source_version: str = ""
@@ -156,6 +165,12 @@ class Calibration(Settings):
     """What reports call this parameter set."""
     device: Annotated[str, Field(min_length=1, max_length=120)]
     """Catalogue name of the device that was measured."""
+    device_name: Annotated[str, Field(min_length=1, max_length=120)]
+    """The `name` inside that entry: an experiment's device with this name is this device."""
+    vendor: str | None = None
+    """Its vendor: parameters are never transferred between vendors."""
+    architecture: str | None = None
+    """Its generation: parameters are transferred within one first."""
     engine: Annotated[str, Field(min_length=1, max_length=60)]
     """Software that ran the operators, such as vllm."""
     engine_version: str = ""

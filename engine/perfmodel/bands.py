@@ -1,0 +1,101 @@
+"""How sure an estimate is: held-out quantiles of each kind of kernel, added up over a phase.
+
+Errors of kernels of one kind go together - the same library, the same wrong efficiency - so their deviations
+add up. Errors of different kinds have nothing to do with each other, so those add up in squares. A phase of
+one kind keeps the band of that kind; a phase of many is surer than each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.parameter_sets import EXTRAPOLATED_WIDER, Law
+from engine.spec.calibration import Band
+
+
+class Spent(NamedTuple):
+    """Time in kernels that share a law."""
+
+    law: Law
+    time_s: Values
+    calls: Values
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        return Spent(self.law, self.time_s + other.time_s, self.calls + other.calls)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated time of a phase by law, and what no law covers."""
+
+    spent: dict[int, Spent] = field(default_factory=dict)
+    """Keyed by the identity of the law."""
+    other_s: Values = 0.0
+    """Time from the data sheet, and of the engine between kernels."""
+    steps: Values = 0
+    """Steps of an engine in it."""
+
+    def plus(self, other: Estimate) -> Estimate:
+        """Both one after the other."""
+        spent = dict(self.spent)
+        for key, more in other.spent.items():
+            spent[key] = spent[key].plus(more) if key in spent else more
+        return Estimate(spent, self.other_s + other.other_s, self.steps + other.steps)
+
+    def times(self, factor: Values) -> Estimate:
+        """The phase `factor` times."""
+        spent = {key: Spent(s.law, s.time_s * factor, s.calls * factor) for key, s in self.spent.items()}
+        return Estimate(spent, self.other_s * factor, self.steps * factor)
+
+    @property
+    def time_s(self) -> Values:
+        """All of it."""
+        total = self.other_s
+        for part in self.spent.values():
+            total = total + part.time_s
+        return total
+
+
+class Banded(NamedTuple):
+    """An estimate with its 90 % band."""
+
+    time_s: Values
+    low_s: Values
+    high_s: Values
+    extrapolated: Values
+    """Kernels of some kind are shorter or longer than any that was fitted."""
+
+
+def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = ()) -> Banded:
+    """The estimate and its band; `whole` are bands of whole requests, and the wider one counts."""
+    total = estimate.time_s
+    below: Values = 0.0
+    above: Values = 0.0
+    outside: Values = False
+    for law, time, calls in estimate.spent.values():
+        each = time / a.maximum(calls, 1e-9)
+        low, high = factors(a, law.bands, each)
+        beyond = (each < law.time_range.low * 0.8) | (each > law.time_range.high * 1.25)
+        widened = a.where(beyond, law.widened * EXTRAPOLATED_WIDER, law.widened)
+        down, up = time * (1 - low / widened), time * (high * widened - 1)
+        below, above = below + down * down, above + up * up
+        outside = outside | (beyond & (time > 0.05 * total))
+    below, above = a.sqrt(below), a.sqrt(above)
+    if whole:
+        low, high = factors(a, whole, total / a.maximum(estimate.steps, 1e-9))
+        below, above = a.maximum(below, total * (1 - low)), a.maximum(above, total * (high - 1))
+    return Banded(total, a.maximum(total - below, 0.0), total + a.maximum(above, 0.0), outside)
+
+
+def factors(a: Arithmetic, bands: Sequence[Band], time_s: Values) -> tuple[Values, Values]:
+    """Low and high factor for an estimate of this size."""
+    low: Values = bands[-1].low
+    high: Values = bands[-1].high
+    for band in reversed(bands[:-1]):
+        small = time_s <= band.below
+        low, high = a.where(small, band.low, low), a.where(small, band.high, high)
+    return low, high

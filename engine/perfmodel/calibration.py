@@ -1,0 +1,250 @@
+"""From a bound to an estimate: the kernels of a deployment under the parameters of its device and engine.
+
+The bound adds up operators whose time is linear in the workload, so it needs no operator one by one. Kernels
+are not linear - they start late and fill waves - and are priced each on its own; there are about ten of them
+in a dense model. Attention over a growing cache is priced at the middle of each run of steps: within 0.1 % of
+the sum over steps, since time is close to linear in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.bands import Estimate, Spent
+from engine.perfmodel.forms import TILE, Amount, gemm_waves, kernel_time_s
+from engine.perfmodel.kernels import Kernel, kernels_of
+from engine.perfmodel.quantized import peak_flops_per_s
+from engine.perfmodel.terms import Attended
+
+if TYPE_CHECKING:
+    from engine.perfmodel.deployment import Deployment
+    from engine.perfmodel.layers import Block
+    from engine.perfmodel.parallel import Collective
+    from engine.perfmodel.parameter_sets import Chosen, Law
+    from engine.perfmodel.step import Run, Step
+
+_ONCE: Final = 1
+Terms = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """A kernel with its laws; the amounts are seconds at data-sheet rates per unit of each quantity."""
+
+    kernel: Kernel
+    count: int
+    compute_s: Terms
+    memory_s: Terms
+    law: Law
+    """In a decode step."""
+    prefill: Law
+    """In a prefill step; the same one for everything but attention."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """Everything that prices the steps of a deployment with fitted parameters."""
+
+    chosen: Chosen
+    common: tuple[Timed, ...]
+    variants: tuple[tuple[Timed, ...], ...]
+    """Forms of latent attention to pick the faster from; empty without a choice."""
+    collectives: tuple[tuple[Collective, Law | None, float], ...]
+    """Each with its law and the latency beyond it, in seconds."""
+    units: int | None
+    """Multiprocessors of the device."""
+    heads: int
+    kv_heads: int
+    """Of one device; the latent cache counts as one."""
+    step_s: float
+    """Time of a decode step outside its kernels."""
+
+
+def timing_of(
+    deployment: Deployment, blocks: Sequence[Block], collectives: Sequence[Collective]
+) -> Timing | None:
+    """The timing of a deployment; None without parameters for it."""
+    chosen = deployment.calibration
+    if chosen is None:
+        return None
+    activation = deployment.quantization.activation / 8
+    timed: list[Timed] = []
+    for kernel, count in kernels_of(blocks, fused=chosen.fused, activation_bytes=activation).items():
+        found = _timed(deployment, chosen, kernel, count)
+        if found is None:
+            return None
+        timed.append(found)
+    forms = sorted({t.kernel.variant for t in timed if t.kernel.variant})
+    alternatives = forms if len(forms) > 1 else []
+    split, model = deployment.parallelism, deployment.model
+    far = split.devices_per_node
+    step = chosen.request
+    together = split.tensor * split.pipeline * split.expert > 1
+    return Timing(
+        chosen=chosen,
+        common=tuple(t for t in timed if t.kernel.variant not in alternatives),
+        variants=tuple(tuple(t for t in timed if t.kernel.variant == form) for form in alternatives),
+        collectives=tuple(
+            (c, chosen.collective(c.group), c.latency_s if c.group > far else 0.0) for c in collectives
+        ),
+        units=deployment.hardware.sm_count,
+        heads=-(-model.num_attention_heads // split.tensor),
+        kv_heads=1 if model.mla is not None else -(-model.kv_heads // split.tensor),
+        step_s=0.0 if step is None else step.step + (step.collective_step if together else 0.0),
+    )
+
+
+def _timed(deployment: Deployment, chosen: Chosen, kernel: Kernel, count: int) -> Timed | None:
+    hardware = deployment.hardware
+    peak = peak_flops_per_s(hardware, kernel.precision) or float("nan")
+    if kernel.family == "attention":
+        law = chosen.law("decode_attention", kernel.precision)
+        prefill = chosen.law("prefill_attention", kernel.precision)
+    else:
+        law = prefill = chosen.law(kernel.family, kernel.precision)
+    if law is None or prefill is None:
+        return None
+    return Timed(
+        kernel,
+        count,
+        tuple((symbol, amount / peak) for symbol, amount in kernel.flops),
+        tuple((symbol, amount / hardware.memory_bandwidth) for symbol, amount in kernel.bytes),
+        law,
+        prefill,
+    )
+
+
+Steady = tuple[Estimate, ...]
+"""One step of the kernels that do not attend: in common, and of each form of latent attention."""
+
+
+def steady_of(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Steady:
+    """The part of a step's estimate that all runs of the step share."""
+    overhead = timing.step_s if decoding else 0.0
+    common, *forms = (
+        _steady(a, timing, timed, step, decoding=decoding) for timed in (timing.common, *timing.variants)
+    )
+    return (Estimate(common.spent, overhead, 1), *forms)
+
+
+def estimate_of(
+    a: Arithmetic, timing: Timing, step: Step, run: Run, *, decoding: bool, steady: Steady | None = None
+) -> Estimate:
+    """Estimated kernel time of a run of steps on one device, collectives aside."""
+    common, *forms = steady or steady_of(a, timing, step, decoding=decoding)
+
+    def over(part: Estimate, timed: Sequence[Timed]) -> Estimate:
+        through = part if run.steps is _ONCE else part.times(run.steps)
+        return through.plus(_attending(a, timing, timed, step, run, decoding=decoding))
+
+    found = over(common, timing.common)
+    best: Estimate | None = None
+    for part, timed in zip(forms, timing.variants, strict=True):
+        other = over(part, timed)
+        best = other if best is None else _faster(a, best, other)
+    return found if best is None else found.plus(best)
+
+
+def _faster(a: Arithmetic, one: Estimate, other: Estimate) -> Estimate:
+    second = other.time_s < one.time_s
+    spent = {}
+    for key in one.spent | other.spent:
+        law = (one.spent.get(key) or other.spent[key]).law
+        nothing = Spent(law, 0.0, 0.0)
+        x, y = one.spent.get(key, nothing), other.spent.get(key, nothing)
+        spent[key] = Spent(law, a.where(second, y.time_s, x.time_s), a.where(second, y.calls, x.calls))
+    return Estimate(spent)
+
+
+def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *, decoding: bool) -> Estimate:
+    spent: dict[int, Spent] = {}
+    basis = step.busiest
+    for each in timed:
+        kernel, law = each.kernel, each.law if decoding else each.prefill
+        rows = basis.get(kernel.rows, 1)
+        # A step of which no token wants logits does not launch the head.
+        if kernel.family == "attention" or (not hasattr(rows, "shape") and rows == 0):
+            continue
+        waves = gemm_waves(a, rows, kernel.columns, timing.units) if kernel.family == "gemm" else None
+        amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves)
+        time = kernel_time_s(a, law.form, law.parameters, amount)
+        _add(spent, Spent(law, time * each.count, each.count))
+    return Estimate(spent)
+
+
+def _attending(
+    a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, run: Run, *, decoding: bool
+) -> Estimate:
+    spent: dict[int, Spent] = {}
+    for each in timed:
+        if each.kernel.family == "attention":
+            law = each.law if decoding else each.prefill
+            _add(spent, Spent(law, *_attention(a, timing, each, law, step, run, decoding=decoding)))
+    return Estimate(spent)
+
+
+def _add(spent: dict[int, Spent], part: Spent) -> None:
+    key = id(part.law)
+    spent[key] = spent[key].plus(part) if key in spent else part
+
+
+def _attention(
+    a: Arithmetic, timing: Timing, timed: Timed, law: Law, step: Step, run: Run, *, decoding: bool
+) -> tuple[Values, Values]:
+    n, mask = step.sequences, timed.kernel.mask
+    waves: Values | None = None
+    if timing.units is not None and decoding:
+        waves = n * (timing.kv_heads / timing.units)
+    elif timing.units is not None:
+        waves = n * a.ceil(step.busiest["T"] / n / TILE) * (timing.heads / timing.units)
+    riding = step.riding.get(mask)
+    total: Values = 0.0
+    calls: Values = 0
+    for piece in run.attended[mask]:
+        pairs, positions, times = _middle(a, piece)
+        basis = {**step.busiest, "Q": n * pairs, "K": n * positions}
+        if riding is not None:
+            basis["Q"], basis["K"] = basis["Q"] + riding[0], basis["K"] + riding[1]
+        amount = Amount(_value(timed.compute_s, basis), _value(timed.memory_s, basis), waves)
+        time = kernel_time_s(a, law.form, law.parameters, amount)
+        total = total + time * (times * timed.count)
+        calls = calls + times * timed.count
+    return total, calls
+
+
+def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values, Values]:
+    """Pairs and positions halfway through a piece, and how many steps it stands for."""
+    if piece.steps is _ONCE:
+        return piece.pairs, piece.positions, piece.repeat
+    half = a.maximum((piece.steps - 1) / 2, 0)
+    return (
+        piece.pairs + piece.pairs_step * half,
+        piece.positions + piece.positions_step * half,
+        piece.steps * piece.repeat,
+    )
+
+
+def _value(terms: Terms, basis: Mapping[str, Values]) -> Values:
+    total: Values = 0.0
+    for symbol, amount in terms:
+        total = total + amount * basis[symbol]
+    return total
+
+
+def communication_of(a: Arithmetic, timing: Timing, traffic: Mapping[str, Values]) -> Estimate:
+    """Estimated time of the collectives of a phase; `traffic` are its steps, tokens and logits."""
+    steps = traffic["1"]
+    spent: dict[int, Spent] = {}
+    other: Values = 0.0
+    for item, law, beyond in timing.collectives:
+        each = traffic[item.symbol] / a.maximum(steps, 1e-9)
+        count = item.count * steps
+        if law is None:
+            other = other + count * (item.latency_s + each * item.s_per_unit)
+            continue
+        time = kernel_time_s(a, law.form, law.parameters, Amount(0.0, each * item.s_per_unit)) + beyond
+        _add(spent, Spent(law, time * count, count))
+    return Estimate(spent, other)

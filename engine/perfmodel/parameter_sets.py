@@ -1,0 +1,236 @@
+"""Which fitted parameters an estimate uses: the nearest ones by stated rules, and what to say about them.
+
+For each kind of operator the nearest set wins, in this order: same device; same architecture; same vendor.
+Among equals the set named in the spec comes first, then the engine of the first choice, then vllm, then the
+newest version. Parameters from another device are `transferred`: efficiencies and launch times are taken
+over, bands are widened by what such a transfer did to held-out devices. Sets of another vendor are never
+used: then there is no estimate, only the bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from engine.errors import CatalogError, Problem
+from engine.perfmodel.forms import Form
+from engine.spec.calibration import (
+    Band,
+    Calibration,
+    EnergyFit,
+    LawParameters,
+    OperatorFit,
+    OperatorKind,
+    RequestFit,
+    TimeRange,
+)
+from engine.spec.hardware import Hardware, Precision
+
+TRANSFERRED_WIDER: Final[Mapping[OperatorKind, float]] = {
+    "gemm": 1.5,
+    "prefill_attention": 1.4,
+    "decode_attention": 1.7,
+    "experts": 1.7,
+    "elementwise": 1.7,
+    "all_reduce": 1.7,
+}
+"""Factor on both ends of a band for parameters of another device: the p90 of A100 -> H100 and back on the
+fitted tables (docs/calibration.md), where the notes give 1.3 to 1.7."""
+EXTRAPOLATED_WIDER: Final = 1.25
+"""Factor on both ends beyond the fitted sizes; no held-out rows exist there, so it is a stated guess."""
+SUBSTITUTED_WIDER: Final = 1.4
+"""The same for parameters of another kind of operator or precision."""
+
+_NEAR_PRECISIONS: Final[Mapping[Precision, tuple[Precision, ...]]] = {
+    "bf16": ("fp16", "fp32"),
+    "fp16": ("bf16", "fp32"),
+    "tf32": ("fp32", "bf16", "fp16"),
+    "fp32": ("bf16", "fp16"),
+    "fp8": ("int8", "bf16", "fp16"),
+    "int8": ("fp8", "bf16", "fp16"),
+    "fp4": ("fp8", "int8", "bf16", "fp16"),
+    "int4": ("int8", "fp8", "bf16", "fp16"),
+}
+_STAND_INS: Final[Mapping[OperatorKind, tuple[OperatorKind, ...]]] = {
+    "elementwise": ("gemm",),
+    "experts": ("gemm",),
+    "decode_attention": ("gemm",),
+    "prefill_attention": ("gemm",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """How long kernels of one kind take here, and how sure that is."""
+
+    form: Form
+    parameters: LawParameters
+    bands: tuple[Band, ...]
+    time_range: TimeRange
+    origin: str
+    """Name of the parameter set."""
+    transferred: bool
+    """Fitted on another device."""
+    widened: float
+    """Factor on both ends of the bands."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The parameters of one device, by kind of operator."""
+
+    name: str
+    """Names of the parameter sets, the one that decides most first."""
+    laws: Mapping[tuple[OperatorKind, Precision], Law]
+    all_reduce: tuple[tuple[int, Law], ...]
+    """By number of devices, fewest first."""
+    fused: bool
+    request: RequestFit | None
+    energy: EnergyFit | None
+    transferred: bool
+    """Something comes from another device."""
+    notes: tuple[str, ...]
+    """What a reader must know."""
+
+    def law(self, kind: OperatorKind, precision: Precision) -> Law | None:
+        """The law of a kind in a precision, or the nearest one; None when nothing comes near."""
+        for each in (kind, *_STAND_INS.get(kind, ())):
+            for near in (precision, *_NEAR_PRECISIONS[precision]):
+                found = self.laws.get((each, near))
+                if found is not None:
+                    same = each == kind and near in (precision, *_SIXTEEN.get(precision, ()))
+                    return found if same else _wider(found)
+        return None
+
+    def collective(self, devices: int) -> Law | None:
+        """The all-reduce law for the nearest fitted number of devices; None without any."""
+        if not self.all_reduce:
+            return None
+        count, law = min(self.all_reduce, key=lambda entry: (abs(entry[0] - devices), entry[0]))
+        return law if count == devices else _wider(law)
+
+
+_SIXTEEN: Final[Mapping[Precision, tuple[Precision, ...]]] = {"bf16": ("fp16",), "fp16": ("bf16",)}
+
+
+def _wider(law: Law) -> Law:
+    widened = law.widened * SUBSTITUTED_WIDER
+    return Law(law.form, law.parameters, law.bands, law.time_range, law.origin, law.transferred, widened)
+
+
+def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> Chosen | None:
+    """The parameters for a device; None for `none`, and where no set comes near it.
+
+    `wanted` is `auto`, `none` or the name of a set; an unknown name raises `CatalogError`.
+    """
+    if wanted == "none":
+        return None
+    if wanted != "auto" and wanted not in sets:
+        raise _unknown(wanted, sets)
+    ranked = _ranked(wanted, hardware, sets)
+    if not ranked:
+        return None
+    laws: dict[tuple[OperatorKind, Precision], Law] = {}
+    collectives: dict[int, Law] = {}
+    for name, far in ranked:
+        for fit in sets[name].operators:
+            law = _law(fit, name, far)
+            if fit.devices is not None:
+                collectives.setdefault(fit.devices, law)
+            else:
+                laws.setdefault((fit.operator, fit.precision), law)
+    if not laws:
+        return None
+    first = ranked[0][0]
+    used = list(dict.fromkeys([first, *(law.origin for law in (*laws.values(), *collectives.values()))]))
+    here = [sets[name] for name, far in ranked if not far]
+    return Chosen(
+        name=" + ".join(used),
+        laws=laws,
+        all_reduce=tuple(sorted(collectives.items())),
+        fused=sets[first].fused,
+        request=next((s.request for s in here if s.request is not None), None),
+        energy=next((s.energy for s in here if s.energy is not None), None),
+        transferred=bool(ranked[0][1]),
+        notes=_notes(ranked, sets, laws, collectives),
+    )
+
+
+def _law(fit: OperatorFit, name: str, far: bool) -> Law:
+    widened = TRANSFERRED_WIDER[fit.operator] if far else 1.0
+    return Law(fit.form, fit.parameters, tuple(fit.bands), fit.time_range, name, far, widened)
+
+
+def _ranked(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> list[tuple[str, bool]]:
+    """Names of the sets that may be used, nearest first, each with whether it is of another device."""
+    places = {name: _distance(hardware, found) for name, found in sets.items()}
+    near = {name: place for name, place in places.items() if place < _ANOTHER_VENDOR or name == wanted}
+    if not near:
+        return []
+    # Operator times of two devices are never mixed where one device has them.
+    order = sorted(near, key=lambda name: (name != wanted, near[name], *_preference(sets[name]), name))
+    engine = sets[order[0]].engine
+    order = sorted(
+        order,
+        key=lambda name: (name != order[0], near[name], sets[name].engine != engine, order.index(name)),
+    )
+    return [(name, near[name] > 0) for name in order]
+
+
+_ANOTHER_VENDOR: Final = 3
+
+
+def _distance(hardware: Hardware, found: Calibration) -> int:
+    if found.device_name == hardware.name:
+        return 0
+    if found.vendor != hardware.vendor or hardware.vendor == "custom" or found.vendor is None:
+        return _ANOTHER_VENDOR
+    same = found.architecture is not None and hardware.architecture is not None
+    return 1 if same and _word(found.architecture) == _word(hardware.architecture) else 2
+
+
+def _word(architecture: str | None) -> str:
+    return (architecture or "").split()[0].lower() if architecture else ""
+
+
+def _preference(found: Calibration) -> tuple[int, tuple[int, ...]]:
+    """vllm before the others, what has more kinds before what has fewer, newer before older."""
+    kinds = {fit.operator for fit in found.operators}
+    serves = int(not {"gemm", "prefill_attention", "decode_attention"} <= kinds)
+    numbers = tuple(-int(n) for n in re.findall(r"\d+", found.engine_version))
+    return serves * 2 + int(found.engine != "vllm"), numbers
+
+
+def _notes(
+    ranked: Sequence[tuple[str, bool]],
+    sets: Mapping[str, Calibration],
+    laws: Mapping[tuple[OperatorKind, Precision], Law],
+    collectives: Mapping[int, Law],
+) -> tuple[str, ...]:
+    first, far = ranked[0]
+    if far:
+        device = sets[first].device
+        return (f"estimate transferred from `{device}` (`{first}`): measured nowhere near this device",)
+    borrowed = sorted({kind for (kind, _), law in laws.items() if law.transferred and _alone(kind, laws)})
+    if any(law.transferred for law in collectives.values()):
+        borrowed.append("all_reduce")
+    return tuple(f"{kind.replace('_', ' ')} transferred from another device" for kind in borrowed)
+
+
+def _alone(kind: OperatorKind, laws: Mapping[tuple[OperatorKind, Precision], Law]) -> bool:
+    return all(law.transferred for (other, _), law in laws.items() if other == kind)
+
+
+def _unknown(wanted: str, sets: Mapping[str, Calibration]) -> CatalogError:
+    import difflib
+
+    close = difflib.get_close_matches(wanted, [*sets, "auto", "none"], n=1, cutoff=0.5)
+    known = ", ".join(f"`{name}`" for name in ("auto", "none", *sorted(sets)))
+    problem = Problem(
+        code="unknown-calibration",
+        message=f"there is no parameter set `{wanted}`",
+        hint=f"did you mean `{close[0]}`?" if close else f"known: {known}",
+    )
+    return CatalogError([problem], hint=problem.hint)

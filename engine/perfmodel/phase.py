@@ -1,0 +1,113 @@
+"""A phase of a request over all devices: its bound, and its estimate where there are fitted parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from engine.perfmodel.arithmetic import Arithmetic, Values, scaled, shifted
+from engine.perfmodel.bands import Banded, Estimate, banded
+from engine.perfmodel.calibration import communication_of
+from engine.perfmodel.program import Plan
+
+
+class Phase(NamedTuple):
+    """A phase over all devices."""
+
+    time_s: Values
+    communication_s: Values
+    communication_bytes: Values
+    flops: Values
+    bytes: Values
+    compute_s: Values
+    estimate: Estimate | None = None
+    """The same phase with fitted parameters; None where there is only the bound."""
+    talk: Estimate | None = None
+    """The part of the estimate that is communication."""
+    bound_s: Values = None
+    """What `time_s` was before the estimate took its place; None for a bound."""
+    band: Banded | None = None
+    """The 90 % band around an estimate; None for a bound."""
+
+    def plus(self, other: Phase) -> Phase:
+        """Both one after the other, as bounds."""
+        sums = Phase(*map(shifted, self[:_AMOUNTS], other[:_AMOUNTS]))
+        if self.estimate is None or other.estimate is None:
+            return sums
+        talk = self.talk.plus(other.talk) if self.talk and other.talk else self.talk or other.talk
+        return sums._replace(estimate=self.estimate.plus(other.estimate), talk=talk)
+
+    def times(self, factor: Values) -> Phase:
+        """The phase `factor` times."""
+        products = Phase(*(scaled(x, factor) for x in self[:_AMOUNTS]))
+        if self.estimate is None:
+            return products
+        talk = None if self.talk is None else self.talk.times(factor)
+        return products._replace(estimate=self.estimate.times(factor), talk=talk)
+
+
+_AMOUNTS: Final = 6
+"""Fields of a phase that are plain amounts of the bound."""
+
+
+def with_estimate(
+    a: Arithmetic, plan: Plan, phase: Phase, work: Estimate, traffic: Mapping[str, Values]
+) -> Phase:
+    """The phase with its estimate; the stages of a pipeline count as equally long."""
+    split = plan.deployment.parallelism
+    passes = 1 + (split.micro_batches - 1) / split.pipeline
+    if passes != 1:
+        work = work.times(passes)
+    if plan.timing is None or not plan.collectives:
+        return phase._replace(estimate=work)
+    talk = communication_of(a, plan.timing, traffic).times(passes * (1 - split.overlap))
+    return phase._replace(estimate=work.plus(talk), talk=talk)
+
+
+def settled(a: Arithmetic, plan: Plan, phase: Phase, possible: Values | None, *, decoding: bool) -> Phase:
+    """The phase with its estimate in place of the bound, below which it never falls; times are not-a-number
+    where `possible` is."""
+    if phase.estimate is not None and plan.timing is not None:
+        request = plan.timing.chosen.request
+        band = banded(a, phase.estimate, whole=request.bands if decoding and request is not None else ())
+        time = a.maximum(band.time_s, phase.time_s)
+        band = Banded(
+            time, a.maximum(band.low_s, phase.time_s), a.maximum(band.high_s, time), band.extrapolated
+        )
+        talk_s = phase.communication_s if phase.talk is None else phase.talk.time_s
+        phase = phase._replace(time_s=time, bound_s=phase.time_s, communication_s=talk_s, band=band)
+    if possible is None:
+        return phase
+    phase = phase._replace(time_s=phase.time_s * possible)
+    if phase.band is None:
+        return phase
+    low, high = phase.band.low_s * possible, phase.band.high_s * possible
+    band = phase.band._replace(low_s=low, high_s=high)
+    return phase._replace(bound_s=phase.bound_s * possible, band=band)
+
+
+def band_metrics(phase: Phase, *, output_tokens: Values | None) -> dict[str, Values]:
+    """Where the time of an estimated phase lies, and the bound it stands above; empty for a bound."""
+    if phase.band is None:
+        return {}
+    low, high = phase.band.low_s, phase.band.high_s
+    found = {"bound_time_s": phase.bound_s, "time_s_low": low, "time_s_high": high}
+    if output_tokens is not None:
+        found["output_tokens_per_s_low"] = output_tokens / high
+        found["output_tokens_per_s_high"] = output_tokens / low
+    return found
+
+
+def request_bands(
+    tokens: Values, more: Values, *, prefill: Phase, generation: Phase, both: Phase
+) -> dict[str, Values]:
+    """Bands of the metrics of a request; empty for a bound."""
+    if prefill.band is None or generation.band is None or both.band is None:
+        return {}
+    found = band_metrics(both, output_tokens=tokens)
+    for end in ("low", "high"):
+        found[f"ttft_s_{end}"] = getattr(prefill.band, f"{end}_s")
+        found[f"tpot_s_{end}"] = getattr(generation.band, f"{end}_s") / more
+        found[f"e2e_s_{end}"] = found[f"time_s_{end}"]
+    found["extrapolated"] = prefill.band.extrapolated | generation.band.extrapolated
+    return found
