@@ -93,7 +93,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
 
 def _scores(inputs: ReportInputs, scoring: Scoring | None) -> ScoreResult | None:
     """The points judged by the spec's objectives; None without any. Nothing is measured for it."""
-    if scoring is None or not scoring.objectives:
+    if scoring is None or not (scoring.objectives or scoring.preset):
         return None
     from engine.score.weights import score
 
