@@ -69,7 +69,7 @@ def predict_point(
 
 
 def context_limit(model: Model) -> float:
-    """Longest context a model admits, in tokens, as published or as its scaling allows; endless if unknown."""
+    """Longest context a model admits, in tokens: published, or as its rotary scaling allows, or endless."""
     if model.max_position_embeddings is not None:
         return model.max_position_embeddings
     trained = model.rope.original_max_position_embeddings
