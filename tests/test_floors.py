@@ -33,7 +33,7 @@ FRONT_DOOR = ("engine", "engine.commands.analysis")
 
 # Slower to load than everything `engine check` needs together.
 HEAVY = {
-    "duckdb", "httptools", "httpx", "matplotlib", "numpy", "openpyxl", "pandas", "pyarrow", "pynvml", "ray",
+    "duckdb", "httpx", "matplotlib", "numpy", "openpyxl", "pandas", "pyarrow", "pynvml", "ray",
     "scipy", "tokenizers", "torch", "transformers", "uvloop", "vl_convert", "weasyprint",
 }  # fmt: skip
 # Arrays are the whole point of these two, and `engine check` loads neither.
