@@ -18,6 +18,7 @@ __all__ = ["Answer", "events_of", "read_answer"]
 
 _DONE: Final = b"[DONE]"
 _SHOWN: Final = 500
+_TEXT_KEY: Final = re.compile(rb'"(?:content|text)": ?"')
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MOST_UNPACKED: Final = 256 * 1024 * 1024
 _MOST_EVENTS: Final = 1_000_000
@@ -171,7 +172,7 @@ def _data(lines: Sequence[bytes]) -> bytes | None:
 class _Reading:
     """What has been understood so far."""
 
-    texts: list[str] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     counts: list[int | None] = field(default_factory=list)
     """Output tokens so far, told with each piece."""
@@ -184,10 +185,48 @@ class _Reading:
     model: str | None = None
 
 
+class _Pattern:
+    """What the events of one stream have in common around their text.
+
+    Most events differ in nothing else, so that the text can be cut out of a later one; whatever does not
+    match exactly is parsed in full.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._after = b""
+        self._length = 0
+
+    def learn(self, data: bytes, text: str) -> None:
+        """Take an event with this text as the pattern, where the text stands in it as it is."""
+        places = list(_TEXT_KEY.finditer(data))
+        if len(places) != 1:
+            return
+        start = places[0].end()
+        end = data.find(b'"', start)
+        if data[start:end] == text.encode() and b"\\" not in data[start:end]:
+            self._before, self._after = data[:start], data[end:]
+            self._length = len(self._before) + len(self._after)
+
+    def text_of(self, data: bytes) -> bytes | None:
+        """The text of an event that matches; None for one that must be parsed."""
+        if not self._length or len(data) <= self._length:
+            return None
+        if not (data.startswith(self._before) and data.endswith(self._after)):
+            return None
+        text = data[len(self._before) : len(data) - len(self._after)]
+        return None if b'"' in text or b"\\" in text else text
+
+
 def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
-    reading = _Reading()
+    reading, pattern = _Reading(), _Pattern()
     fault: tuple[str, str] | None = None
     for number, (stamp, data) in enumerate(events):
+        text = pattern.text_of(data)
+        if text is not None:
+            reading.texts.append(text)
+            reading.stamps.append(stamp)
+            reading.counts.append(None)
+            continue
         if reading.first is None:
             reading.first = stamp
         if data == _DONE:
@@ -196,7 +235,7 @@ def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
         if number > _MOST_EVENTS:
             fault = ("too-large", "more than a million events")
             break
-        fault = _understand(reading, stamp, data)
+        fault = _understand(reading, stamp, data, pattern)
         if fault is not None:
             break
     if fault is None and not reading.done and reading.finish is None:
@@ -204,7 +243,9 @@ def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
     return _answer(reading, fault)
 
 
-def _understand(reading: _Reading, stamp: int, data: bytes) -> tuple[str, str] | None:
+def _understand(
+    reading: _Reading, stamp: int, data: bytes, pattern: _Pattern
+) -> tuple[str, str] | None:
     """Take in one event; a fault when it cannot be understood."""
     try:
         event = _parse(data)
@@ -232,7 +273,9 @@ def _understand(reading: _Reading, stamp: int, data: bytes) -> tuple[str, str] |
         return "bad-json", "`choices` is not a list of objects"
     if len(choices) > 1:
         return "many-choices", f"{len(choices)} choices in one event; exactly one was asked for"
-    _take_choice(reading, stamp, choices[0], usage)
+    answered = _take_choice(reading, stamp, choices[0], usage)
+    if answered and usage is None and reading.finish is None:
+        pattern.learn(data, answered)
     return None
 
 
@@ -244,7 +287,8 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: Any) -> None:
+def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: Any) -> str | None:
+    """Note the piece of a choice; its visible text, if it has any."""
     delta = choice.get("delta")
     if isinstance(delta, dict):
         text = delta.get("content")
@@ -253,7 +297,7 @@ def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: A
         text, thought = choice.get("text"), None
     if text or thought:
         reading.stamps.append(stamp)
-        reading.texts.append(str(text or thought))
+        reading.texts.append(str(text or thought).encode(errors="replace"))
         told = usage.get("completion_tokens") if isinstance(usage, dict) else None
         reading.counts.append(told if isinstance(told, int) else None)
         if text and reading.answer is None:
@@ -261,6 +305,7 @@ def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: A
     reason = choice.get("finish_reason")
     if reason:
         reading.finish = str(reason)
+    return text if isinstance(text, str) and text else None
 
 
 def _whole(body: bytes, done_ns: int) -> Answer:
@@ -308,12 +353,15 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
     if cached is None:
         cached = _count(timings.get("cache_n"))
     tokens = _count(usage.get("completion_tokens"))
+    text = b"".join(reading.texts)
+    if fault is None and not _is_utf8(text):
+        fault = ("bad-utf8", f"the text is not UTF-8: {_shown(text)}")
     if fault is None and not reading.stamps and not tokens:
         fault = ("empty-answer", f"no text came, finish reason `{reading.finish}`")
     return Answer(
         error_class=fault[0] if fault else None,
         error=fault[1] if fault else None,
-        text="".join(reading.texts),
+        text=text.decode(errors="replace"),
         event_ns=tuple(reading.stamps),
         event_tokens=_by_event(reading.counts, tokens),
         first_event_ns=reading.first,

@@ -108,7 +108,8 @@ class LoopWatch:
 class Driven:
     """What one run of a pattern sent."""
 
-    sent: Sequence[_Sent]
+    # Not shown: the event loop formats its result when it ends, which costs seconds for a long run.
+    sent: Sequence[_Sent] = field(repr=False)
     watch: ClientWatch
     aborted: bool
     """Stopped early, after many failures in a row or at the deadline."""

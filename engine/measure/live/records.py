@@ -211,8 +211,8 @@ class Measured:
     """A load with its repeats as they come in, and what went wrong with it."""
 
     level: Level
-    repeats: list[Repeat] = field(default_factory=list)
-    warmup: list[Request] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list, repr=False)
+    warmup: list[Request] = field(default_factory=list, repr=False)
     failure: str | None = None
     """Why it was given up; what was measured before stays."""
     status: str = "ok"
