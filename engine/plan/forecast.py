@@ -13,6 +13,7 @@ from engine.plan.diff import Fate, compare
 from engine.spec.analytical import AnalyticalSettings
 
 if TYPE_CHECKING:
+    from engine.perfmodel.deployment import Deployment
     from engine.plan.compile import Plan
     from engine.plan.point import Block
     from engine.plan.stored import StoredTask
@@ -102,7 +103,7 @@ def _obstacles(plan: Plan) -> tuple[list[Unfit], list[Because]]:
             refused[text] = refused.get(text, 0) + block.grid.size
             continue
         short = _shortfall(deployment, block)
-        if short is not None and (short > 0).any():
+        if (short > 0).any():
             labels = c.labels
             where = f"{labels['model']} {labels['quantization']} on {labels['hardware']}"
             if c.parallelism.devices > 1:
@@ -112,10 +113,15 @@ def _obstacles(plan: Plan) -> tuple[list[Unfit], list[Because]]:
     return unfit, [Because(count, text) for text, count in refused.items()]
 
 
-def _shortfall(deployment: Any, block: Block) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Bytes missing at each point of a block, negative where it fits; None when memory is unknown."""
-    from engine.perfmodel.summary import WorkloadArrays, summarise
+def _shortfall(deployment: Deployment, block: Block) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Bytes missing at each point of a block, negative where it fits; NaN when memory is unknown."""
+    from engine.perfmodel.deployment import Deployment
+    from engine.perfmodel.summary import WorkloadArrays, free_memory
 
-    found = summarise(deployment, WorkloadArrays(**block.grid.columns()))
-    free = found.phases["request"].get("memory_free_bytes")
-    return None if free is None else -np.asarray(free, dtype=np.float64)
+    c = block.combination
+    # A draft model that speculation names lives on the same devices.
+    draft = None
+    if c.draft is not None:
+        draft = Deployment(c.draft, c.hardware, c.quantization, c.parallelism, deployment.settings)
+    counts = WorkloadArrays(**block.grid.columns())
+    return -free_memory(deployment, counts, speculation=c.speculation, draft=draft)
