@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _MOST_RUNS_ACROSS: Final = 16_000
 """Columns of a sheet are 16,384 (Excel's limits); further runs stand on a second sheet."""
 _BLUE: Final = "5B8DB8"
-_MOST_ORIGINS: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def write_ingest_workbook(
     _plain(book, "Runs", shown.files)
     _plain(book, "Diagnostics", shown.diagnostics)
     _definitions(book, shown)
-    _plain(book, "Origins", shown.origins, most=_MOST_ORIGINS)
+    _plain(book, "Origins", shown.origins)
     _provenance(book, shown, provenance)
     book.save(target)
 

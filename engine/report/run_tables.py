@@ -179,7 +179,7 @@ def run_tables(tables: Tables, *, pick: Pick = "median") -> RunTables:
         custom=custom_table(tables),
         files=_listed(tables, "files", _FILES),
         diagnostics=_listed(tables, "findings", _FINDINGS),
-        origins=_listed(tables, "origins", _ORIGINS),
+        origins=origins_table(tables),
     )
 
 
@@ -423,6 +423,34 @@ def custom_table(tables: Tables) -> Table:
     return Table("custom", "Custom", tuple(columns), tuple(lines), len(lines), note)
 
 
+def origins_table(tables: Tables) -> Table:
+    """How values came about and why others are absent: each statement once, with the runs it holds for."""
+    counts: dict[tuple[Any, ...], list[Any]] = {}
+    origins = tables["origins"]
+    names = ("metric", "origin", "how", "variant")
+    for metric, origin, how, variant in zip(*(origins[n].to_pylist() for n in names), strict=True):
+        found = counts.setdefault((metric, origin, how), [0, variant])
+        found[0] += 1
+    rows = [
+        (
+            METRICS[key[0]].label,
+            key[1],
+            clean_text(key[2]) if key[2] else "as printed",
+            count,
+            clean_text(first),
+        )
+        for key, (count, first) in sorted(counts.items(), key=lambda item: (str(item[0][0]), -item[1][0]))
+    ]
+    columns = (
+        Column("metric", "Metric"),
+        Column("origin", "Origin"),
+        Column("how", "How, or why it is absent"),
+        number_column("count", "Values", decimals=0),
+        Column("run", "For example"),
+    )
+    return Table("origins", "Origins", columns, tuple(rows), len(rows))
+
+
 _FILES: Final = (
     ("run", "Run", None),
     ("file", "File", None),
@@ -443,14 +471,6 @@ _FINDINGS: Final = (
     ("finding", "Finding", None),
     ("evidence", "File or run", None),
     ("change", "What to change", None),
-)
-_ORIGINS: Final = (
-    ("variant", "Run", None),
-    ("phase", "Phase", None),
-    ("metric", "Metric", None),
-    ("origin", "Origin", None),
-    ("how", "How, or why it is absent", None),
-    ("file", "File", None),
 )
 
 

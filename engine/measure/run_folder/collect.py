@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.measure.run_folder.record import Note
 from engine.measure.run_folder.run import FileRow, Row, RunResult
 from engine.metrics import METRICS
-from engine.results.tables import make_table
+from engine.results.tables import concatenate, make_table
 
 if TYPE_CHECKING:
     from engine.results.tables import Tables
@@ -227,19 +227,21 @@ def _finding(place: str, note: Note, model: str | None) -> tuple[str, str, str, 
 
 def samples_table(runs: Sequence[RunResult], points: Mapping[str, int]) -> Any:
     """Thinned readings for charts."""
-    rows = [(points.get(run.run.name), run.run.name, s) for run in runs for s in run.samples]
-    return make_table(
-        "samples",
-        {
-            "point": [point for point, _, _ in rows],
-            "device": [f"{name}: {s.device}" for _, name, s in rows],
-            "time_s": [s.time_s for _, _, s in rows],
-            "power_w": [s.power_w for _, _, s in rows],
-            "temperature_c": [s.temperature_c for _, _, s in rows],
-            "memory_used_bytes": [s.memory_used_bytes for _, _, s in rows],
-            "phase": ["request" if s.in_window else "idle" for _, _, s in rows],
-        },
-    )
+    parts = [
+        make_table(
+            "samples",
+            {
+                "point": [points.get(run.run.name)] * len(s.time_s),
+                "device": [f"{run.run.name}: {s.device}"] * len(s.time_s),
+                "time_s": s.time_s,
+                s.column: s.value,
+                "phase": ["request" if inside else "idle" for inside in s.in_window],
+            },
+        )
+        for run in runs
+        for s in run.samples
+    ]
+    return concatenate("samples", parts)
 
 
 def first_points(collected: Collected, runs: Sequence[RunResult]) -> dict[str, int]:

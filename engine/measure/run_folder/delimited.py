@@ -52,7 +52,7 @@ def split(line: str, delimiter: str) -> list[str]:
 
 def find_layout(source: Source, *, header_line: int = 0, header_lines: int = 1) -> Layout | None:
     """The delimiter, names and decimal sign of a table whose header stands on a line of the head."""
-    found = source.head.splitlines()
+    found = source.head_lines
     if header_line >= len(found):
         return None
     header = found[header_line]

@@ -60,15 +60,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Readings at one time, thinned for charts."""
+class Samples:
+    """Readings of one quantity of one device, thinned for charts."""
 
     device: str
-    time_s: float
-    power_w: float | None = None
-    temperature_c: float | None = None
-    memory_used_bytes: float | None = None
-    in_window: bool = False
+    column: str
+    """Column of the table `samples`."""
+    time_s: list[float]
+    value: list[float]
+    in_window: list[bool]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class RunResult:
     files: tuple[FileRow, ...]
     notes: tuple[tuple[str, Note], ...] = ()
     """(file or run, note)."""
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Samples, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -350,26 +350,24 @@ class _Maker:
         for metric in _EXPECTED:
             values.lack(metric, "the log does not say it")
 
-    def samples(self) -> list[Sample]:
-        """Readings thinned for charts, on the clock of the power log."""
+    def samples(self) -> list[Samples]:
+        """Readings thinned for charts, from the first reading on."""
+        import numpy as np
+
         most = self.settings.samples
-        if not most:
-            return []
-        spans = [w.span for w in self.windows]
-        origin = min((t.start for t in self.traces), default=0.0)
-        found: list[Sample] = []
-        for trace in self.traces:
-            column = {"power": "power_w", "temperature": "temperature_c", "memory": "memory_used_bytes"}.get(
-                trace.quantity
-            )
-            if column is None:
-                continue
+        columns = {"power": "power_w", "temperature": "temperature_c", "memory": "memory_used_bytes"}
+        shown = [trace for trace in self.traces if trace.quantity in columns] if most else []
+        origin = min((trace.start for trace in shown), default=0.0)
+        found = []
+        for trace in shown:
             step = max(1, -(-len(trace.time_s) // most))
-            for at in range(0, len(trace.time_s), step):
-                time_s = float(trace.time_s[at])
-                inside = any(a <= time_s <= b for a, b in spans)
-                values = {column: float(trace.value[at])}
-                found.append(Sample(trace.device or trace.scope, time_s - origin, in_window=inside, **values))
+            times, values = trace.time_s[::step], trace.value[::step]
+            inside = np.zeros(len(times), dtype=bool)
+            for window in self.windows:
+                inside |= (times >= window.start) & (times <= window.end)
+            device = trace.device or trace.scope
+            lists = ((times - origin).tolist(), values.tolist(), inside.tolist())
+            found.append(Samples(device, columns[trace.quantity], *lists))
         return found
 
 

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -48,10 +49,20 @@ class Source:
     tail: str
     """The last 64 KiB of a longer file."""
 
-    @property
+    @cached_property
     def sample(self) -> str:
         """Head and tail: where every format shows itself."""
         return f"{self.head}\n{self.tail}" if self.tail else self.head
+
+    @cached_property
+    def head_lines(self) -> list[str]:
+        """The lines of the first 64 KiB."""
+        return self.head.splitlines()
+
+    @cached_property
+    def sample_lines(self) -> list[str]:
+        """The lines of head and tail."""
+        return self.sample.splitlines()
 
     @property
     def whole(self) -> bool:
@@ -60,7 +71,7 @@ class Source:
 
     def first_lines(self, count: int = 5) -> list[str]:
         """The first lines that are not empty."""
-        return [line for line in self.head.splitlines()[: count * 4] if line.strip()][:count]
+        return [line for line in self.head_lines[: count * 4] if line.strip()][:count]
 
 
 def look(path: Path, name: str, *, root: Path) -> Source:

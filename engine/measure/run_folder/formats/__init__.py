@@ -23,10 +23,19 @@ class Format:
     read: Callable[[Source, RunFolderSettings], Read]
 
 
-# Asked in this order: what has an unmistakable mark first, tables that only columns explain last.
-
+# Asked in this order: what has an unmistakable mark first, what takes a search of the whole sample later,
+# tables that only columns explain last.
 _MODULES: Final = (
     "own_tables",
+    "nvidia_smi",
+    "nvidia_dmon",
+    "dcgmi_dmon",
+    "hwinfo",
+    "pcm",
+    "energy_phases",
+    "board_results",
+    "concurrency_traces",
+    "llama_bench",
     "vllm_bench",
     "guidellm",
     "aiperf",
@@ -34,26 +43,17 @@ _MODULES: Final = (
     "neuron",
     "energy_profiler",
     "mobile_profile",
-    "concurrency_traces",
-    "llama_bench",
     "llama_cpp",
     "mlperf",
     "serving_text",
     "tensorrt_llm",
     "openvino",
     "text_client",
-    "nvidia_smi",
-    "nvidia_dmon",
-    "dcgmi_dmon",
     "turbostat",
     "powermetrics",
     "uprof",
-    "hwinfo",
-    "pcm",
     "ipmi",
     "rails",
-    "energy_phases",
-    "board_results",
     "job_info",
     "columns",
 )

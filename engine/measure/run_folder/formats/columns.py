@@ -179,7 +179,7 @@ def _time_scale(source: Source, meaning: _Meaning) -> float:
     factor = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}.get(
         unit.lower() or (ending.group(1) if ending else ""), 1.0
     )
-    cells = source.head.splitlines()[1:2]
+    cells = source.head_lines[1:2]
     first = number(cells[0].split(meaning.layout.delimiter)[meaning.time[0]]) if cells else None
     return factor if first is not None and first < 1e8 else 1.0
 

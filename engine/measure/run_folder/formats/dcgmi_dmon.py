@@ -26,7 +26,7 @@ _FIELDS: Final[dict[str, tuple[Quantity, float]]] = {
 
 def sniff(source: Source) -> bool:
     """Whether the header of dcgmi stands in the first lines."""
-    return any(_HEADER.match(line) for line in source.head.splitlines()[:20])
+    return any(_HEADER.match(line) for line in source.head_lines[:20])
 
 
 def read(source: Source, settings: RunFolderSettings) -> Read:

@@ -24,7 +24,7 @@ _COLUMNS: Final[dict[str, tuple[Quantity, float]]] = {
 
 def sniff(source: Source) -> bool:
     """Whether the header of dmon stands in the first lines."""
-    return any(_HEADER.match(line) for line in source.head.splitlines()[:20])
+    return any(_HEADER.match(line) for line in source.head_lines[:20])
 
 
 def read(source: Source, settings: RunFolderSettings) -> Read:

@@ -34,7 +34,7 @@ _KNOWN: Final = re.compile(
 
 
 def _header_line(source: Source) -> int | None:
-    for at, line in enumerate(source.head.splitlines()[:20]):
+    for at, line in enumerate(source.head_lines[:20]):
         if _KNOWN.search(line) and "[" not in line.split(",")[0] and not re.search(r"\d{4}/\d\d/\d\d", line):
             return at
     return None
@@ -82,7 +82,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
 
 
 def _first(source: Source, header: int, column: int) -> str:
-    for line in source.head.splitlines()[header + 1 : header + 3]:
+    for line in source.head_lines[header + 1 : header + 3]:
         cells = line.split(",")
         if len(cells) > column:
             return cells[column].strip()

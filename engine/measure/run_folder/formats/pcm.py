@@ -20,7 +20,7 @@ _MARKS: Final = ("l3hit", "l2hit", "proc energy (joules)", "l3miss", "physic cor
 
 
 def _header(source: Source) -> tuple[str, int] | None:
-    for at, line in enumerate(source.head.splitlines()[:10]):
+    for at, line in enumerate(source.head_lines[:10]):
         low = line.lower()
         if any(mark in low for mark in _MARKS) and "date" in low and "time" in low:
             return (";" if line.count(";") > line.count(",") else ","), at
@@ -35,7 +35,7 @@ def sniff(source: Source) -> bool:
 def read(source: Source, settings: RunFolderSettings) -> Read:
     """Package and memory power from energies, and the rate of last-level cache hits."""
     delimiter, header = _header(source) or (",", 0)
-    heads = source.head.splitlines()
+    heads = source.head_lines
     names = [name.lower() for name in split(heads[header], delimiter)]
     groups = _filled(split(heads[header - 1], delimiter), len(names)) if header else [""] * len(names)
     system = [

@@ -22,7 +22,7 @@ _WHOLE: Final = ("p_soc_total", "soc_total", "total", "package", "cpu/package_0"
 
 def sniff(source: Source) -> bool:
     """Whether a header of rails with averages stands near the start."""
-    return any(_HEADER.match(line) for line in source.head.splitlines()[:20])
+    return any(_HEADER.match(line) for line in source.head_lines[:20])
 
 
 def read(source: Source, settings: RunFolderSettings) -> Read:

@@ -37,7 +37,7 @@ _LABELS: Final = {
 
 def sniff(source: Source) -> bool:
     """Whether a framed title of trtllm-bench stands near the start or the end."""
-    titles = {found.group(1) for line in source.sample.splitlines() if (found := _TITLE.match(line))}
+    titles = {found.group(1) for line in source.sample_lines if (found := _TITLE.match(line))}
     return bool(titles & set(_RESULTS))
 
 

@@ -28,7 +28,7 @@ _ENERGIES: Final[dict[str, Scope]] = {"Pkg_J": "package", "RAM_J": "memory"}
 
 
 def _header(source: Source) -> list[str]:
-    for line in source.head.splitlines()[:40]:
+    for line in source.head_lines[:40]:
         cells = line.split()
         if len(_KNOWN & set(cells)) >= 2:
             return cells
