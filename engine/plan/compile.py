@@ -22,6 +22,8 @@ from engine.spec.workload import COUNTS
 
 SPAN_POINTS: Final = 65_536
 """Most points of one analytical task: a shard of a few megabytes."""
+SPAN_COMBINATIONS: Final = 512
+"""Most combinations of one analytical task: each is worked out anew, which takes milliseconds."""
 _WHOLE_EXPERIMENT: Final = ("run_folder", "training")
 _PER_POINT: Final = ("live", "energy")
 
@@ -224,8 +226,8 @@ def _tasks(
 
 
 def _spans(blocks: Sequence[Block]) -> Iterator[tuple[tuple[Block, int, int], ...]]:
-    """Slices of at most `SPAN_POINTS` points that never cross a model or a device, so that adding a device
-    to an axis leaves every other task as it was."""
+    """Slices of at most `SPAN_POINTS` points and `SPAN_COMBINATIONS` combinations that never cross a model
+    or a device, so that adding a device to an axis leaves every other task as it was."""
     for _, group in itertools.groupby(blocks, key=_family):
         span: list[tuple[Block, int, int]] = []
         room = SPAN_POINTS
@@ -236,7 +238,7 @@ def _spans(blocks: Sequence[Block]) -> Iterator[tuple[tuple[Block, int, int], ..
                 span.append((block, start, stop))
                 room -= stop - start
                 start = stop
-                if room == 0:
+                if room == 0 or len(span) == SPAN_COMBINATIONS:
                     yield tuple(span)
                     span, room = [], SPAN_POINTS
         if span:

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import NothingSelected, PlanError, SpecError
-from engine.plan.compile import SPAN_POINTS, compile_plan
+from engine.plan.compile import SPAN_COMBINATIONS, SPAN_POINTS, compile_plan
 from tests.plan.specs import DEVICE, FORMAT, MODEL, device, experiment, swept
 
 
@@ -182,6 +182,21 @@ def test_a_block_of_predictions_never_crosses_a_device():
         [(65_536, 90_000)],
         [(90_000, 155_536)],
         [(155_536, 180_000)],
+    ]
+
+
+def test_many_combinations_are_shared_out_over_tasks():
+    plan = compile_plan(
+        swept(
+            axes={
+                "parallelism.tensor": list(range(1, 1001)),
+                "workload.batch_size": [1, 2],
+            }
+        )
+    )
+    assert [(task.size, len(task.spans)) for task in plan.tasks] == [
+        (2 * SPAN_COMBINATIONS, SPAN_COMBINATIONS),
+        (2 * (1000 - SPAN_COMBINATIONS), 1000 - SPAN_COMBINATIONS),
     ]
 
 
