@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from engine.report.draw import png, svg_size
 from engine.report.page import Table, Value, View
+from engine.report.score_sheet import score_sheet
 from engine.report.sheets import Formula, Place, Sheet, Workbook, cut, heading
 
 _PRICE: Final = "price_usd_per_device_hour"
@@ -26,6 +27,8 @@ def write_workbook(view: View, svgs: Mapping[str, str], target: Path) -> None:
     book = Workbook(view.made, title=view.title)
     _summary(book, view)
     points = _points(book, view)
+    if view.extra.get("score") is not None:
+        score_sheet(book, view.extra["score"])
     _charts(book, view, svgs)
     for title, tables in _further(view):
         _stacked(book, title, tables)

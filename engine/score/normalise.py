@@ -34,6 +34,8 @@ class Factor:
     """What the values were compared with."""
     formula: str
     """Arithmetic from value to factor, for people."""
+    other: float | None
+    """The worst value for `min_max`, the tolerance for `target`; None otherwise."""
 
     def sorted(self, order: Rows) -> Factor:
         """The same objective with its rows in another order."""
@@ -68,8 +70,19 @@ class _Scale:
             return np.maximum(0.0, 1.0 - np.abs(values - self.reference) / tolerance)
         if self.span == 0:
             return np.where(np.isnan(values), np.nan, 1.0)
-        worst = self.reference - self.span if self.objective.higher else self.reference + self.span
-        return np.asarray((values - worst) / (self.reference - worst))
+        return np.asarray((values - self.worst) / (self.reference - self.worst))
+
+    @property
+    def worst(self) -> float:
+        """The worst ranked value, where the best one is the reference."""
+        return self.reference - self.span if self.objective.higher else self.reference + self.span
+
+    @property
+    def other(self) -> float | None:
+        """What the arithmetic needs besides the reference."""
+        if self.objective.kind == "target":
+            return self.objective.tolerance
+        return self.worst if self.objective.kind == "min_max" and self.span else None
 
     def oriented(self, values: Floats) -> Floats:
         import numpy as np
@@ -98,8 +111,9 @@ class _Scale:
             return ratio if self.objective.kind == "ratio" else f"1 + log2({ratio})"
         if self.objective.kind == "target":
             return f"max(0, 1 - |value - {shown}| / {self.objective.tolerance:.6g})"
-        worst = self.reference - self.span if self.objective.higher else self.reference + self.span
-        return f"(value - {worst:.6g}) / ({shown} - {worst:.6g})" if self.span else "1 (all are equal)"
+        if not self.span:
+            return "1 (all are equal)"
+        return f"(value - {self.worst:.6g}) / ({shown} - {self.worst:.6g})"
 
 
 def normalise(
@@ -137,7 +151,7 @@ def normalise(
     oriented = scale.oriented(known)
     return Factor(
         metric, weight, values, factor, np.fmin(bad, factor), np.fmax(good, factor), oriented,
-        None if np.isnan(scale.reference) else scale.reference, scale.formula,
+        None if np.isnan(scale.reference) else scale.reference, scale.formula, scale.other,
     )  # fmt: skip
 
 

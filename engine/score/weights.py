@@ -38,8 +38,8 @@ class ScoreResult:
     """Row of `summary` behind each row of `scores`."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
-    _factors: tuple[Factor, ...] = ()
-    """One per objective, in the order of `scores`."""
+    objectives: tuple[Factor, ...] = ()
+    """Values and factors of each objective; arrays are in the order of `scores`. Empty for a preset."""
     _preset_factors: pa.Table | None = None
     """Table `score_factors` of a preset."""
 
@@ -49,7 +49,7 @@ class ScoreResult:
 
         if self._preset_factors is not None:
             return of_rows(self._preset_factors, self.scores.slice(0, top))
-        return factors_table(self.scores.slice(0, top), self._factors, self.scoring.aggregation)
+        return factors_table(self.scores.slice(0, top), self.objectives, self.scoring.aggregation)
 
     @property
     def ranked(self) -> int:
@@ -61,14 +61,14 @@ class ScoreResult:
         """Table `score_sensitivity`: what a fifth more or less of each weight does to the ranking."""
         from engine.score.sensitivity import sensitivity_table
 
-        return sensitivity_table(self.scores, self._factors, self.scoring.aggregation, self.ranked)
+        return sensitivity_table(self.scores, self.objectives, self.scoring.aggregation, self.ranked)
 
     @cached_property
     def swaps(self) -> pa.Table:
         """Table `score_swaps`: pairs whose order turns when a weight moves by a fifth."""
         from engine.score.sensitivity import swaps_table
 
-        return swaps_table(self.scores, self._factors, self.scoring.aggregation, self.ranked)
+        return swaps_table(self.scores, self.objectives, self.scoring.aggregation, self.ranked)
 
 
 def score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult:

@@ -11,6 +11,7 @@ from engine.report.numbers import Scale, quantity, significant
 from engine.report.page import Chart, Column, Table
 
 if TYPE_CHECKING:
+    from engine.report.score_sheet import ScoreSheet
     from engine.score.weights import ScoreResult
 
 _SHOWN: Final = 8
@@ -62,6 +63,17 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
         Chart("score-parts", title, how, alt, description(body, data, alt=alt), chart_table("score-parts", title, columns, rows),
               tuple(sorted({f["metric"] for f in factors if f["metric"] in METRICS})))
     ]  # fmt: skip
+
+
+def score_sheet_of(story: Story, result: ScoreResult | None) -> ScoreSheet | None:
+    """What the workbook's sheet of scores shows; None when nothing is ranked."""
+    from engine.report.score_sheet import MOST_ROWS, ScoreSheet
+
+    if result is None or not result.ranked:
+        return None
+    scores = result.scores.slice(0, min(MOST_ROWS, result.ranked)).to_pylist()
+    names = _names(story, scores)
+    return ScoreSheet(result, tuple(names[row["point"], row["variant"]] for row in scores))
 
 
 def _names(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any], str]:
