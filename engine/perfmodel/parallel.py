@@ -52,13 +52,18 @@ def collectives(deployment: Deployment) -> list[Collective]:
     if split.tensor > 1:
         n = split.tensor
         # Attention and feed-forward each end in a sum over the group. Where experts are spread, their
-        # combine replaces the second one. A sequence-parallel pair of collectives moves the same bytes.
+        # combine replaces the second one.
         sums = 2 * model.num_hidden_layers - spread
-        found += [
-            _collective(deployment, "embedding", "all-reduce", 1, "T", h * b, n),
-            _collective(deployment, "layer sums", "all-reduce", sums, "T", h * b, n),
-            _collective(deployment, "logits", "all-gather", 1, "N", model.vocab_size * b, n),
-        ]
+        found.append(_collective(deployment, "embedding", "all-reduce", 1, "T", h * b, n))
+        if split.sequence_parallel:
+            # Norms and residuals work on shares of the tokens between the halves of each sum.
+            found += [
+                _collective(deployment, "layer sums", "reduce-scatter", sums, "T", h * b, n),
+                _collective(deployment, "layer inputs", "all-gather", sums, "T", h * b, n),
+            ]
+        else:
+            found.append(_collective(deployment, "layer sums", "all-reduce", sums, "T", h * b, n))
+        found.append(_collective(deployment, "logits", "all-gather", 1, "N", model.vocab_size * b, n))
     if spread and model.moe is not None:
         # Each device sends the expert rows of its share of the tokens and gets the results back.
         rows = model.moe.num_experts_per_tok * h * b / split.tensor
@@ -88,8 +93,6 @@ def _collective(
         # Inside the node first; then each device carries its part of the message between nodes.
         local = passes * (per_node - 1) / per_node * message
         remote = passes * (nodes - 1) / nodes * message / per_node
-        if kind != "all-reduce" and nodes > 1:
-            remote = (nodes - 1) / nodes * message / per_node
         hops_near, hops_far = passes * (per_node - 1), passes * (nodes - 1)
     latency = hops_near * settings.link_latency + hops_far * settings.node_latency
     seconds = local / rate + (remote / NODE_LINKS[split.node_link] if nodes > 1 else 0.0)

@@ -92,7 +92,10 @@ def predict(
         "decode_last": _phase_metrics(a, plan, last, output_tokens=tokens),
         "request": _request_metrics(a, plan, load, prefill=prefill, generation=generation, both=both),
     }
-    phases["prefill"]["prompt_tokens_per_s"] = load.batch * load.prompt / prefill.time_s
+    prompts = load.batch * load.prompt
+    phases["prefill"]["prompt_tokens_per_s"] = prompts / prefill.time_s
+    if "energy_j" in phases["prefill"]:
+        phases["prefill"]["energy_per_prompt_token_j"] = phases["prefill"]["energy_j"] / prompts
     phases["request"].update(_memory_metrics(a, plan, memory, asked, used))
     if plan.law is not None:
         step = _step_tokens(a, plan, load, speculation) * plan.expert_replicas
@@ -383,6 +386,7 @@ def _energy_metrics(
     found = {"energy_j": energy, "average_power_w": energy / phase.time_s}
     if output_tokens is not None:
         found["energy_per_output_token_j"] = energy / output_tokens
+        found["tokens_per_joule"] = output_tokens / energy
     return found
 
 

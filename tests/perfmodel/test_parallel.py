@@ -51,6 +51,15 @@ def test_ring_all_reduce():
     assert found(tensor=4)["embedding"].count == 1
 
 
+def test_a_sequence_parallel_sum_is_cut_in_two():
+    halves, whole = found(tensor=4, sequence_parallel=True), found(tensor=4)["layer sums"]
+    parts = (halves["layer sums"], halves["layer inputs"])
+    assert [p.kind for p in parts] == ["reduce-scatter", "all-gather"]
+    # the same bytes and the same ring steps in all
+    assert sum(p.volume_bytes for p in parts) == whole.volume_bytes
+    assert sum(p.latency_s for p in parts) == pytest.approx(whole.latency_s)
+
+
 def test_a_group_over_two_nodes_reduces_inside_first():
     reduce = found(tensor=16)["layer sums"]
     # inside a node of 8: 2 x 7/8 of the message; between two nodes: 2 x 1/2 of an eighth of it

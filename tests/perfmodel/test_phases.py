@@ -162,6 +162,7 @@ def test_energy_is_static_power_bytes_and_operations():
     assert decode["energy_j"] == pytest.approx(expected)
     assert decode["energy_per_output_token_j"] == pytest.approx(expected / 4)
     assert decode["average_power_w"] == pytest.approx(expected / decode["time_s"])
+    assert decode["tokens_per_joule"] == pytest.approx(4 / expected)
 
 
 def test_request_energy_is_that_of_its_phases():
@@ -169,6 +170,7 @@ def test_request_energy_is_that_of_its_phases():
     found = phases(options=options, prompt_tokens=300, output_tokens=1, batch_size=2)
     assert found["request"]["energy_j"] == pytest.approx(found["prefill"]["energy_j"])
     assert found["request"]["energy_per_request_j"] == pytest.approx(found["prefill"]["energy_j"] / 2)
+    assert found["prefill"]["energy_per_prompt_token_j"] == pytest.approx(found["prefill"]["energy_j"] / 600)
 
 
 def test_energy_is_absent_without_coefficients():
