@@ -26,11 +26,11 @@ EXIT_CODES = {
 
 @click.command()
 @click.argument("what", required=False)
-@output_format("human", "json")
+@output_format("human", "json", "md")
 @click.pass_obj
 def explain(terminal: Terminal, what: str | None, output: str) -> None:
     """Explain WHAT: a metric such as `ttft_s`, an exit code such as `4`, or a code such as `unknown-key`.
-    Without WHAT, list all of them."""
+    Without WHAT, list all of them; `--format md` prints the glossary of metrics."""
     from engine.spec.codes import CODES
 
     facts = {
@@ -38,7 +38,9 @@ def explain(terminal: Terminal, what: str | None, output: str) -> None:
         **EXIT_CODES,
         **CODES,
     }
-    if what is None:
+    if output == "md":
+        click.echo(glossary(), nl=False)
+    elif what is None:
         _print(terminal, facts, output)
     elif what in METRICS:
         metric = METRICS[what]
@@ -61,6 +63,34 @@ def explain(terminal: Terminal, what: str | None, output: str) -> None:
             else "`engine explain` lists all"
         )
         raise UsageError(f"nothing is called `{what}`", hint=hint)
+
+
+def glossary() -> str:
+    """Every metric as Markdown, one table a group: what `docs/metrics.md` holds."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `engine explain --format md`; do not edit. Names end in their unit; tables hold base units.",
+    ]
+    for group in dict.fromkeys(metric.group for metric in METRICS.values()):
+        lines += [
+            "",
+            f"## {group.capitalize()}",
+            "",
+            "| name | label | unit | better | definition | formula |",
+        ]
+        lines.append("|---|---|---|---|---|---|")
+        for metric in (m for m in METRICS.values() if m.group == group):
+            cells = (
+                f"`{metric.name}`",
+                metric.label,
+                metric.unit or "-",
+                {"higher": "more", "lower": "less", "neutral": "-"}[metric.direction],
+                metric.definition,
+                metric.formula or "-",
+            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _print(terminal: Terminal, facts: dict[str, str], output: str) -> None:

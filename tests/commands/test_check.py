@@ -90,7 +90,9 @@ def test_missing_file(engine: Engine, spec: Path) -> None:
 
 
 def test_a_format_the_only_device_lacks_is_an_error(engine: Engine, spec: Path) -> None:
-    answer = engine("check", spec, "--set", "quantization=fp8", "--set", "sweep.axes.hardware=[a100-sxm-80gb]")
+    answer = engine(
+        "check", spec, "--set", "quantization=fp8", "--set", "sweep.axes.hardware=[a100-sxm-80gb]"
+    )
     assert answer.code == 2
     assert "`NVIDIA A100 SXM4 80GB` does not offer" in answer.err
 

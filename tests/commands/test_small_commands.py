@@ -42,6 +42,11 @@ def test_every_metric_can_be_explained(engine: Engine, metric: str) -> None:
     assert facts["definition"] == METRICS[metric].definition
 
 
+def test_the_glossary_is_the_one_in_the_docs(engine: Engine) -> None:
+    written = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert engine("explain", "--format", "md").out == written
+
+
 def test_explaining_something_near(engine: Engine) -> None:
     answer = engine("explain", "tttft_s")
     assert (answer.code, "`ttft_s`" in answer.err) == (2, True)
