@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -129,8 +130,16 @@ def component_precisions(model: Model, quantization: Quantization) -> dict[str, 
 
 def missing_precisions(model: Model, quantization: Quantization, hardware: Hardware) -> dict[Precision, str]:
     """Precisions the format needs and the device lacks, each with what would use it."""
-    missing: dict[Precision, str] = {}
-    for user, precision in component_precisions(model, quantization).items():
+    components = component_precisions(model, quantization)
+    missing: dict[Precision, list[str]] = {}
+    for user, precision in components.items():
         if peak_flops_per_s(hardware, precision) is None:
-            missing[precision] = f"{missing[precision]} and {user}" if precision in missing else user
-    return missing
+            missing.setdefault(precision, []).append(user)
+    return {
+        precision: "everything" if len(users) == len(components) else _listed(users)
+        for precision, users in missing.items()
+    }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

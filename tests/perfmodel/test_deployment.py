@@ -31,6 +31,9 @@ def test_precision_the_device_lacks():
         "which `a100` does not offer (it has bf16, int8)"
     )
     assert issues(quantization=fp8) == [("error", "quantization", message)]
+    old = device(name="p100", peak={"fp32": "10 TFLOP/s"})
+    (found,) = check_deployment(deploy(hardware=old))
+    assert found.message == "`bf16` computes everything in bf16, which `p100` does not offer (it has fp32)"
     # Weights alone are narrow: arithmetic stays at 16 bits.
     assert issues(quantization=Quantization(name="w8a16", weight_attn=8, weight_ffn=8, integer=False)) == []
 
