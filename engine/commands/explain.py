@@ -70,7 +70,7 @@ def glossary() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `engine explain --format md`; do not edit. Names end in their unit; tables hold base units.",
+        "Written by `engine explain --format md`. A name ends in its unit; tables hold base units.",
     ]
     for group in dict.fromkeys(metric.group for metric in METRICS.values()):
         lines += [
