@@ -81,6 +81,9 @@ _ALL: Final = (
     Metric("queue_s", "Queue time", "s", "latency", "lower",
            "Time a request waited at the client before it was sent.",
            "sent - scheduled"),
+    Metric("bound_time_s", "Bound of the phase", "s", "latency", "lower",
+           "What the data sheet alone allows for the phase: no deployment is faster. It stands beside an "
+           "estimate, which fills the other columns.", "sum(max(FLOPs / peak, bytes / bandwidth))"),
     Metric("time_s", "Time of the phase", "s", "latency", "lower",
            "Time of the phase or step on the device; for predictions the sum of operator times.",
            "sum(t_op)"),

@@ -14,7 +14,7 @@ from engine.commands.options import output_format
 if TYPE_CHECKING:
     from engine.spec.catalog import Entry, Kind
 
-KIND = click.Choice(["hardware", "model", "quantization"])
+KIND = click.Choice(["hardware", "model", "quantization", "calibration"])
 
 
 @click.group()

@@ -16,7 +16,7 @@ from engine.commands.console import Terminal
 @click.option("--check", is_flag=True, help="Fail when the committed schemas differ from the code.")
 @click.pass_obj
 def schema(terminal: Terminal, name: str, write: Path | None, check: bool) -> None:
-    """Print the schema NAME (experiment, hardware, model or quantization)."""
+    """Print the schema NAME (experiment, hardware, model, quantization or calibration)."""
     from engine.errors import ThresholdError, UsageError
     from engine.spec.schema import build_schemas, check_drift, write_schemas
 

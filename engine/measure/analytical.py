@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from engine.perfmodel.deployment import Deployment
+    from engine.perfmodel.parameter_sets import Chosen
     from engine.perfmodel.summary import Summary, WorkloadArrays
     from engine.plan.point import Task
     from engine.plan.resolve import Combination
@@ -27,17 +28,20 @@ phases fall on row groups, so a reader of one phase does not touch the others.""
 _FIELDS: Final = {"intensity_flops_per_byte": "intensity"}
 """Column of the operator table -> field of a row, where they differ."""
 
+_BASES: Final = ("bound", "estimate")
+_EXTRAPOLATED: Final = "extrapolated: some kernels are shorter or longer than any that was fitted"
+
 _OK, _DOES_NOT_FIT, _BEYOND_CONTEXT, _SKIPPED = range(4)
 _STATUSES: Final = ("ok", "does_not_fit", "beyond_context", "skipped")
 
 
-@measurement(AnalyticalSettings, result_version=1)
+@measurement(AnalyticalSettings, result_version=2)
 def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -> Tables:
     """Predictions of every point of a task: four rows a point, see `PHASES`."""
     from engine.results.tables import concatenate
 
     block = _Block(task.size)
-    for group in _groups(task):
+    for group in _groups(task, settings.calibration):
         block.fill(group, settings)
     tables = {"summary": concatenate("summary", [block.phase(name) for name in PHASES])}
     if settings.operators:
@@ -75,6 +79,8 @@ class _Group:
     """Place of the first point in the task."""
     columns: dict[str, Any]
     """Counts of the workload as arrays of one length."""
+    calibration: Chosen | None
+    """Fitted parameters; None where there is only the bound."""
 
     @property
     def size(self) -> int:
@@ -84,13 +90,15 @@ class _Group:
         from engine.perfmodel.deployment import Deployment
 
         c = self.combination
-        return Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings)
+        return Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, self.calibration)
 
     def draft(self, settings: AnalyticalSettings) -> Deployment | None:
         from engine.perfmodel.deployment import Deployment
 
         c = self.combination
-        return Deployment(c.draft, c.hardware, c.quantization, c.parallelism, settings) if c.draft else None
+        if c.draft is None:
+            return None
+        return Deployment(c.draft, c.hardware, c.quantization, c.parallelism, settings, self.calibration)
 
     def workload(self) -> WorkloadArrays:
         from engine.perfmodel.summary import WorkloadArrays
@@ -104,16 +112,24 @@ class _Group:
         return values[:1] if same else values
 
 
-def _groups(task: Task) -> Iterator[_Group]:
-    """The points of a task by deployment, in order."""
+def _groups(task: Task, wanted: str) -> Iterator[_Group]:
+    """The points of a task by deployment, in order, each with the nearest parameters."""
     import numpy as np
 
+    from engine.perfmodel.parameter_sets import choose
+
     start = 0
+    # What is compiled is found again by identity, so each device has one choice.
+    choices: dict[int, Chosen | None] = {}
     for _, spans in itertools.groupby(task.spans, key=lambda span: span[0].combination.digest):
         parts = list(spans)
         pieces = [block.grid.columns(first, stop) for block, first, stop in parts]
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COUNTS}
-        group = _Group(parts[0][0].combination, start, columns)
+        combination = parts[0][0].combination
+        key = id(combination.hardware)
+        if key not in choices:
+            choices[key] = choose(wanted, combination.hardware, combination.calibrations)
+        group = _Group(combination, start, columns, choices[key])
         yield group
         start += group.size
 
@@ -130,10 +146,16 @@ class _Block:
         self._status = np.zeros(size, dtype=np.int32)
         self._reasons = np.full(size, -1, dtype=np.int32)
         self._texts: dict[str, int] = {}
+        self._basis = np.zeros(size, dtype=np.int32)
+        self._calibrations = np.full(size, -1, dtype=np.int32)
+        self._names: dict[str, int] = {}
 
     def fill(self, group: _Group, settings: AnalyticalSettings) -> None:
         """Predict the points of a group, or say why they cannot be predicted."""
+        import numpy as np
+
         from engine.perfmodel.deployment import check_deployment
+        from engine.perfmodel.program import compiled
         from engine.perfmodel.summary import summarise
 
         deployment, draft = group.deployment(settings), group.draft(settings)
@@ -145,6 +167,11 @@ class _Block:
             self._reasons[here] = self._code("; ".join(errors))
             return
         notes = [issue.message for issue in issues]
+        timing = compiled(deployment).timing
+        if timing is not None:
+            self._basis[here] = 1
+            self._calibrations[here] = self._names.setdefault(timing.name, len(self._names))
+            notes += timing.chosen.notes
         if notes:
             self._reasons[here] = self._code("; ".join(dict.fromkeys(notes)))
         summary = summarise(
@@ -154,6 +181,9 @@ class _Block:
             for name, values in summary.phases[phase].items():
                 if name == "bound":
                     self._bounds[phase][here] = values
+                elif name == "extrapolated":
+                    beyond = group.start + np.flatnonzero(values)
+                    self._reasons[beyond] = self._code("; ".join([*dict.fromkeys(notes), _EXTRAPOLATED]))
                 else:
                     self._column(phase, name)[here] = values
         self._judge(group, summary)
@@ -221,7 +251,8 @@ class _Block:
                 "point": np.arange(self._size),
                 "source": self._same("predicted"),
                 "phase": self._same(name),
-                "basis": self._same("bound"),
+                "basis": _coded(self._basis, _BASES),
+                "calibration": _coded(self._calibrations, list(self._names)),
                 "status": _coded(self._status, _STATUSES),
                 "reason": _coded(self._reasons, list(self._texts)),
                 "bound": _coded(self._bounds[name], BOUNDS),

@@ -62,6 +62,13 @@ class Timing:
     step_s: float
     """Time of a decode step outside its kernels."""
 
+    @property
+    def name(self) -> str:
+        """Every parameter set in use, the one that comes first in front."""
+        laws = [law for timed in (self.common, *self.variants) for t in timed for law in (t.law, t.prefill)]
+        laws += [law for _, law, _ in self.collectives if law is not None]
+        return " + ".join(dict.fromkeys([self.chosen.name, *(law.origin for law in laws)]))
+
 
 def timing_of(
     deployment: Deployment, blocks: Sequence[Block], collectives: Sequence[Collective]

@@ -66,6 +66,8 @@ class KernelRows:
     measured_s: Column
     site: NDArray[Any]
     """Text that tells sites apart."""
+    usual: NDArray[np.bool_]
+    """Shapes that engines have good kernels for; the others are judged, not fitted."""
 
     def __len__(self) -> int:
         return len(self.measured_s)
@@ -79,7 +81,12 @@ class KernelRows:
         """Some of the rows."""
         waves = None if self.waves is None else self.waves[rows]
         return KernelRows(
-            self.compute_s[rows], self.memory_s[rows], waves, self.measured_s[rows], self.site[rows]
+            self.compute_s[rows],
+            self.memory_s[rows],
+            waves,
+            self.measured_s[rows],
+            self.site[rows],
+            self.usual[rows],
         )
 
 

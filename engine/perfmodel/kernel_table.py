@@ -94,8 +94,20 @@ def gated_rows(
     count = int((~possible).sum())
     if count:
         dropped["faster than the data sheet allows"] = count
-    rows = KernelRows(compute, memory, waves, measured, site).take(np.flatnonzero(possible))
+    usual = _usual(kind, here, len(kept))
+    rows = KernelRows(compute, memory, waves, measured, site, usual).take(np.flatnonzero(possible))
     return Gated(rows, kept[possible], dropped)
+
+
+def _usual(kind: OperatorKind, d: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
+    """Decode attention with many queries a key head, huge batches or next to no cache falls back to kernels
+    that are up to a hundred times slower than the roof; nobody serves there."""
+    if kind != "decode_attention":
+        return np.ones(size, dtype=np.bool_)
+    found: NDArray[np.bool_] = (
+        (d["batch"] <= 512) & (d["kv_len"] >= 128) & (d["num_heads"] <= 8 * d["num_kv_heads"])
+    )
+    return found
 
 
 def _sites(kind: OperatorKind, columns: Mapping[str, Column], size: int) -> NDArray[Any]:

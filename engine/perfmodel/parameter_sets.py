@@ -1,10 +1,10 @@
 """Which fitted parameters an estimate uses: the nearest ones by stated rules, and what to say about them.
 
-For each kind of operator the nearest set wins, in this order: same device; same architecture; same vendor.
-Among equals the set named in the spec comes first, then the engine of the first choice, then vllm, then the
-newest version. Parameters from another device are `transferred`: efficiencies and launch times are taken
-over, bands are widened by what such a transfer did to held-out devices. Sets of another vendor are never
-used: then there is no estimate, only the bound.
+Sets of the same device; where there is none, those of the same architecture, then of the same vendor. Among
+them, for each kind of operator: the set named in the spec, then the engine of the first choice, then vllm,
+then the newest version. Parameters from another device are `transferred`: efficiencies and launch times are
+taken over, bands are widened by what such a transfer did to held-out devices. Sets of another vendor are
+never used unless named: then there is no estimate, only the bound.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Chosen:
     """The parameters of one device, by kind of operator."""
 
     name: str
-    """Names of the parameter sets, the one that decides most first."""
+    """Name of the parameter set that comes first."""
     laws: Mapping[tuple[OperatorKind, Precision], Law]
     all_reduce: tuple[tuple[int, Law], ...]
     """By number of devices, fewest first."""
@@ -144,17 +144,16 @@ def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> 
     if not laws:
         return None
     first = ranked[0][0]
-    used = list(dict.fromkeys([first, *(law.origin for law in (*laws.values(), *collectives.values()))]))
     here = [sets[name] for name, far in ranked if not far]
     return Chosen(
-        name=" + ".join(used),
+        name=first,
         laws=laws,
         all_reduce=tuple(sorted(collectives.items())),
         fused=sets[first].fused,
         request=next((s.request for s in here if s.request is not None), None),
         energy=next((s.energy for s in here if s.energy is not None), None),
         transferred=bool(ranked[0][1]),
-        notes=_notes(ranked, sets, laws, collectives),
+        notes=_notes(ranked, sets),
     )
 
 
@@ -166,17 +165,17 @@ def _law(fit: OperatorFit, name: str, far: bool) -> Law:
 def _ranked(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> list[tuple[str, bool]]:
     """Names of the sets that may be used, nearest first, each with whether it is of another device."""
     places = {name: _distance(hardware, found) for name, found in sets.items()}
-    near = {name: place for name, place in places.items() if place < _ANOTHER_VENDOR or name == wanted}
-    if not near:
-        return []
-    # Operator times of two devices are never mixed where one device has them.
-    order = sorted(near, key=lambda name: (name != wanted, near[name], *_preference(sets[name]), name))
-    engine = sets[order[0]].engine
-    order = sorted(
-        order,
-        key=lambda name: (name != order[0], near[name], sets[name].engine != engine, order.index(name)),
-    )
-    return [(name, near[name] > 0) for name in order]
+    if wanted in sets:
+        # What a named set lacks comes from its own device, as the set itself does.
+        near = {name for name in sets if sets[name].device_name == sets[wanted].device_name}
+    else:
+        nearest = min(places.values(), default=_ANOTHER_VENDOR)
+        near = {name for name, place in places.items() if place == nearest < _ANOTHER_VENDOR}
+    order = sorted(near, key=lambda name: (name != wanted, *_preference(sets[name]), name))
+    if order:
+        engine = sets[order[0]].engine
+        order.sort(key=lambda name: sets[name].engine != engine)
+    return [(name, places[name] > 0) for name in order]
 
 
 _ANOTHER_VENDOR: Final = 3
@@ -203,24 +202,11 @@ def _preference(found: Calibration) -> tuple[int, tuple[int, ...]]:
     return serves * 2 + int(found.engine != "vllm"), numbers
 
 
-def _notes(
-    ranked: Sequence[tuple[str, bool]],
-    sets: Mapping[str, Calibration],
-    laws: Mapping[tuple[OperatorKind, Precision], Law],
-    collectives: Mapping[int, Law],
-) -> tuple[str, ...]:
+def _notes(ranked: Sequence[tuple[str, bool]], sets: Mapping[str, Calibration]) -> tuple[str, ...]:
     first, far = ranked[0]
-    if far:
-        device = sets[first].device
-        return (f"estimate transferred from `{device}` (`{first}`): measured nowhere near this device",)
-    borrowed = sorted({kind for (kind, _), law in laws.items() if law.transferred and _alone(kind, laws)})
-    if any(law.transferred for law in collectives.values()):
-        borrowed.append("all_reduce")
-    return tuple(f"{kind.replace('_', ' ')} transferred from another device" for kind in borrowed)
-
-
-def _alone(kind: OperatorKind, laws: Mapping[tuple[OperatorKind, Precision], Law]) -> bool:
-    return all(law.transferred for (other, _), law in laws.items() if other == kind)
+    if not far:
+        return ()
+    return (f"transferred from `{sets[first].device}`: nothing was measured on this device",)
 
 
 def _unknown(wanted: str, sets: Mapping[str, Calibration]) -> CatalogError:

@@ -7,9 +7,11 @@ and per head; they were checked against brute force (see the tests).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.perfmodel.arithmetic import Arithmetic, Values, scaled, shifted
+
+_STEPS_ONE_BY_ONE: Final = 64
 
 
 class Attended(NamedTuple):
@@ -163,10 +165,16 @@ def _count(a: Arithmetic, value: Values, steps: Values) -> Values:
 def stepwise_runs(
     a: Arithmetic, geometry: Geometry, *, cached: Values, new: Values, stride: Values, steps: Values
 ) -> list[Attended]:
-    """The same steps one by one, for chunked-local layers whose prefill steps cut chunks anywhere."""
-    most = max(1, int(a.largest(steps)))
+    """The same steps one by one, for chunk-local layers whose prefill steps cut chunks anywhere.
+
+    Exact for the first steps; those beyond are taken as ramps, which is exact where steps divide chunks.
+    """
+    exact = a.minimum(steps, _STEPS_ONE_BY_ONE)
     found = []
-    for i in range(most):
+    for i in range(max(1, int(a.largest(exact)))):
         step = attended(a, geometry, cached=cached + i * stride, new=new)
         found.append(Attended(step.pairs, step.positions, steps=1.0, repeat=a.where(steps > i, 1, 0)))
+    if a.largest(steps) > _STEPS_ONE_BY_ONE:
+        rest = a.maximum(steps - _STEPS_ONE_BY_ONE, 0)
+        found += _chunked_runs(a, geometry, cached + _STEPS_ONE_BY_ONE * stride, new, stride, rest)
     return found

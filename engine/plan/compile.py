@@ -218,11 +218,18 @@ def _tasks(
         version = versions.get(settings.kind, 1)
         asked = fingerprint(settings)
         for span in spans:
+            needed = asked if settings.kind != "analytical" else _with_calibrations(asked, span)
             subject = fingerprint(
                 settings.kind, [[b.identity, b.grid.identity(start, stop)] for b, start, stop in span]
             )
-            key = fingerprint(subject, asked, version)
+            key = fingerprint(subject, needed, version)
             yield Task(key, settings.kind, i, settings, span, subject, version)
+
+
+def _with_calibrations(asked: str, span: Sequence[tuple[Block, int, int]]) -> str:
+    """The settings of a prediction with the parameter sets it may use: new parameters, new predictions."""
+    sets = {name: s for block, _, _ in span for name, s in block.combination.calibrations.items()}
+    return fingerprint(asked, [[name, sets[name]] for name in sorted(sets)]) if sets else asked
 
 
 def _spans(blocks: Sequence[Block]) -> Iterator[tuple[tuple[Block, int, int], ...]]:

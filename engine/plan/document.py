@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.errors import EngineError, PlanError
 from engine.plan.compile import Plan, compile_plan
+from engine.spec.calibration import Calibration
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
@@ -19,6 +20,7 @@ _ENTRY_CLASSES: Final[dict[str, type[BaseModel]]] = {
     "model": Model,
     "hardware": Hardware,
     "quantization": Quantization,
+    "calibration": Calibration,
 }
 
 

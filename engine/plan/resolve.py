@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 from engine.errors import EngineError, LocatedError, Problem, SpecError
 from engine.plan.expand import label_of, value_problems
 from engine.plan.fingerprint import digest_of, fingerprint
-from engine.spec.catalog import load_hardware, load_model, load_quantization
+from engine.spec.analytical import AnalyticalSettings
+from engine.spec.calibration import Calibration
+from engine.spec.catalog import load_calibrations, load_hardware, load_model, load_quantization
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
@@ -54,6 +56,8 @@ class Combination:
     """The same for each section."""
     draft: Model | None = None
     """Model that proposes tokens, where speculation names one."""
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    """Parameter sets that predictions may use; no part of the digest, as measurements do not."""
 
     @property
     def fixed_labels(self) -> dict[str, str]:
@@ -77,6 +81,7 @@ class Resolver:
         self._search = tuple(search)
         self._given = entries or {}
         self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
+        self._calibrations: dict[str, Mapping[str, Calibration]] = {}
         self._settled: dict[tuple[Any, ...], tuple[str, BaseModel, str]] = {}
         self._inline: dict[int, BaseModel] = {}
         self._paths: dict[tuple[str, ...], dict[str, list[str]]] = {}
@@ -107,20 +112,39 @@ class Resolver:
         digests = {name: digest for name, (_, _, digest) in settled.items()}
         workload = cast("Workload", settled["workload"][1])
         draft = self._draft(workload)
+        hardware = cast("Hardware", settled["hardware"][1])
         if draft is not None:
             digests["workload"] = fingerprint(digests["workload"], draft)
         return Combination(
             labels={name: label for name, (label, _, _) in settled.items()},
             values=dict(values),
             model=cast("Model", settled["model"][1]),
-            hardware=cast("Hardware", settled["hardware"][1]),
+            hardware=hardware,
             quantization=cast("Quantization", settled["quantization"][1]),
             parallelism=cast("Parallelism", settled["parallelism"][1]),
             workload=workload,
             draft=draft,
             digest=digest_of(digests.values()),
             digests=digests,
+            calibrations=self._for_device(hardware),
         )
+
+    def _for_device(self, hardware: Hardware) -> Mapping[str, Calibration]:
+        """The parameter sets for a device, read once; none where no prediction asks for any."""
+        asked = [m.calibration for m in self._experiment.measurements if isinstance(m, AnalyticalSettings)]
+        names = [name for name in asked if name != "none"]
+        if not names:
+            return {}
+        key = f"{hardware.name}|{hardware.vendor}|{hardware.architecture}"
+        if key not in self._calibrations:
+            given = cast("dict[str, Calibration] | None", self._given.get("calibration"))
+            if given is None and not self._given:
+                named = [name for name in names if name != "auto"]
+                given = load_calibrations([hardware], names=named, search=self._search)
+            found = _of_device(given or {}, hardware, names)
+            self._calibrations[key] = found
+            self.entries.setdefault("calibration", {}).update(found)
+        return self._calibrations[key]
 
     def _by_section(self, paths: tuple[str, ...]) -> dict[str, list[str]]:
         """Swept paths by the section they belong to; a sweep has the same ones at nearly every point."""
@@ -171,6 +195,15 @@ class Resolver:
             entry = _LOADERS[kind](name, search=self._search)
         self.entries[kind][name] = entry
         return entry
+
+
+def _of_device(
+    sets: Mapping[str, Calibration], hardware: Hardware, names: Sequence[str]
+) -> dict[str, Calibration]:
+    """The sets of a device, or of its vendor where it has none, and those named."""
+    own = {name for name, s in sets.items() if s.device_name == hardware.name}
+    near = own or {name for name, s in sets.items() if s.vendor == hardware.vendor}
+    return {name: sets[name] for name in sorted(sets) if name in near or name in names}
 
 
 def _named_places(experiment: Experiment) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:

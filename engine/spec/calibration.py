@@ -95,9 +95,9 @@ class OperatorFit(Settings):
     devices: Annotated[int, Field(ge=2)] | None = None
     """Devices that take part, for collectives."""
     form: Literal["overlapped", "added", "waves"]
-    """`overlapped`: launch + fourth-power mean of compute / efficiency and bytes / efficiency. `added`: launch
-    + both, one after the other and in whole waves, + a cost per wave. `waves`: launch + fourth-power mean of bytes / efficiency
-    and the cost of the waves. Each plus sqrt(root x bound)."""
+    """`overlapped`: launch + fourth-power mean of compute / efficiency and bytes / efficiency. `added`:
+    launch + both, one after the other and in whole waves, + a cost per wave. `waves`: launch + fourth-power
+    mean of bytes / efficiency and the cost of the waves. Each plus sqrt(root x bound)."""
     parameters: LawParameters
     """The fitted numbers."""
     rows: Annotated[int, Field(ge=1)]
@@ -108,6 +108,9 @@ class OperatorFit(Settings):
     """Rows left out of the fit, all reasons together."""
     held_out: HeldOut
     """How far off predictions of unseen sites were."""
+    held_out_all: HeldOut | None = None
+    """The same over every row, shapes that no engine has a good kernel for included; absent where all rows
+    are usual ones."""
     bands: Annotated[list[Band], Field(min_length=1, max_length=10)]
     """By size, smallest first."""
     time_range: TimeRange

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 import engine
 from engine.errors import CatalogError, LocatedError, Problem
+from engine.spec.calibration import Calibration
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
 from engine.spec.model import MODEL_SUFFIXES, Model
@@ -40,6 +41,7 @@ __all__ = [
     "files_below",
     "find",
     "load",
+    "load_calibrations",
     "load_hardware",
     "load_model",
     "load_quantization",
@@ -47,7 +49,7 @@ __all__ = [
     "parsed_file",
 ]
 
-Kind = Literal["hardware", "model", "quantization"]
+Kind = Literal["hardware", "model", "quantization", "calibration"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ KINDS: Final[dict[Kind, _Section]] = {
     "hardware": _Section("device", Hardware, ("hardware",)),
     "model": _Section("model", Model, ("specs/models", "models")),
     "quantization": _Section("number format", Quantization, ("specs/quantization", "quantization")),
+    "calibration": _Section("parameter set", Calibration, ("hardware/calibrations", "calibrations")),
 }
 
 
@@ -98,6 +101,25 @@ _OTHER_NAMES: Final = re.compile(r"^(?:aliases: *\[(.*?)\]|hub_id: *(\S+))", re.
 def load_hardware(name: str, *, search: Sequence[Path] = ()) -> Hardware:
     """The device of this name or alias; raises `CatalogError` with suggestions when there is none."""
     return cast("Hardware", load("hardware", name, search=search))
+
+
+def load_calibrations(
+    devices: Sequence[Hardware], *, names: Sequence[str] = (), search: Sequence[Path] = ()
+) -> dict[str, Calibration]:
+    """The parameter sets by name that these devices may use: their own; those of their vendor where a device
+    has none; and those named. A user's own set hides a shipped one of the same name."""
+    files = catalog_files("calibration", search=search)
+    texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in files.items()}
+    # Parsing takes 50 ms a file: what cannot matter is told by its text.
+    wanted = {canonical_name(name) for name in names}
+    for device in devices:
+        own = {name for name, text in texts.items() if f"device_name: {device.name}\n" in text}
+        wanted |= own or {name for name, text in texts.items() if f"vendor: {device.vendor}\n" in text}
+    return {
+        name: cast("Calibration", parsed_file("calibration", path))
+        for name, path in files.items()
+        if name in wanted
+    }
 
 
 def load_quantization(name: str, *, search: Sequence[Path] = ()) -> Quantization:

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from pydantic import TypeAdapter
 
+from engine.spec.calibration import Calibration
 from engine.spec.catalog import Kind, entries, packaged_root
 from engine.spec.docstrings import description_of
 from engine.spec.experiment import Experiment
@@ -23,6 +24,7 @@ __all__ = ["SCHEMA_FILES", "build_schemas", "check_drift", "schema_texts", "writ
 
 SCHEMA_FILES: Final[dict[str, type[Settings]]] = {
     "experiment.v1.json": Experiment,
+    "calibration.v1.json": Calibration,
     "hardware.v1.json": Hardware,
     "model.v1.json": Model,
     "quantization.v1.json": Quantization,

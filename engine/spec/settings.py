@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-__all__ = ["Settings", "Uncoerced"]
+__all__ = ["Settings", "Uncoerced", "quantity_of_field"]
 
 _SCALARS = frozenset({"int", "float", "str", "bool"})
 _NOT_SCHEMA = frozenset({"metadata", "serialization", "default"})
@@ -61,6 +61,12 @@ def _quantity_of(annotation: object, metadata: Sequence[object]) -> Quantity | N
         if found is not None:
             return found
     return None
+
+
+def quantity_of_field(model: type[BaseModel], name: str) -> Quantity | None:
+    """The quantity a field of a settings class holds; None for plain numbers and everything else."""
+    field = model.model_fields[name]
+    return _quantity_of(field.annotation, field.metadata)
 
 
 class Settings(BaseModel):

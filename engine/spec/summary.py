@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.spec.calibration import Calibration
 from engine.spec.hardware import Hardware, Peaks, Precision
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
@@ -22,7 +23,18 @@ def summary_of(settings: Settings) -> str:
         return ", ".join(_hardware(settings))
     if isinstance(settings, Quantization):
         return ", ".join(_quantization(settings))
+    if isinstance(settings, Calibration):
+        return ", ".join(_calibration(settings))
     return ", ".join(_model(settings)) if isinstance(settings, Model) else ""
+
+
+def _calibration(found: Calibration) -> list[str]:
+    """What was measured where; the error is that of unseen shapes."""
+    parts = [f"{found.engine} {found.engine_version}".strip(), f"on {found.device}"]
+    for fit in found.operators:
+        kind = fit.operator.replace("_", " ") + (f" x{fit.devices}" if fit.devices else "")
+        parts.append(f"{kind} {fit.precision} {fit.held_out.median:.0%}")
+    return parts
 
 
 def headline_peak(peak: Peaks) -> tuple[Precision, float] | None:
