@@ -104,6 +104,17 @@ def test_chunked_local_prefill_goes_step_by_step():
         assert total(runs) == pytest.approx(looped(geometry, p, s, steps))
 
 
+def test_many_chunk_local_steps_are_ramps():
+    # 200 steps of 8 after a cached prefix of 16: chunks of 32 hold whole steps, so ramps are exact
+    aligned = Geometry(CHUNKED, 32)
+    runs = stepwise_runs(SCALAR, aligned, cached=16, new=8, stride=8, steps=200)
+    assert len(runs) == 64 + 3
+    assert total(runs) == pytest.approx(looped(aligned, 16, 8, 200))
+    # steps of 7 straddle the edges: off by less than a step in a chunk
+    runs = stepwise_runs(SCALAR, Geometry(CHUNKED, 320), cached=0, new=7, stride=7, steps=3000)
+    assert total(runs) == pytest.approx(looped(Geometry(CHUNKED, 320), 0, 7, 3000), rel=7 / 320)
+
+
 def test_cutting_a_prompt_keeps_the_pairs():
     whole = attended(SCALAR, Geometry(FULL), cached=0, new=4096)
     (runs,) = attended_runs(SCALAR, Geometry(FULL), cached=0, new=512, stride=512, steps=8)
