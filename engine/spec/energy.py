@@ -94,6 +94,8 @@ class EnergySettings(Settings):
     """Trials of each component, in shuffled order; intervals come from them."""
     loop: LoopSettings = LoopSettings()
     """How one component is repeated."""
+    heads: bool = False
+    """Time the attention of each group of heads apart as well."""
     ablation: bool = False
     """Check each part of a layer a second time by leaving it out of the step."""
     idle: IdleSettings = IdleSettings()

@@ -11,6 +11,10 @@ from engine.measure.energy.trials import Part
 
 REMAINDER: Final = "unattributed"
 WHOLE: Final = "step"
+EAGER: Final = "step_eager"
+"""The whole step without a graph: what it takes beyond the graph is launch overhead, `host_gap`."""
+WITHOUT: Final = "without "
+"""Start of the name of a step that leaves a component out."""
 _WARN_FROM: Final = 0.10
 """What published component studies claim at best (arXiv 2510.02810)."""
 Verdict = Literal["pass", "warn", "fail"]
@@ -50,11 +54,45 @@ def close(parts: Sequence[Part], *, tolerance: float) -> tuple[list[Part], list[
     return found, checks
 
 
+def by_difference(parts: Sequence[Part]) -> list[Part]:
+    """What only a difference of two whole steps shows: parts left out, and the launches a graph saves.
+
+    A check, not a measurement of its own: the error of a difference is that of both steps, over the part.
+    """
+    found = []
+    for whole in parts:
+        for part in parts:
+            if whole.phase != part.phase or whole.component != WHOLE:
+                continue
+            if part.component.startswith(WITHOUT):
+                name = part.component.removeprefix(WITHOUT)
+                looped = next((p for p in parts if p.component == name and p.phase == part.phase), None)
+                runs = looped.count if looped is not None else 1
+                found.append(_difference(name, whole, part, count=runs, parent=WHOLE))
+            elif part.component == EAGER:
+                found.append(_difference("host_gap", part, whole, count=1, parent=EAGER))
+    return found
+
+
+def _difference(name: str, more: Part, less: Part, *, count: int, parent: str) -> Part:
+    def apart(left: Estimate | None, right: Estimate | None) -> Estimate | None:
+        return None if left is None or right is None else difference(left, right).scaled(1 / count)
+
+    time = difference(more.time, less.time).scaled(1 / count)
+    return Part(
+        component=name, phase=more.phase, parent=parent, layer=None, count=count, time=time,
+        energy=apart(more.energy, less.energy), net=apart(more.net, less.net),
+        trials=min(more.trials, less.trials), method="ablation", valid=more.valid and less.valid,
+        reason=f"`{more.component}` minus `{less.component}`",
+    )  # fmt: skip
+
+
 def _belongs(part: Part, whole: Part) -> bool:
     return (
         part.parent == whole.component
         and part.phase == whole.phase
-        and part.layer == whole.layer
+        # Layers one by one are parts of a step that belongs to no layer.
+        and (part.layer == whole.layer or whole.layer is None)
         and part is not whole
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.measure.energy.ablation import Ablation, ablations
-from engine.measure.energy.additivity import WHOLE, Closure, close
+from engine.measure.energy.additivity import WHOLE, Closure, by_difference, close
 from engine.measure.energy.attribution import spread_over_layers, window_rows
 from engine.measure.energy.integrate import Board, sampling
 from engine.measure.energy.phases import Subject, baseline, drift, idle_rows, phase_rows
@@ -29,6 +29,7 @@ def tables_of(trace: Trace, subject: Subject, settings: EnergySettings) -> Table
     idle = baseline(trace, board)
     parts = parts_of(trace.loops, period_s=trace.period, limits=settings.limits, idle=idle)
     parts, closures = close(parts, tolerance=settings.limits.closure)
+    parts += by_difference(parts)
     related = correlation(trace, board)
     found = {
         "summary": _summary(trace, board, subject, closures, related),
@@ -117,7 +118,12 @@ def _components(
 
 
 def _share(row: dict[str, Any], whole: dict[str, Any] | None) -> float | None:
-    if whole is None or row.get("step") is not None or row["method"] in ("window", "whole", "ablation"):
+    if (
+        whole is None
+        or row.get("step") is not None
+        or row["method"] in ("window", "whole")
+        or (row["parent"] is None and row is not whole)
+    ):
         return None
     name = "energy_j" if whole.get("energy_j") else "time_s"
     if row.get(name) is None or not whole[name]:
@@ -200,7 +206,8 @@ def _findings(
     rows = []
     severities = {"pass": "note", "warn": "warning", "fail": "error"}
     for check in closures:
-        rows.append(_finding("parts-add-up", severities[check.verdict], f"{check.phase}: {check.text}"))
+        severity = severities[check.verdict] if check.of != "time" else "note"
+        rows.append(_finding("parts-add-up", severity, f"{check.phase}: {check.text}"))
     moved = drift(trace, board)
     if moved is not None and moved > settings.limits.idle_drift:
         rows.append(_finding("idle-drift", "warning", f"idle power moved by {moved:.1%} meanwhile"))

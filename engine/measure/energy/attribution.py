@@ -28,11 +28,13 @@ def window_rows(trace: Trace, board: Board, granularity: Granularity) -> list[di
     """
     rows: list[dict[str, Any]] = []
     for phase in dict.fromkeys(event.phase for event in trace.of("phase")):
-        outer = [event for event in trace.of("phase") if event.phase == phase]
-        inner = [e for kind in _LEVELS[granularity] for e in trace.of(kind) if _within(e, outer)]  # type: ignore[arg-type]
+        every = [event for event in trace.of("phase") if event.phase == phase]
+        inner = [e for kind in _LEVELS[granularity] for e in trace.of(kind) if _within(e, every)]  # type: ignore[arg-type]
         if not inner and granularity != "phase":
             continue
-        rows += _phase(phase, outer, inner, board)
+        outer = [o for o in every if any(_within(e, [o]) for e in inner)] or every
+        plain = [event for event in every if event not in outer]
+        rows += _phase(phase, outer, inner, board, every=plain)
     return rows
 
 
@@ -41,12 +43,11 @@ def _within(event: Event, outer: Sequence[Event]) -> bool:
     return any(o.begin_s <= event.begin_s and event.end_s <= o.end_s for o in around)
 
 
-def _phase(phase: str, outer: Sequence[Event], inner: Sequence[Event], board: Board) -> list[dict[str, Any]]:
+def _phase(
+    phase: str, outer: Sequence[Event], inner: Sequence[Event], board: Board, *, every: Sequence[Event]
+) -> list[dict[str, Any]]:
     runs = sum(event.iterations for event in outer)
-    windows = [window_of(event, board) for event in outer]
-    joules = [window.energy_j for window in windows]
-    energy = None if any(j is None for j in joules) else sum(j for j in joules if j is not None) / runs
-    reason = next((window.reason for window in windows if window.reason), None)
+    energy, reason = _of_phase(outer, every, board)
     seconds = sum(event.seconds for event in outer) / runs
     rows = [_row(phase, phase, None, None, "whole", seconds, energy, runs, reason)]
     layers = [event for event in inner if event.kind == "layer"]
@@ -60,6 +61,18 @@ def _phase(phase: str, outer: Sequence[Event], inner: Sequence[Event], board: Bo
         if own:
             rows += _children(row, own, board, runs, parent="layer")
     return rows
+
+
+def _of_phase(
+    outer: Sequence[Event], every: Sequence[Event], board: Board
+) -> tuple[float | None, str | None]:
+    """Joules of one run: of these windows, else of the same phase run without looking into it."""
+    for windows, told in ((outer, None), (every, "energy of the runs without hooks")):
+        found = [window_of(event, board) for event in windows]
+        if found and all(window.energy_j is not None for window in found):
+            runs = sum(event.iterations for event in windows)
+            return sum(window.energy_j or 0.0 for window in found) / runs, told
+    return None, next((w.reason for w in (window_of(e, board) for e in outer) if w.reason), None)
 
 
 def _children(

@@ -37,6 +37,7 @@ def measure(settings: EnergySettings, point: Point, tools: Tools) -> Tables:
 
 def subject_of(point: Point) -> Subject:
     """What a point runs, as far as energy per token needs to know."""
+    from engine.measure.energy.predictions import predicted_energies
     from engine.perfmodel.parameters import count_parameters
 
     c, w = point.combination, point.workload
@@ -46,6 +47,7 @@ def subject_of(point: Point) -> Subject:
         batch_size=w.batch_size,
         parameters=float(count_parameters(c.model).total),
         slowdown_c=c.hardware.slowdown_temperature,
+        predicted_j=predicted_energies(point),
     )
 
 

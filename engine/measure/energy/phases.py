@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.integrate import Board, WindowEnergy, below_resolution
@@ -16,6 +16,8 @@ ORDER: Final = ("load", "tokenize", "prefill", "decode", "detokenize", "request"
 GAIN: Final = 0.05
 """Relative error of board sensors against external meters (arXiv 2312.02741): it moves all numbers of a
 device together, so it stands apart from the interval."""
+TIME_ONLY: Final = "time"
+"""Source of a recording without power, because none was asked for."""
 THERMAL_BITS: Final = 0x60
 POWER_BITS: Final = 0x84
 SLOWDOWN_BITS: Final = THERMAL_BITS | POWER_BITS | 0x8
@@ -34,6 +36,8 @@ class Subject:
     """Of the model; None where it is not known."""
     slowdown_c: float | None = None
     """Temperature at which the device throttles."""
+    predicted_j: Mapping[str, float] = field(default_factory=dict)
+    """Phase -> energy that the performance model expects."""
 
 
 def idle_powers(trace: Trace, board: Board) -> dict[str, Estimate]:
@@ -121,13 +125,17 @@ def _phase_row(
             row["idle_power_w"] = idle.mean
             _put(row, "net_energy_j", difference(energy, idle.scaled(seconds.mean)))
         row |= _by_token(phase, energy, seconds, _tokens(events, subject, phase), subject)
+        expected = subject.predicted_j.get(phase)
+        if expected:
+            row |= {"predicted_energy_j": expected, "energy_over_prediction": energy.mean / expected}
     elif seconds is not None:
         row |= _speeds(phase, seconds, _tokens(events, subject, phase), subject)
     peaks = [window.peak_w for window in windows if window.peak_w is not None]
     row["peak_power_w"] = max(peaks, default=None)
     shares = [window.gap_share for window in windows if window.energy_j]
     row["gap_energy_share"] = max(shares, default=None)
-    return _judged(row, windows, list(board.notes)) | _thermal(trace, events, subject.slowdown_c)
+    judged = _judged(row, windows, list(board.notes), time_only=trace.source == TIME_ONLY)
+    return judged | _thermal(trace, events, subject.slowdown_c)
 
 
 def window_of(event: Event, board: Board) -> WindowEnergy:
@@ -186,11 +194,15 @@ def _speeds(phase: str, seconds: Estimate, tokens: int, subject: Subject) -> dic
     return {}
 
 
-def _judged(row: dict[str, Any], windows: Sequence[WindowEnergy], notes: list[str]) -> dict[str, Any]:
+def _judged(
+    row: dict[str, Any], windows: Sequence[WindowEnergy], notes: list[str], *, time_only: bool = False
+) -> dict[str, Any]:
     """Status and reason: nothing metered is a row that failed, some of it a row with a remark."""
     reasons = list(dict.fromkeys([w.reason for w in windows if w.reason] + notes))
     methods = ", ".join(dict.fromkeys(w.method for w in windows if w.method))
     metered = row.get("energy_j") is not None
+    if time_only and row.get("time_s") is not None:
+        return row | {"status": "ok", "reason": "only time was measured"}
     told = [f"energy from {methods}"] if metered and methods else []
     return row | {
         "status": "ok" if metered else "skipped",

@@ -1,0 +1,280 @@
+"""A whole measurement on this machine: idle, load, requests, component loops, idle again - as one trace."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.measure.energy.loops import LoopPlan, plan_loops, run_trials
+from engine.measure.energy.phases import TIME_ONLY
+from engine.measure.energy.probe import SensorPeriods, probe
+from engine.measure.energy.requests import Runner, shortest_window, tokenizer_of
+from engine.measure.energy.source import HostClock, PowerSource, Quick, open_source
+from engine.measure.energy.trace import ASSUMED_PERIOD_S, Event, LoopReads, Trace
+
+if TYPE_CHECKING:
+    from engine.measure.energy.recorder import Recorder
+    from engine.measure.energy.trace import Channel
+    from engine.measure.local_model import LocalModel
+    from engine.measure.registry import Tools
+    from engine.plan.point import Point
+    from engine.spec.energy import EnergySettings
+
+_REST_S: Final = 0.3
+"""Between two windows where energy is metered: three updates of the counter."""
+
+
+@dataclass(eq=False)
+class _Campaign:
+    """What grows while a campaign runs."""
+
+    settings: EnergySettings
+    clock: HostClock
+    source: PowerSource | None
+    say: Callable[[str], None]
+    events: list[Event] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def idle(self, variant: str) -> None:
+        """Watch an idle device, after it came to rest."""
+        if self.source is None:
+            return
+        self.say(f"idle power, {variant}: {self.settings.idle.settle + self.settings.idle.window:g} s")
+        self.clock.sleep(self.settings.idle.settle)
+        begin = self.clock.now()
+        self.clock.sleep(self.settings.idle.window)
+        self.events.append(Event("idle", "idle", begin, self.clock.now(), variant=variant))
+
+    def rest(self) -> None:
+        """Keep windows apart by more than a sensor update."""
+        if self.source is not None:
+            self.clock.sleep(_REST_S)
+
+
+def run_campaign(settings: EnergySettings, point: Point, tools: Tools) -> Trace:
+    """Measure a point here; raises `EnvironmentMissing` where power is asked for and cannot be read."""
+    source = open_source(settings) if settings.metered else None
+    campaign = _Campaign(settings, HostClock(), source, tools.say)
+    try:
+        if source is None:
+            loops, periods = _run(campaign, point, tools)
+            return _trace(campaign, (), loops, periods)
+        from engine.measure.energy.recorder import Recorder
+
+        with Recorder(
+            source.name,
+            uuids=[device.uuid for device in source.devices],
+            interval_s=settings.sample_interval,
+            folder=tools.scratch,
+        ) as recorder:
+            loops, periods = _run(campaign, point, tools)
+            channels = recorder.stop()
+            _tell_cost(campaign, recorder)
+        return _trace(campaign, channels, loops, periods)
+    finally:
+        if source is not None:
+            source.close()
+
+
+def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopReads], SensorPeriods | None]:
+    """Idle, load, requests and loops in order."""
+    settings = campaign.settings
+    campaign.idle("cold before")
+    local = _build(settings, point, tools)
+    # From the model's own stamp: reading the libraries in is no part of loading a model.
+    loaded = campaign.clock.now()
+    campaign.events.append(Event("phase", "load", loaded - local.load_s, loaded))
+    if local.requested.get("weights") == "random":
+        campaign.notes.append("random weights: power depends on the data, by up to 40 % for matrix products")
+    campaign.facts.update({f"model {name}": value for name, value in local.observed.items()})
+    _keep_own_device(campaign, local)
+    campaign.idle("resident before")
+    runner = _runner(campaign, local, point, tools)
+    periods = _probe(campaign, runner)
+    period = (periods.known if periods else None) or ASSUMED_PERIOD_S
+    runner.least_s = shortest_window(period) if settings.metered else 0.0
+    for repeat in range(-1, settings.repeats):
+        campaign.say(f"request {repeat + 1} of {settings.repeats}" if repeat >= 0 else "warm-up request")
+        campaign.events += runner.request(max(repeat, 0), warmup=repeat < 0)
+    if runner.tokenizer is None:
+        campaign.notes.append("no tokenizer: tokenize and detokenize were not measured")
+    loops = _loops(campaign, runner, tools, period) if settings.granularity != "phase" else []
+    campaign.idle("resident after")
+    return loops, periods
+
+
+def _build(settings: EnergySettings, point: Point, tools: Tools) -> LocalModel:
+    from engine.measure.local_model import LocalRequest, build_local_model, dtype_name_of
+
+    target, c = settings.target, point.combination
+    return build_local_model(
+        LocalRequest(
+            model=c.model,
+            weights=target.weights,
+            device=target.device,
+            dtype=dtype_name_of(c.quantization, wanted=target.dtype),
+            attention=target.attention,
+            threads=target.threads,
+            search=(tools.spec_folder,),
+            seed=tools.seed,
+        )
+    )
+
+
+def _runner(campaign: _Campaign, local: LocalModel, point: Point, tools: Tools) -> Runner:
+    from engine.measure.energy.predictions import intensities
+
+    w, target = point.workload, campaign.settings.target
+    runner = Runner(
+        local, w.prompt_tokens, w.output_tokens, w.batch_size, target.cache, tools.seed, 0.0,
+        between=campaign.rest, tokenizer=tokenizer_of(local, target.weights, tools.scratch),
+    )  # fmt: skip
+    runner.know_intensity(intensities(point))
+    return runner
+
+
+def _keep_own_device(campaign: _Campaign, local: LocalModel) -> None:
+    """Only the device the model runs on counts; it is found by UUID, never by index."""
+    if campaign.source is None or local.device != "cuda":
+        return
+    import torch
+
+    from engine.errors import MeasurementError
+
+    own = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    known = {device.uuid for device in campaign.source.devices}
+    if own not in known:
+        raise MeasurementError(
+            f"the model runs on `{own}`, whose power is not among {', '.join(sorted(known))}",
+            hint="a container or CUDA_VISIBLE_DEVICES may hide it; MIG instances have no power of their own",
+        )
+    campaign.facts["uuid"] = own
+
+
+def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
+    """Update periods under a load that comes and goes: idle power is too flat to see updates."""
+    source = campaign.source
+    if source is None or source.name == "nvidia-smi":
+        return None
+
+    def load(elapsed_s: float) -> None:
+        if int(elapsed_s / 0.2) % 2:
+            runner.fill()
+
+    wanted = campaign.settings.probe
+    found = probe(source, campaign.clock, duration_s=wanted.duration, interval_s=wanted.interval, load=load)
+    note = found.note()
+    if note is not None:
+        campaign.notes.append(note)
+    campaign.facts.update({"counter_period_s": found.counter_s, "instant_period_s": found.instant_s})
+    return found
+
+
+def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -> list[LoopReads]:
+    """Trials of every component in prefill and decode."""
+    import torch
+
+    from engine.measure.energy.components import ablated, works_of
+
+    settings = campaign.settings
+    cuda = runner.local.device == "cuda"
+    plan = plan_loops(settings.loop, period_s=period_s, metered=settings.metered)
+    works = []
+    with torch.inference_mode():
+        anatomy, captured = _captured(runner)
+        for phase, calls in captured.items():
+            own = works_of(
+                calls, phase=phase, granularity=settings.granularity, cuda=cuda, heads=settings.heads
+            )
+            works += own
+            if settings.ablation:
+                works += ablated(calls, anatomy, phase=phase, cuda=cuda, first=len(own))
+        _mark_layers(campaign, runner, anatomy, cuda=cuda)
+        campaign.say(_announce(len(works), settings.trials, plan))
+        return run_trials(
+            works, plan, campaign.clock, trials=settings.trials, seed=tools.seed,
+            read=_quick(campaign.source), foreign=_foreign(campaign.source), say=tools.say,
+        )  # fmt: skip
+
+
+def _announce(works: int, trials: int, plan: LoopPlan) -> str:
+    minutes = works * trials * plan.trial_s / 60
+    return f"{works} components x {trials} trials x {plan.trial_s:.1f} s: about {minutes:.0f} min"
+
+
+def _captured(runner: Runner) -> tuple[Any, dict[str, Any]]:
+    """Calls of one prefill and of one decode step, with their real inputs."""
+    from engine.measure.energy.anatomy import dissect
+    from engine.measure.energy.capture import Capture
+    from engine.measure.local_loop import decode_step
+
+    model = runner.local.module
+    anatomy = dissect(model)
+    with Capture(model, anatomy) as first:
+        cache, chosen = runner.fill()
+    positions = runner._positions(runner.prompt_tokens, runner.prompt_tokens + 1)
+    with Capture(model, anatomy) as second:
+        decode_step(model, chosen, cache, positions=positions)
+    return anatomy, {"prefill": first.calls, "decode": second.calls}
+
+
+def _mark_layers(campaign: _Campaign, runner: Runner, anatomy: Any, *, cuda: bool) -> None:
+    """One prefill with hooks that take the time of each layer."""
+    from engine.measure.energy.marks import Marks
+
+    campaign.rest()
+    with Marks(anatomy, cuda=cuda) as marks:
+        begin = time.perf_counter()
+        runner.fill()
+        found = marks.events("prefill")
+        end = time.perf_counter()
+    window = Event("phase", "prefill", begin, end, variant="with hooks", tokens=runner.prompts.numel())
+    campaign.events += [window, *found]
+
+
+def _quick(source: PowerSource | None) -> Callable[[bool], Quick] | None:
+    if source is None or source.name == "nvidia-smi":
+        return None
+    return lambda slow: source.quick(slow=slow)
+
+
+def _foreign(source: PowerSource | None) -> Callable[[], bool]:
+    if source is None:
+        return lambda: False
+    return lambda: bool(source.foreign([os.getpid(), os.getppid()]))
+
+
+def _tell_cost(campaign: _Campaign, recorder: Recorder) -> None:
+    report = recorder.report
+    if report is not None:
+        campaign.notes.append(
+            f"recorder: {report.rows} rows, {report.cpu_share:.2%} of one core, {report.late} readings late"
+        )
+
+
+def _trace(
+    campaign: _Campaign,
+    channels: Sequence[Channel],
+    loops: Sequence[LoopReads],
+    periods: SensorPeriods | None,
+) -> Trace:
+    source = campaign.source
+    own = campaign.facts.get("uuid")
+    if own is not None:
+        channels = [one for one in channels if one.device == own]
+    for device in source.devices if source else ():
+        if own in (None, device.uuid):
+            campaign.facts.update({"device": device.name, "scope": device.scope, **device.facts})
+    return Trace(
+        source.name if source else TIME_ONLY,
+        tuple(channels),
+        tuple(campaign.events),
+        tuple(loops),
+        period_s=periods.known if periods else None,
+        notes=tuple(campaign.notes),
+        facts=campaign.facts,
+    )

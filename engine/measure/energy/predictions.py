@@ -1,0 +1,58 @@
+"""What the performance model says of the same point: energies to put beside, intensities to compare with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.plan.point import Point
+
+
+def predicted_energies(point: Point) -> dict[str, float]:
+    """Joules of prefill, all decode steps and the request; empty where the device has no coefficients."""
+    phases = _phases(point)
+    request, prefill = (_number(phases, name, "energy_j") for name in ("request", "prefill"))
+    found = {}
+    if prefill is not None:
+        found["prefill"] = prefill
+    if request is not None:
+        found["request"] = request
+        if prefill is not None:
+            found["decode"] = request - prefill
+    return found
+
+
+def intensities(point: Point) -> dict[str, tuple[float, float]]:
+    """FLOPs per byte at the start and the end of prefill and decode."""
+    phases = _phases(point)
+    ends = {"prefill": ("prefill", "prefill"), "decode": ("decode", "decode_last")}
+    found = {}
+    for phase, (first, last) in ends.items():
+        low = _number(phases, first, "intensity_flops_per_byte")
+        high = _number(phases, last, "intensity_flops_per_byte")
+        if low is not None and high is not None:
+            found[phase] = (low, high)
+    return found
+
+
+def _phases(point: Point) -> dict[str, Any]:
+    from engine.perfmodel.deployment import Deployment, check_deployment
+    from engine.perfmodel.summary import WorkloadArrays, summarise
+    from engine.spec.analytical import AnalyticalSettings
+
+    c = point.combination
+    settings = AnalyticalSettings(kind="analytical")
+    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings)
+    if any(issue.severity == "error" for issue in check_deployment(deployment)):
+        return {}
+    return dict(summarise(deployment, WorkloadArrays.of(point.workload)).phases)
+
+
+def _number(phases: dict[str, Any], phase: str, name: str) -> float | None:
+    import numpy as np
+
+    values = phases.get(phase, {}).get(name)
+    if values is None:
+        return None
+    value = float(np.asarray(values).ravel()[0])
+    return value if np.isfinite(value) else None
