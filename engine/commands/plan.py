@@ -40,7 +40,8 @@ def plan(
 
     loaded = load_checked(spec, overrides, max_points=max_points)
     compiled = plan_of(loaded, only=only, max_points=max_points)
-    outlook = forecast(compiled, stored_tasks(runs / compiled.experiment.name))
+    stored = stored_tasks(runs / compiled.experiment.name)
+    outlook = forecast(compiled, stored, spec_folder=loaded.path.resolve().parent)
     if output == "json":
         click.echo(json.dumps(plan_as_data(compiled, outlook), indent=2))
     else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from engine.plan.compile import Plan
 from engine.plan.fingerprint import plain
+from engine.plan.inputs import inputs_changed
 from engine.plan.point import Task
 from engine.plan.resolve import SECTIONS
 from engine.plan.stored import StoredTask, names_of
@@ -46,8 +48,15 @@ class PlanDiff:
         return sum(v.task.size for v in self.of(fate))
 
 
-def compare(plan: Plan, stored: Mapping[str, StoredTask], *, retry_failed: bool = False) -> PlanDiff:
-    """Each task of a plan against what a store holds; with `retry_failed` failures run again."""
+def compare(
+    plan: Plan,
+    stored: Mapping[str, StoredTask],
+    *,
+    retry_failed: bool = False,
+    spec_folder: Path | None = None,
+) -> PlanDiff:
+    """Each task of a plan against what a store holds; with `retry_failed` failures run again. With the
+    folder of the spec, files that were read are compared too."""
     planned = {task.fingerprint for task in plan.tasks}
     others = [old for key, old in stored.items() if key not in planned and old.state != "stale"]
     by_subject: dict[tuple[str, str], list[StoredTask]] = defaultdict(list)
@@ -55,11 +64,21 @@ def compare(plan: Plan, stored: Mapping[str, StoredTask], *, retry_failed: bool 
     for old in others:
         by_subject[old.kind, old.subject].append(old)
         by_names[old.kind, old.names].append(old)
-    verdicts = tuple(
+    verdicts = [
         _verdict(task, stored.get(task.fingerprint), by_subject, by_names, retry_failed=retry_failed)
         for task in plan.tasks
-    )
-    return PlanDiff(verdicts, len(others))
+    ]
+    if spec_folder is not None:
+        verdicts = [_with_inputs(verdict, spec_folder) for verdict in verdicts]
+    return PlanDiff(tuple(verdicts), len(others))
+
+
+def _with_inputs(verdict: Verdict, spec_folder: Path) -> Verdict:
+    if verdict.fate != "kept" or verdict.stored is None:
+        return verdict
+    if not inputs_changed(verdict.task, verdict.stored, spec_folder):
+        return verdict
+    return replace(verdict, fate="again", why=f"files that `{verdict.task.kind}` reads changed")
 
 
 def _verdict(

@@ -13,6 +13,8 @@ from engine.plan.diff import Fate, compare
 from engine.spec.analytical import AnalyticalSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.perfmodel.deployment import Deployment
     from engine.plan.compile import Plan
     from engine.plan.point import Block
@@ -60,9 +62,10 @@ class Outlook:
     """Rough time; None when a measured kind gives no basis for one."""
 
 
-def forecast(plan: Plan, stored: Mapping[str, StoredTask]) -> Outlook:
-    """The outlook of a plan against what earlier runs left."""
-    found = compare(plan, stored)
+def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path | None = None) -> Outlook:
+    """The outlook of a plan against what earlier runs left; with the folder of the spec, files that were
+    read are compared too."""
+    found = compare(plan, stored, spec_folder=spec_folder)
     reasons: Counter[str] = Counter()
     for verdict in found.verdicts:
         if verdict.fate == "again" and verdict.why:

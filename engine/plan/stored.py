@@ -40,6 +40,8 @@ class StoredTask:
     """When, in UTC."""
     seconds: float | None = None
     """How long it took; None when that was not measured."""
+    inputs: str | None = None
+    """Digest of the files it read; None when it read none."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE tasks (
     fingerprint TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
     names TEXT NOT NULL, result_version INTEGER NOT NULL, points INTEGER NOT NULL, settings TEXT NOT NULL,
-    sections TEXT NOT NULL, error TEXT, tail TEXT, recorded TEXT NOT NULL, seconds REAL
+    sections TEXT NOT NULL, error TEXT, tail TEXT, recorded TEXT NOT NULL, seconds REAL,
+    inputs TEXT
 ) WITHOUT ROWID;
 CREATE TABLE shards (
     fingerprint TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE, name TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -153,11 +154,17 @@ class Registry:
                 self._connection.execute("ROLLBACK")
 
     def record_done(
-        self, fingerprint: str, described: Description, shards: Mapping[str, Shard], *, seconds: float | None
+        self,
+        fingerprint: str,
+        described: Description,
+        shards: Mapping[str, Shard],
+        *,
+        seconds: float | None,
+        inputs: str | None,
     ) -> None:
         """Note a finished task and its shards."""
         with self._transaction() as connection:
-            self._put(connection, fingerprint, "done", described, None, None, seconds)
+            self._put(connection, fingerprint, "done", described, None, None, seconds, inputs)
             connection.executemany(
                 "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
                 [(fingerprint, name, s.sha256, s.bytes, s.rows) for name, s in sorted(shards.items())],
@@ -174,7 +181,7 @@ class Registry:
     ) -> None:
         """Note a failed task."""
         with self._transaction() as connection:
-            self._put(connection, fingerprint, "failed", described, error, tail, seconds)
+            self._put(connection, fingerprint, "failed", described, error, tail, seconds, None)
 
     def _put(
         self,
@@ -185,14 +192,15 @@ class Registry:
         error: str | None,
         tail: str | None,
         seconds: float | None,
+        inputs: str | None,
     ) -> None:
         d = described
         connection.execute("DELETE FROM shards WHERE fingerprint = ?", (fingerprint,))
         connection.execute(
-            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 fingerprint, state, d.kind, d.subject, d.names, d.result_version, d.points,
-                _json(d.settings), _json(d.sections), error, tail, utc_now(), seconds,
+                _json(d.settings), _json(d.sections), error, tail, utc_now(), seconds, inputs,
             ),
         )  # fmt: skip
         connection.executemany(
@@ -238,14 +246,14 @@ class Registry:
         found: dict[str, TaskRecord] = {}
         for row in self._select("tasks", fingerprints):
             (key, state, kind, subject, names, version, points, settings, sections) = row[:9]
-            error, tail, recorded, seconds = row[9:]
+            error, tail, recorded, seconds, inputs = row[9:]
             found[key] = TaskRecord(
                 key, state, kind, subject, names, version, points, json.loads(settings),
                 {
                     section: {label: contents[digest] for label, digest in labels.items()}
                     for section, labels in json.loads(sections).items()
                 },
-                error, tail, recorded, seconds, shards.get(key, {}),
+                error, tail, recorded, seconds, inputs, shards.get(key, {}),
             )  # fmt: skip
         return found
 

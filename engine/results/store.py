@@ -97,16 +97,26 @@ class ResultStore:
 
     # writing
 
-    def record(self, task: Task, tables: Tables, *, seconds: float | None = None) -> None:
+    def record(
+        self, task: Task, tables: Tables, *, seconds: float | None = None, inputs: str | None = None
+    ) -> None:
         """Keep the tables of a finished task; raises `StoreError`, and then nothing of the task counts."""
-        self.adopt(task, self.draft(task, tables), seconds=seconds)
+        self.adopt(task, self.draft(task, tables), seconds=seconds, inputs=inputs)
 
     def draft(self, task: Task, tables: Tables) -> list[Draft]:
         """Write the tables of a task under temporary names."""
         return write_drafts(self.folder, task, tables, disk=self.disk)
 
-    def adopt(self, task: Task, drafts: Sequence[Draft], *, seconds: float | None = None) -> None:
-        """Give drafts their names and register them; raises `StoreError`."""
+    def adopt(
+        self,
+        task: Task,
+        drafts: Sequence[Draft],
+        *,
+        seconds: float | None = None,
+        inputs: str | None = None,
+    ) -> None:
+        """Give drafts their names and register them; raises `StoreError`. `inputs` is the digest of the
+        files the task read."""
         try:
             for draft in drafts:
                 put_in_place(draft.path, self._path(task.fingerprint, draft.table), disk=self.disk)
@@ -115,7 +125,7 @@ class ResultStore:
                 discard(draft.path)
             raise
         shards = {draft.table: draft.shard for draft in drafts}
-        self._registry.record_done(task.fingerprint, describe(task), shards, seconds=seconds)
+        self._registry.record_done(task.fingerprint, describe(task), shards, seconds=seconds, inputs=inputs)
 
     def record_failure(
         self, task: Task, error: EngineError | str, tail: str | None = None, *, seconds: float | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import EXIT_INTERRUPTED, NothingSelected
+from engine.plan.inputs import inputs_changed, inputs_digest
 from engine.results.documents import write_documents, write_session
 from engine.results.environment import environment, utc_now
 from engine.run.events import Listener, Note, Progress, RunStarted, TaskDone, TaskFailed, TaskStarted
@@ -85,16 +86,17 @@ def run(
     begin = time.monotonic()
     listen = on_event or (lambda _: None)
     write_documents(store, plan, text=text)
-    choice = _choose(plan, store, only=only, retry_failed=retry_failed, fresh=fresh)
+    spec_folder = spec.resolve().parent if spec else Path.cwd()
+    choice = _choose(plan, store, spec_folder, only=only, retry_failed=retry_failed, fresh=fresh)
     seed = int(plan.fingerprint[:8], 16)
     session: dict[str, Any] = {"id": os.urandom(4).hex(), **environment(spec=spec, seed=seed)}
     if choice.todo:
         write_session(store, session)
-    tracker = _Tracker(store, choice, listen, begin)
+    tracker = _Tracker(store, choice, spec_folder, listen, begin)
     job = Job(
         plan,
         store.folder,
-        spec.resolve().parent if spec else Path.cwd(),
+        spec_folder,
         store.disk,
         started=tracker.started,
         say=lambda line: listen(Note(line)),
@@ -116,7 +118,13 @@ def run(
 
 
 def _choose(
-    plan: Plan, store: ResultStore, *, only: Sequence[str], retry_failed: bool, fresh: bool
+    plan: Plan,
+    store: ResultStore,
+    spec_folder: Path,
+    *,
+    only: Sequence[str],
+    retry_failed: bool,
+    fresh: bool,
 ) -> _Choice:
     chosen = [task for task in plan.tasks if not only or task.kind in only]
     if not chosen:
@@ -130,7 +138,7 @@ def _choose(
         if task.fingerprint in failed and not retry_failed:
             error = failed[task.fingerprint].error or "failed"
             failures.append(Failure(label_of(task), error, earlier=True))
-        elif task.fingerprint not in done:
+        elif task.fingerprint not in done or inputs_changed(task, done[task.fingerprint], spec_folder):
             todo.append(task)
     kept = len(chosen) - len(todo) - len(failures)
     return _Choice(tuple(todo), kept, len(plan.tasks) - len(chosen), tuple(failures))
@@ -150,8 +158,12 @@ def in_order(tasks: Sequence[Task], seed: int) -> list[Task]:
 class _Tracker:
     """Stores each outcome as it comes and counts."""
 
-    def __init__(self, store: ResultStore, choice: _Choice, listen: Listener, begin: float) -> None:
+    def __init__(
+        self, store: ResultStore, choice: _Choice, spec_folder: Path, listen: Listener, begin: float
+    ) -> None:
         self._store = store
+        self._spec_folder = spec_folder
+        self._inputs: dict[str, str | None] = {}
         self._choice = choice
         self._listen = listen
         self._begin = begin
@@ -161,13 +173,16 @@ class _Tracker:
 
     def started(self, task: Task) -> None:
         self._first = self._first or time.monotonic()
+        # Before it reads them: what changes meanwhile then counts as changed.
+        self._inputs[task.fingerprint] = inputs_digest(task, self._spec_folder)
         self._listen(TaskStarted(task.fingerprint, task.kind, label_of(task)))
 
     def ended(self, outcome: Finished) -> None:
         task = outcome.task
         self._ended_points += task.size
         if outcome.error is None:
-            self._store.adopt(task, outcome.drafts, seconds=outcome.seconds)
+            inputs = self._inputs.get(task.fingerprint)
+            self._store.adopt(task, outcome.drafts, seconds=outcome.seconds, inputs=inputs)
             self._done += 1
             self._points += task.size
             self._listen(

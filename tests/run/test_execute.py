@@ -11,7 +11,8 @@ import pytest
 
 from engine.errors import NothingSelected, StoreError
 from engine.plan.compile import compile_plan
-from engine.results.store import ResultStore
+from engine.plan.diff import compare
+from engine.results.store import ResultStore, stored_tasks
 from engine.run.events import Note, RunStarted, TaskDone, TaskFailed, TaskStarted
 from engine.run.execute import in_order, run
 from engine.run.local import LocalExecutor, worth_workers
@@ -143,6 +144,21 @@ def test_kinds_can_be_left_out(folder):
     with ResultStore.open(folder, write=True) as store, pytest.raises(NothingSelected) as failure:
         run(both, store, only=["training"])
     assert failure.value.message == "no measurement of kind `training` in this spec"
+
+
+def test_what_was_read_is_read_again_when_the_files_change(folder, tmp_path):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("1")
+    plan = metered("trace.csv")
+    spec = tmp_path / "spec.yaml"
+    assert go(plan, folder, spec=spec)[0].done == 1
+    assert go(plan, folder, spec=spec)[0].kept == 1
+    trace.write_text("2")
+    changed = compare(plan, stored_tasks(folder), spec_folder=tmp_path).verdicts[0]
+    assert (changed.fate, changed.why) == ("again", "files that `energy` reads changed")
+    assert go(plan, folder, spec=spec)[0].done == 1
+    trace.unlink()
+    assert go(plan, folder, spec=spec)[0].kept == 1, "results stand where their source is gone"
 
 
 # Measured tasks, each in a process of its own

@@ -1,0 +1,61 @@
+"""Results read from files are out of date when the files change, and only then."""
+
+import os
+
+import pytest
+
+from engine.plan.compile import compile_plan
+from engine.plan.inputs import inputs_digest
+from tests.plan.specs import experiment
+
+
+def task(**measurement):
+    (found,) = compile_plan(experiment(measurements=[measurement])).tasks
+    return found
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """A small tree of logs."""
+    for name in ("b/power.csv", "a/log.txt"):
+        path = tmp_path / "logs" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+    return tmp_path / "logs"
+
+
+READING = {"kind": "run_folder", "path": "logs"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logs: (logs / "a/log.txt").write_text("longer than before"),
+        lambda logs: (logs / "a/new.txt").write_text(""),
+        lambda logs: (logs / "b/power.csv").unlink(),
+        lambda logs: (logs / "b/power.csv").rename(logs / "a/power.csv"),
+        lambda logs: os.utime(logs / "a/log.txt", (1, 1)),
+    ],
+    ids=["content", "added", "removed", "moved", "touched"],
+)
+def test_a_changed_tree_is_seen(tmp_path, logs, change):
+    before = inputs_digest(task(**READING), tmp_path)
+    assert before == inputs_digest(task(**READING), tmp_path)
+    change(logs)
+    assert inputs_digest(task(**READING), tmp_path) != before
+
+
+def test_what_steers_a_measurement_is_compared_by_content(tmp_path):
+    replay = task(kind="energy", source="replay", trace="trace.csv")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("0,100\n")
+    before = inputs_digest(replay, tmp_path)
+    os.utime(trace, (1, 1))
+    assert inputs_digest(replay, tmp_path) == before
+    trace.write_text("0,101\n")
+    assert inputs_digest(replay, tmp_path) != before
+
+
+def test_files_that_are_not_there_and_predictions_have_no_digest(tmp_path):
+    assert inputs_digest(task(**READING), tmp_path) is None
+    assert inputs_digest(task(kind="analytical"), tmp_path) is None
