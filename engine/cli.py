@@ -22,6 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "search": ("search", "Best point, Pareto front, break-even and largest batch of a run."),
     "score": ("score", "Score a training run, or judge a finished run by other weights."),
     "ingest": ("ingest", "Turn folders of benchmark logs into one workbook."),
+    "bench": ("bench", "Benchmark a model here or a server, at several concurrencies."),
+    "info": ("info", "What a model is and needs: parameters, weights, cache, memory by load."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
     "catalog": ("catalog", "List, show and check devices, models and number formats."),

@@ -49,7 +49,7 @@ def _check_size(built: Any, model: Model) -> None:
     found, wanted = stored_parameters(built), count_parameters(model).total
     if found != wanted:
         raise MeasurementError(
-            f"the class `{type(built).__name__}` of transformers has {found:,} parameters for `{model.name}`, "
+            f"the class `{type(built).__name__}` has {found:,} parameters for `{model.name}`, "
             f"the shape has {wanted:,}",
             hint="check `architecture` of the model; a class that differs would measure another model",
         )

@@ -179,6 +179,8 @@ class LiveSettings(Settings):
     """Share of requests that must meet `require` for a rate to count as good."""
     max_error_share: Share = 0.01
     """A load with a larger share of failed requests is a failed point."""
+    predict: bool = True
+    """Put the performance model's prediction into the same rows; off where the device is not known."""
     check_oom: bool = True
     """Predict the memory before anything is loaded; what cannot fit is recorded and not started."""
     reserve: Share = 0.1
@@ -200,8 +202,9 @@ class LiveSettings(Settings):
             )
         if self.load.pattern == "rate_search" and not self.require:
             raise ValueError("`pattern: rate_search` needs `require`, the limits to stay within")
-        if isinstance(self.target, LocalTarget) and self.load.pattern not in ("closed", "saturation"):
+        if isinstance(self.target, LocalTarget) and self.load.pattern != "closed":
             raise ValueError(
-                f"`pattern: {self.load.pattern}` needs a server; a local model knows `closed` and `saturation`"
+                f"`pattern: {self.load.pattern}` needs a server; a local model knows `closed` only: threads "
+                "that call one model take turns, which is no load"
             )
         return self

@@ -243,9 +243,7 @@ def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
     return _answer(reading, fault)
 
 
-def _understand(
-    reading: _Reading, stamp: int, data: bytes, pattern: _Pattern
-) -> tuple[str, str] | None:
+def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -> tuple[str, str] | None:
     """Take in one event; a fault when it cannot be understood."""
     try:
         event = _parse(data)

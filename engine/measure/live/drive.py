@@ -71,7 +71,7 @@ class _Inbox:
 
 
 class LoopWatch:
-    """How late a timer fires and how much CPU this process uses: what the generator adds to what it measures."""
+    """How late a timer fires and how much CPU this process uses: what the generator adds to latencies."""
 
     def __init__(self) -> None:
         self._late: list[float] = []

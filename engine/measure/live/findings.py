@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +153,7 @@ def _serial(about: str, load: Measured, good: Sequence[Request]) -> Iterator[Fin
     ordered = sorted(good, key=lambda r: (r.repeat, r.sent_ns))
     overlap = any(
         b.repeat == a.repeat and b.sent_ns < (a.last_ns or a.done_ns)
-        for a, b in zip(ordered, ordered[1:], strict=False)
+        for a, b in itertools.pairwise(ordered)
     )
     if not overlap:
         yield _finding(

@@ -51,12 +51,9 @@ def tables_of(
     goals = Goals(
         settings.require, settings.max_error_share, point.workload.output_tokens, point.workload.prompt_tokens
     )
-    besides: dict[str, Beside | None] = {}
     rows = list(extra)
     for load in measured:
-        beside = _beside(point, load.level)
-        besides[load.level.variant] = beside
-        rows += summary_rows(load, goals, beside)
+        rows += summary_rows(load, goals, _beside(point, load.level) if settings.predict else None)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
     return {
         "summary": summary_table(rows),

@@ -206,7 +206,7 @@ class DocumentRule:
 def document_rule(
     model_name: str, *, prompt_tokens: int, output_tokens: int, concurrency: int, gpu_gib: float | None
 ) -> DocumentRule:
-    """The rule as the document applies it: a table of sizes, and GB compared with GiB. Not used for verdicts."""
+    """The document's rule: a table of sizes, and GB compared with GiB. Never used for a verdict."""
     name = model_name.lower()
     size = next(
         (gb for key, gb in reversed(_DOCUMENT_SIZES_GB.items()) if _has_size(name, key)),

@@ -112,7 +112,7 @@ def _adjusted(words: list[str], off: int, more: Iterator[str]) -> list[str]:
 
 
 def load_tokenizer(name: str, folder: Path) -> Count:
-    """A count from a tokenizer in a folder or on the hub; raises `EnvironmentMissing` when it is not there."""
+    """A count from a tokenizer in a folder or on the hub; raises `EnvironmentMissing` without one."""
     path = folder / name
     try:
         if (path / "tokenizer.json").is_file():

@@ -1,4 +1,4 @@
-"""Means with honest intervals, percentiles with the counts they need, and the window in which load is steady."""
+"""Means with honest intervals, percentiles with the counts they need, and the window of steady load."""
 
 from __future__ import annotations
 

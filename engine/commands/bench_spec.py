@@ -1,0 +1,169 @@
+"""The experiment that `engine bench` stands for: what a user could have written, as YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from engine.errors import CatalogError, UsageError
+
+__all__ = ["BenchRequest", "bench_yaml", "known_device"]
+
+_UNKNOWN: Final = {
+    "name": "unknown device",
+    "peak": {"fp32": "1 TFLOP/s"},
+    "memory_bandwidth": "100 GB/s",
+    "confidence": "C",
+    "source": "placeholder: the device is not in the catalogue, so nothing is predicted for it",
+}
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What the command line asks for."""
+
+    model: str
+    concurrency: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    output_tokens: int
+    dtype: str
+    device: str
+    weights: str
+    base_url: str | None
+    served_model: str | None
+    api_key_env: str | None
+    endpoint: str
+    repeats: int
+    check_oom: bool
+    hardware: str | None
+    name: str | None
+    batching: str = "static"
+    generate: bool = False
+    attention: str = "auto"
+    time_limit_s: float = 3600.0
+
+
+def bench_yaml(request: BenchRequest, *, detected: str | None) -> str:
+    """The spec as text; `detected` is the catalogue's name of this machine's device, None when unknown."""
+    hardware = request.hardware or detected
+    measured = _measurement(request, known=hardware is not None)
+    spec: dict[str, Any] = {
+        "version": 1,
+        "name": request.name or _slug(request),
+        "model": _model(request.model),
+        "hardware": hardware or _UNKNOWN,
+        "quantization": request.dtype,
+        "workload": {"prompt_tokens": request.prompt_tokens[0], "output_tokens": request.output_tokens},
+    }
+    if len(request.prompt_tokens) > 1:
+        spec["sweep"] = {"axes": {"workload.prompt_tokens": list(request.prompt_tokens)}}
+    spec["measurements"] = [*([{"kind": "analytical"}] if hardware else []), measured]
+    return _yaml(spec)
+
+
+def _measurement(request: BenchRequest, *, known: bool) -> dict[str, Any]:
+    target: dict[str, Any]
+    if request.base_url is not None:
+        target = {"kind": "openai", "base_url": request.base_url, "endpoint": request.endpoint,
+                  "model": request.served_model or request.model}  # fmt: skip
+        if request.api_key_env:
+            target["api_key_env"] = request.api_key_env
+    else:
+        target = {"kind": "local", "weights": request.weights, "device": request.device}
+        if request.batching != "static":
+            target["batching"] = request.batching
+        if request.generate:
+            target["generate"] = True
+        if request.attention != "auto":
+            target["attention"] = request.attention
+    found: dict[str, Any] = {
+        "kind": "live",
+        "target": target,
+        "load": {"concurrency": list(request.concurrency)},
+        "repeats": request.repeats,
+        "check_oom": request.check_oom,
+        "time_limit": f"{request.time_limit_s:g} s",
+    }
+    if not known:
+        found["predict"] = False
+    return found
+
+
+def _model(name: str) -> str:
+    """The model as a spec names it: paths are made absolute, since the spec is written elsewhere."""
+    path = Path(name)
+    if path.suffix in (".json", ".yaml", ".yml") or (path / "config.json").is_file():
+        if not path.exists():
+            raise UsageError(f"there is no model file at `{name}`")
+        return str(path.resolve())
+    return name
+
+
+def _slug(request: BenchRequest) -> str:
+    base = Path(request.model).parent.name if request.model.endswith("config.json") else request.model
+    text = re.sub(r"[^a-z0-9.]+", "-", base.rsplit("/", 1)[-1].lower()).strip("-.") or "model"
+    return f"bench-{text}"[:100]
+
+
+def known_device(wanted: str) -> str | None:
+    """The catalogue's name of the device a local model would run on; None when it has none."""
+    from engine.results.environment import gpus
+    from engine.spec.catalog import load_hardware
+
+    if wanted not in ("auto", "cuda"):
+        return None
+    for gpu in gpus()[:1]:
+        for name in _spellings(str(gpu["name"] or ""), gpu.get("memory_bytes")):
+            try:
+                load_hardware(name)
+            except CatalogError:
+                continue
+            return name
+    return None
+
+
+def _spellings(name: str, memory_bytes: int | None) -> Sequence[str]:
+    """Catalogue names that a driver's name may stand for, such as `NVIDIA H200` for h200-sxm."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "").replace("geforce", "")).strip("-")
+    plain = re.sub(r"-(hbm3e?|hbm2e?)", "", plain)
+    gigabytes = round((memory_bytes or 0) / 1024**3)
+    size = next((s for s in (16, 24, 32, 40, 48, 80, 96, 141, 192) if abs(s - gigabytes) <= 2), None)
+    first = plain.split("-")[0]
+    found = [plain, f"{first}-sxm" if "pcie" not in plain else f"{first}-pcie"]
+    if size is not None:
+        found += [f"{plain}-{size}gb", f"{first}-{'pcie' if 'pcie' in plain else 'sxm'}-{size}gb"]
+    return list(dict.fromkeys(found))
+
+
+def _yaml(value: Any) -> str:
+    """Plain YAML: block mappings at the top, flow style further down, JSON scalars."""
+    lines = ["# Written by `engine bench`; edit it and use `engine run`."]
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            lines.append(f"{key}:")
+            lines += [f"  {name}: {_flow(item)}" for name, item in inner.items()]
+        elif isinstance(inner, list):
+            lines.append(f"{key}:")
+            for item in inner:
+                parts = [f"{name}: {_flow(part)}" for name, part in item.items()]
+                lines += [f"  - {parts[0]}", *(f"    {part}" for part in parts[1:])]
+        else:
+            lines.append(f"{key}: {_flow(inner)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value) and value not in _WORDS:
+        return value
+    return json.dumps(value)
+
+
+_WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
