@@ -104,7 +104,9 @@ def _verdict(
         return Verdict(task, "new")
     reasons = [(tuple(_changes(task, old)), old) for old in candidates]
     changes, old = min(reasons, key=lambda found: len(found[0]))
-    return Verdict(task, "again", _sentence(changes), old)
+    # What is neither a setting nor an entry of the catalogue: fitted parameters.
+    rest = "the fitted parameters it may use changed" if task.kind == "analytical" else "its points changed"
+    return Verdict(task, "again", "; ".join(changes) or rest, old)
 
 
 def _changes(task: Task, old: StoredTask) -> Iterator[str]:
@@ -154,7 +156,3 @@ def _list(found: Sequence[str]) -> str:
     shown = ", ".join(found[:_MOST_CHANGES])
     rest = len(found) - _MOST_CHANGES
     return f"{shown} and {rest} more" if rest > 0 else shown
-
-
-def _sentence(changes: Sequence[str]) -> str:
-    return "; ".join(changes) or "settings of the points changed"
