@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 REMOVED: Final = "[secret removed]"
 _LONGEST: Final = 200_000
@@ -92,9 +95,8 @@ class Redactor:
         plain = clean_text(value)
         if not self.share:
             return plain
-        if self._known is not None:
-            plain = self._known.sub("[left out]", plain)
-        return _IP.sub("[address]", _UUID.sub("[id]", _LOCAL_PATH.sub("[path]", plain)))
+        plain = _IP.sub("[address]", _UUID.sub("[id]", _LOCAL_PATH.sub("[path]", plain)))
+        return self._known.sub("[left out]", plain) if self._known is not None else plain
 
     def entry(self, name: str, value: object) -> str:
         """A named value; in a shared report names such as `hostname` keep only a short hash of it."""
@@ -108,8 +110,53 @@ def identifying_values(environment: Mapping[str, Any], prefix: str = "") -> dict
     found: dict[str, str] = {}
     for name, value in environment.items():
         path = f"{prefix}{name}"
+        if isinstance(value, list):
+            value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, Mapping):
             found.update(identifying_values(value, f"{path}."))
         elif isinstance(value, str) and _IDENTIFYING.search(str(name)):
             found[path] = value
     return found
+
+
+_KEPT: Final = frozenset({"token_times_s"})
+"""Long machine-made columns that no report shows."""
+
+
+def clean_tables(tables: Mapping[str, pa.Table], redact: Redactor) -> dict[str, pa.Table]:
+    """The tables with every text cleaned; each distinct text once, so a million rows cost little."""
+    return {name: _clean_table(table, redact) for name, table in tables.items()}
+
+
+def _clean_table(table: pa.Table, redact: Redactor) -> pa.Table:
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        labels = pa.types.is_dictionary(field.type)
+        if field.name in _KEPT or not (labels or pa.types.is_string(field.type)):
+            continue
+        encoded = table[field.name] if labels else table[field.name].dictionary_encode()
+        whole = encoded.unify_dictionaries().combine_chunks()
+        parts = whole.chunks if isinstance(whole, pa.ChunkedArray) else [whole]
+        cleaned = [_clean_labels(part, field.name, redact) for part in parts]
+        if all(new is old for new, old in zip(cleaned, parts, strict=True)):
+            continue
+        column = pa.chunked_array(cleaned, type=cleaned[0].type) if cleaned else encoded
+        table = table.set_column(i, field.name, column if labels else column.cast(pa.string()))
+    return table
+
+
+def _clean_labels(part: Any, name: str, redact: Redactor) -> Any:
+    import pyarrow as pa
+
+    known = part.dictionary.to_pylist()
+    # A device column names a serial number or an id, which `entry` hides in shared reports.
+    clean = [
+        None if t is None else redact.entry("device uuid", t) if name == "device" else redact.text(t)
+        for t in known
+    ]
+    if clean == known:
+        return part
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(clean))}
+    places = pa.array([distinct[text] for text in clean], pa.int32())
+    return pa.DictionaryArray.from_arrays(places.take(part.indices), pa.array(list(distinct), pa.string()))

@@ -56,7 +56,7 @@ def _find(environment: Mapping[str, Any], name: str) -> Any:
 def facts(inputs: ReportInputs, redact: Redactor) -> tuple[Fact, ...]:
     """Every line of the provenance: run, plan, tasks, environment."""
     plan = inputs.plan
-    found = [Fact("Run", name.replace("_", " ").capitalize(), redact.entry(name, _plain(value)))
+    found = [Fact("Run", redact.text(name).replace("_", " ").capitalize(), redact.entry(name, _plain(value)))
              for name, value in _flat(inputs.run_summary)]  # fmt: skip
     found += [
         Fact("Plan", "Experiment", redact.text(inputs.experiment.name)),

@@ -59,6 +59,15 @@ class Records:
             return [""] * self.size
         return [value or "" for value in self.table[name].cast(pa.string()).to_pylist()]
 
+    def labels(self, name: str) -> list[str]:
+        """The distinct texts of a column, in order of appearance."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if name not in self.table.column_names:
+            return []
+        return [text for text in pc.unique(self.table[name].cast(pa.string())).to_pylist() if text]
+
     def mask(self, name: str, *wanted: str) -> NDArray[np.bool_]:
         """Which rows hold one of these texts."""
         import numpy as np

@@ -22,6 +22,7 @@ MOST_ROWS: Final = 1_048_576
 MOST_CHARACTERS: Final = 32_767
 _TITLE_CHARACTERS: Final = 31
 _CUT: Final = " [cut: longer than a cell may be]"
+_UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _FORMULA: Final = re.compile(rb"(<f>.*?</f>)<v\s*(?:/>|></v>)", re.S)
 _MODIFIED: Final = re.compile(rb"(<dcterms:(?:created|modified)[^>]*>)[^<]*(</dcterms)")
 _HEAD_FILL: Final = "E8EDF2"
@@ -279,5 +280,6 @@ def number_format(column: Column) -> str:
 
 
 def cut(text: str) -> str:
-    """The text within a cell's limit, with a note where it was cut."""
+    """The text as a cell can hold it: no control characters, within the limit, with a note where it was cut."""
+    text = _UNFIT.sub("", text)
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - len(_CUT)] + _CUT

@@ -15,11 +15,11 @@ from engine.report.charts.memory import memory_fit
 from engine.report.charts.pareto import trade_offs
 from engine.report.charts.roofline import operator_tables, rooflines, time_split
 from engine.report.charts.scaling import scaling
-from engine.report.charts.scores import score_charts, score_tables
+from engine.report.charts.scores import score_charts, score_sheet_of, score_tables
 from engine.report.charts.story import Story, label_of
 from engine.report.charts.style import Style
 from engine.report.choose import Choice, choose
-from engine.report.clean import Redactor, identifying_values
+from engine.report.clean import Redactor, clean_tables, identifying_values
 from engine.report.numbers import count_of
 from engine.report.operators import Predictor, operators_of
 from engine.report.page import Chart, Finding, Section, View
@@ -48,6 +48,7 @@ _MOST_OPERATOR_POINTS: Final = 24
 def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     """Everything the report of a run shows; `share` leaves out what identifies a host or a person."""
     redact = Redactor(share=share, known=identifying_values(inputs.environment))
+    inputs = replace(inputs, tables=clean_tables(inputs.tables, redact))
     scoring = inputs.experiment.scoring
     found = records(inputs.tables, phase=scoring.phase if scoring else "request")
     if not found.size:
@@ -88,6 +89,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         share=share,
         fingerprint=inputs.plan.fingerprint,
         version=engine.__version__,
+        extra={"score": score_sheet_of(story, judged)},
     )
 
 
@@ -140,11 +142,15 @@ def _story(inputs: ReportInputs, found: Records, choice: Choice, redact: Redacto
     models: dict[str, None] = {}
     for block in inputs.plan.blocks:
         labels = block.combination.labels
-        devices.setdefault(labels["hardware"], block.combination.hardware)
-        formats.setdefault(labels["quantization"])
-        models.setdefault(labels["model"])
+        devices.setdefault(redact.text(labels["hardware"]), block.combination.hardware)
+        formats.setdefault(redact.text(labels["quantization"]))
+        models.setdefault(redact.text(labels["model"]))
+    # Run folders and logs name devices and formats that no plan knows.
+    for known, name in ((formats, "quantization"), (models, "model")):
+        known.update(dict.fromkeys(choice.rows.labels(name)))
+    others = dict.fromkeys([*devices, *choice.rows.labels("hardware")])
     style = Style(
-        _as_written(inputs, "hardware", devices), _as_written(inputs, "quantization", formats),
+        _as_written(inputs, "hardware", others), _as_written(inputs, "quantization", formats),
         _as_written(inputs, "model", models),
     )  # fmt: skip
     return Story(

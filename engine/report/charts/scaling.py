@@ -82,6 +82,8 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
         :_MOST_PANELS
     ]
     listed = [row for row in listed if row["quantization"] in panels]
+    if not listed:
+        return None
     data = [
         {"x": row[along], "y": measured.value(row[name]), "hardware": row["hardware"],
          "quantization": row["quantization"], "what": story.name(row, without=("hardware", "quantization"))}

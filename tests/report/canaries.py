@@ -1,0 +1,59 @@
+"""A run in which every free text is hostile at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from engine.report.inputs import ReportInputs
+from tests.report.samples import ENVIRONMENT, measured_inputs
+
+SECRET = "sk-canary0123456789abcdef"
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+FORMULA = '=HYPERLINK("http://evil.example/","x")'
+CONTROL = "\x1b[31m\x00\x07\u202e"
+CANARY = f"{FORMULA}{MARKUP}'\"--></script>{CONTROL} api_key={SECRET} {SECRET} {{{{7*7}}}} http://evil.example/pixel.png"
+
+
+def hostile_inputs() -> ReportInputs:
+    """Every label, reason, finding, component, fact and spec text holds the canary."""
+    given = measured_inputs()
+    experiment = given.experiment.model_copy(
+        update={
+            "description": CANARY,
+            "report": given.experiment.report.model_copy(update={"title": CANARY}),
+        }
+    )
+    return replace(
+        given,
+        experiment=experiment,
+        tables={name: _poisoned(table) for name, table in given.tables.items()},
+        spec_text=f"name: x\n# {CANARY}\n",
+        resolved_text=f"name: x\n# {CANARY}\n",
+        environment=_poisoned_facts(ENVIRONMENT),
+        run_summary={CANARY: CANARY},
+    )
+
+
+_KEPT = ("source", "phase", "status", "basis", "bound", "outcome", "run_phase", "severity")
+
+
+def _poisoned(table: pa.Table) -> pa.Table:
+    columns = {}
+    for name in table.column_names:
+        values = table[name]
+        text = pa.types.is_string(values.type) or pa.types.is_dictionary(values.type)
+        if text and name not in _KEPT:
+            known = list(dict.fromkeys(values.to_pylist()))
+            poisoned = [None if v is None else f"{CANARY}{known.index(v)}" for v in values.to_pylist()]
+            columns[name] = pa.array(poisoned, pa.string()).dictionary_encode().cast(values.type)
+        else:
+            columns[name] = values
+    return pa.table(columns)
+
+
+def _poisoned_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    dates = {"started": facts["started"], "ended": facts["ended"]}
+    return {**{name: CANARY for name in facts}, CANARY: {CANARY: CANARY}, **dates}

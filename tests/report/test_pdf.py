@@ -1,0 +1,71 @@
+"""The page on paper."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.errors import ReportError
+from engine.report import pdf
+from engine.report.html import render_page
+from engine.report.page import View
+
+
+def printed(document: str, target: Path, svgs: dict[str, str] | None = None) -> Path:
+    pdf.Pending(pdf.start(target), document, svgs or {}).finish(seconds=200)
+    return target
+
+
+@pytest.fixture(scope="module")
+def paper(sweep_view: View, sweep_svgs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return printed(
+        render_page(sweep_view, sweep_svgs, mode="pdf"), tmp_path_factory.mktemp("pdf") / "a.pdf", sweep_svgs
+    )
+
+
+def words(paper: Path) -> str:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext here")
+    done = subprocess.run(
+        ["pdftotext", "-layout", str(paper), "-"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_the_paper_holds_the_answer_the_contents_and_page_numbers(paper: Path) -> None:
+    text = words(paper)
+    assert "Best of those that qualify is h200-sxm, w4a16-g128, batch 64" in " ".join(text.split())
+    assert "Contents" in text
+    pages = text.count("\f")
+    assert f"1 / {pages}" in text
+    assert f"{pages} / {pages}" in text
+    assert "The best 40 points of 110 by rank" in " ".join(text.split())
+
+
+def test_the_same_run_gives_the_same_paper(
+    paper: Path, sweep_view: View, sweep_svgs: dict[str, str], tmp_path: Path
+) -> None:
+    again = printed(render_page(sweep_view, sweep_svgs, mode="pdf"), tmp_path / "b.pdf", sweep_svgs)
+    assert again.read_bytes() == paper.read_bytes()
+
+
+def test_paper_fetches_nothing(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.svg"
+    secret.write_text('<svg xmlns="http://www.w3.org/2000/svg"><text y="20">leaked</text></svg>')
+    document = (
+        f'<img src="{secret.as_uri()}" alt="kept out"><style>@import "{secret.as_uri()}";</style><p>body</p>'
+    )
+    text = words(printed(document, tmp_path / "x.pdf"))
+    assert "leaked" not in text
+    assert "body" in text
+
+
+def test_slim_drawings_keep_what_is_seen() -> None:
+    svg = '<g role="x" aria-label="y"><path class="background" d="M0,0h0v0h0Z" display="none"/><path d="M1" opacity="1"/></g>'
+    assert pdf.slim(svg) == '<g><path d="M1"/></g>'
+
+
+def test_a_document_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="took longer than 0 s and was given up"):
+        pdf.Pending(pdf.start(tmp_path / "x.pdf"), "<p>x</p>" * 20_000, {}).finish(seconds=0.01)

@@ -1,0 +1,177 @@
+"""What a report shows, as data."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from engine.report import points as points_module
+from engine.report.inputs import ReportInputs
+from engine.report.page import View
+from engine.report.view import build_view
+from tests.report.samples import ENVIRONMENT, KV_TOKEN_BYTES, PARAMETERS, inputs, measured_inputs, plan
+
+
+def test_the_verdict_names_the_best_point_its_numbers_and_their_basis(sweep_view: View) -> None:
+    assert re.fullmatch(
+        r"Best of those that qualify is h200-sxm, w4a16-g128, batch 64, 512 \+ 128 tokens: 7,\d+ tokens/s per device, "
+        r"first token after 88\d ms, 1\.9\d ms per token after it\. 67 of 89 points with a result meet every requirement\.",
+        sweep_view.verdict,
+    )
+    assert "predicted bound" in sweep_view.verdict_basis
+    assert sweep_view.verdict_tone == "good"
+
+
+def test_the_number_in_a_tile_is_the_one_of_the_formula(sweep_view: View) -> None:
+    # Weights at 4.25 bits and the cache of 64 x (512 + 64) positions, over 4.8 TB/s.
+    weights = PARAMETERS * 4.25 / 8
+    tpot = (weights + KV_TOKEN_BYTES * 64 * (512 + 64)) / 4.8e12
+    tile = next(tile for tile in sweep_view.tiles if tile.name == "tpot_s")
+    assert tile.number == pytest.approx(tpot * 1e3, rel=1e-9)
+    assert (tile.unit, tile.source, tile.interval) == (
+        "ms",
+        "predicted bound",
+        "no interval: one computed value",
+    )
+
+
+def test_points_without_a_result_are_counted_and_explained(sweep_view: View) -> None:
+    assert dict(sweep_view.counts) == {"ok": 89, "do not fit": 21}
+    (notice,) = sweep_view.notices
+    assert (notice.status, notice.count) == ("does_not_fit", 21)
+    assert "by device: a100-sxm-80gb 4, h100-sxm-80gb 6, h200-sxm 3, l40s 8" in notice.reason
+    assert notice.detail.startswith("Short by 3.03 GB at the least")
+
+
+def test_every_point_is_in_the_table_and_unknown_is_absent(sweep_view: View) -> None:
+    table = sweep_view.points
+    assert len(table.rows) == table.total == 110
+    names = [column.name for column in table.columns]
+    status, ttft = names.index("status"), names.index("ttft_s")
+    for i, row in enumerate(table.rows):
+        if row[status] != "ok":
+            assert row[ttft] is None
+            assert table.text(i, ttft) == "–"
+
+
+def test_headings_carry_units_and_lead_to_definitions(sweep_view: View) -> None:
+    defined = {definition.name for definition in sweep_view.definitions}
+    for column in sweep_view.points.columns:
+        if column.metric:
+            assert column.metric in defined
+    assert "Time per output token (ms)" in [column.heading for column in sweep_view.points.columns]
+
+
+def test_each_chart_has_words_and_numbers(sweep_view: View, measured_view: View) -> None:
+    for view in (sweep_view, measured_view):
+        names = [chart.name for chart in view.charts]
+        assert len(set(names)) == len(names)
+        for chart in view.charts:
+            assert chart.alt.endswith(".")
+            assert chart.caption
+            assert chart.table.rows, chart.name
+            json.dumps(chart.spec, allow_nan=False)
+
+
+def test_the_story_of_a_sweep(sweep_view: View) -> None:
+    assert [section.name for section in sweep_view.sections] == [
+        "trade-offs",
+        "scaling",
+        "memory",
+        "roofline",
+        "operators",
+    ]
+
+
+def test_measured_runs_show_errors_intervals_and_energy(measured_view: View) -> None:
+    names = {chart.name for chart in measured_view.charts}
+    assert {
+        "prediction-error", "percentiles", "distribution-ttft", "energy-flows", "component-bars", "layers", "power",
+        "ttft-s-over-concurrency", "score-parts",
+    } <= names  # fmt: skip
+    assert "95 % interval" in measured_view.verdict
+    assert any("n = 120" in tile.source for tile in measured_view.tiles)
+    assert [f.rule for f in measured_view.findings] == ["weights-dominate", "no-price"]
+    assert any(notice.title == "Failed" for notice in measured_view.notices)
+
+
+def test_the_error_of_a_prediction_is_predicted_over_measured(measured_view: View) -> None:
+    chart = next(chart for chart in measured_view.charts if chart.name == "prediction-error")
+    names = [column.name for column in chart.table.columns]
+    row = dict(zip(names, chart.table.rows[0], strict=True))
+    # Concurrency 1 at batch 1 is 15 % slower than predicted: 1 / 1.15 - 1 = -13.04 %.
+    assert row["error"] == pytest.approx(1 / 1.15 - 1)
+
+
+def test_the_flows_add_up(measured_view: View) -> None:
+    chart = next(chart for chart in measured_view.charts if chart.name == "energy-flows")
+    nodes = {row["name"]: row["value"] for row in chart.spec["data"]["values"] if row["kind"] == "node"}
+    # Components 0.8 + 1.9 + 0.1 + 0.4 = 3.2 J a decode step, five times that in prefill.
+    assert nodes["all"] == pytest.approx(19.2)
+    assert nodes["prefill"] == pytest.approx(16.0)
+    assert nodes["mlp"] == pytest.approx(6 * 1.9)
+
+
+def test_p99_needs_a_hundred_requests() -> None:
+    given = measured_inputs()
+    few = given.tables["summary"].set_column(
+        given.tables["summary"].column_names.index("ttft_s_n"), "ttft_s_n",
+        [[None if v is None else 40 for v in given.tables["summary"]["ttft_s_n"].to_pylist()]],
+    )  # fmt: skip
+    view = build_view(replace(given, tables={**given.tables, "summary": few}))
+    chart = next(chart for chart in view.charts if chart.name == "percentiles")
+    shown = {(row[1], row[2]) for row in chart.table.rows}
+    assert ("Time to first token", "p95") in shown
+    assert ("Time to first token", "p99") not in shown
+    assert ("Request latency", "p99") in shown
+
+
+def test_nothing_at_all_still_makes_a_report(sweep: ReportInputs) -> None:
+    view = build_view(replace(sweep, tables={}))
+    assert view.verdict == "No point has a result to rank."
+    assert view.points.rows == ()
+
+
+def test_too_many_points_are_said_to_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, sweep: ReportInputs
+) -> None:
+    monkeypatch.setattr(points_module, "MOST_ROWS", 30)
+    table = build_view(sweep).points
+    assert (len(table.rows), table.total) == (30, 110)
+    assert "30 rows of 110" in table.note
+    assert "engine export RUN summary" in table.note
+
+
+def test_assumptions_and_provenance_hold_what_the_numbers_rest_on(sweep_view: View) -> None:
+    statements = [f"{row.subject}: {row.value}" for row in sweep_view.assumptions]
+    assert any(s.startswith("Performance model: attention: streamed") for s in statements)
+    assert any(row.subject == "h200-sxm" and "confidence" in row.source for row in sweep_view.assumptions)
+    facts = {(fact.group, fact.name): fact.value for fact in sweep_view.provenance}
+    assert facts["Plan", "Fingerprint"] == plan().fingerprint
+    assert facts["Environment", "host"] == ENVIRONMENT["host"]
+    assert ("Plan", "Dropped: 10 points") in facts
+    assert sweep_view.made.isoformat() == "2026-01-02T03:04:12+00:00"
+
+
+def test_source_date_epoch_decides_the_date(monkeypatch: pytest.MonkeyPatch, sweep: ReportInputs) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert build_view(sweep).made.isoformat() == "2023-11-14T22:13:20+00:00"
+
+
+def test_a_shared_report_names_no_host_and_no_device() -> None:
+    view = build_view(measured_inputs(), share=True)
+    text = repr(view)
+    for secret in ("rack7-node12", "/home/alice", "GPU-11111111-2222-3333-4444-555555555555"):
+        assert secret not in text
+
+
+def test_operators_are_worked_out_again_where_none_are_stored() -> None:
+    given = inputs()
+    view = build_view(
+        replace(given, tables={name: t for name, t in given.tables.items() if name != "operators"})
+    )
+    tables = [table for table in view.data if table.name.startswith("operators-")]
+    assert tables[0].title == "h200-sxm, w4a16-g128, batch 64, 512 + 128 tokens"
+    formulas = [row[-1] for row in tables[0].rows]
+    assert any("2·T·" in str(formula) for formula in formulas)
