@@ -424,6 +424,7 @@ def concatenate(table: str, parts: Sequence[pa.Table]) -> pa.Table:
     if not parts:
         return empty(table)
     joined = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    present = set(joined.column_names)
     order = [c.name for c in TABLES[table]]
-    order += [name for name in _metric_order() if name in joined.column_names and name not in order]
+    order += [name for name in _metric_order() if name in present and name not in order]
     return joined.select(order)
