@@ -22,6 +22,7 @@ class FakeNvml:
         library.fake_true_j.argtypes = [ctypes.c_double]
         library.fake_true_j.restype = ctypes.c_double
         library.fake_power.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        library.fake_work.argtypes = [ctypes.c_double] * 4
         library.fake_read_many.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 3]
         self.now_s = 0.0
 
@@ -47,6 +48,10 @@ class FakeNvml:
         until = np.ascontiguousarray(until, dtype=np.float64)
         watts = np.ascontiguousarray(watts, dtype=np.float64)
         assert self.library.fake_power(len(until), until.ctypes.data, watts.ctypes.data) == 0
+
+    def work(self, begin_s: float, end_s: float, watts: float, *, idle_w: float = 80.0) -> None:
+        """Work as it is done, idle before and after it."""
+        assert self.library.fake_work(begin_s, end_s, watts, idle_w) == 0
 
     def true_j(self, begin_s: float, end_s: float) -> float:
         return float(self.library.fake_true_j(end_s) - self.library.fake_true_j(begin_s))
@@ -106,7 +111,7 @@ def nvml(loaded: FakeNvml) -> Iterator[FakeNvml]:
 
 @pytest.fixture
 def fake_environment(fake_library: Path, tmp_path: Path):
-    """Environment of a process of its own in which the pretend library is found: `(pieces, settings) -> dict`."""
+    """`(pieces, settings)` -> environment of a process that finds the pretend library."""
 
     def build(pieces: Sequence[tuple[float, float]], **settings: float) -> dict[str, str]:
         config = tmp_path / "fake_nvml.txt"

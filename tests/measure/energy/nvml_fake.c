@@ -93,6 +93,23 @@ int fake_power(int n, const double *until, const double *w) {
     return 0;
 }
 
+/* Work from `begin` to `end` at `w`, with `idle` before it and for ever after it. */
+int fake_work(double begin, double end, double w, double idle) {
+    if (pieces + 3 > PIECES) return -1;
+    if (pieces) pieces--; /* the piece that went on for ever ends where this work begins */
+    double from = pieces ? ends[pieces - 1] : 0, sum = pieces ? sums[pieces - 1] : 0;
+    const double until[3] = {begin, end, end + 1e6}, power[3] = {idle, w, idle};
+    for (int i = 0; i < 3; i++) {
+        if (until[i] <= from) continue;
+        sum += (until[i] - from) * power[i];
+        ends[pieces] = until[i];
+        watts[pieces] = power[i];
+        sums[pieces++] = sum;
+        from = until[i];
+    }
+    return 0;
+}
+
 static int piece_at(double t) {
     int low = 0, high = pieces - 1;
     while (low < high) {

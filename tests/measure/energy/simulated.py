@@ -11,6 +11,7 @@ class SimulatedWork:
     device: Any
     component: str
     turn_s: float
+    watts: float
     phase: str = "decode"
     parent: str | None = None
     layer: int | None = None
@@ -24,6 +25,7 @@ class SimulatedWork:
     def launch(self, turns: int) -> float:
         begin = max(self.busy_until, self.device.now())
         self.busy_until = begin + turns * self.turn_s
+        self.device.work(begin, self.busy_until, self.watts)
         self.log.append((begin, self.busy_until))
         return self.busy_until
 
