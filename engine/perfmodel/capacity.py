@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from engine.perfmodel.arithmetic import SCALAR
 from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.load import drafting, load_of_workload, memory_load, memory_plan_of
 from engine.perfmodel.memory import largest_batch, longest_context, memory_use
-from engine.perfmodel.point import load_of_workload
-from engine.perfmodel.predict import drafting, memory_load, memory_plan_of
 from engine.perfmodel.program import compiled
 from engine.spec.workload import Workload
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from engine.perfmodel.arithmetic import SCALAR, Values
+from engine.perfmodel.arithmetic import SCALAR
 from engine.perfmodel.deployment import Deployment
-from engine.perfmodel.predict import BOUNDS, Load, drafting, predict
+from engine.perfmodel.load import drafting, load_of_workload
+from engine.perfmodel.phase_metrics import BOUNDS
+from engine.perfmodel.predict import predict
 from engine.perfmodel.program import compiled
 from engine.spec.model import Model
 from engine.spec.workload import Workload
@@ -23,36 +25,6 @@ class PointPrediction:
     """What each phase is bound by: `compute`, `memory` or `communication`."""
     fits: bool
     beyond_context: bool
-
-
-def load_of(
-    prompt: Values,
-    output: Values,
-    batch: Values,
-    shared: Values,
-    chunk: Values,
-    riding: Values,
-    *,
-    chunked: bool,
-    mixed: bool,
-) -> Load:
-    """A load from its columns, in the order of `WorkloadArrays`."""
-    return Load(prompt, output, batch, shared, chunk, riding, chunked=chunked, mixed=mixed)
-
-
-def load_of_workload(workload: Workload) -> Load:
-    """The load of one workload."""
-    chunk = workload.prefill_chunk_tokens or 0
-    return load_of(
-        workload.prompt_tokens,
-        workload.output_tokens,
-        workload.batch_size,
-        workload.shared_prefix_tokens,
-        chunk,
-        workload.prefill_tokens_per_step,
-        chunked=chunk > 0,
-        mixed=workload.prefill_tokens_per_step > 0,
-    )
 
 
 def predict_point(

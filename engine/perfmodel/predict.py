@@ -4,66 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.bands import Estimate
 from engine.perfmodel.calibration import Steady, estimate_of, steady_of
-from engine.perfmodel.memory import (
-    MemoryLoad,
-    MemoryPlan,
-    MemoryUse,
-    largest_batch,
-    longest_context,
-    memory_use,
-)
-from engine.perfmodel.phase import Phase, band_metrics, request_bands, settled, with_estimate
+from engine.perfmodel.load import Drafting, Load, memory_load, memory_plan_of
+from engine.perfmodel.memory import MemoryUse, memory_use
+from engine.perfmodel.phase import Phase, settled, with_estimate
+from engine.perfmodel.phase_metrics import memory_metrics, phase_metrics, request_metrics
 from engine.perfmodel.program import Plan, Program
 from engine.perfmodel.step import Cost, Run, Settled, Step, price, settle, value
 from engine.perfmodel.terms import Attended, Geometry, attended, attended_runs, stepwise_runs
-from engine.spec.workload import Speculation
 
 PHASES: Final = ("prefill", "decode", "decode_last", "request")
-BOUNDS: Final = ("compute", "memory", "communication")
-"""What a phase is bound by: the resource that is busy longest; the number stored is the position here."""
-_BILLED_TOKENS: Final = 1e6
-
-
-@dataclass(frozen=True)
-class Load:
-    """A workload as numbers or arrays; see `Workload` for the meanings."""
-
-    prompt: Values
-    output: Values
-    batch: Values
-    shared: Values
-    chunk: Values
-    """Prompt tokens of a sequence per prefill step; 0 for the whole prompt."""
-    riding: Values
-    chunked: bool
-    """Some point cuts its prompt."""
-    mixed: bool
-    """Some point carries prefill tokens along."""
-
-
-@dataclass(frozen=True)
-class Drafting:
-    """Speculative decoding with what proposing costs."""
-
-    tokens: int
-    tokens_per_step: float
-    """Expected tokens a step yields: (1 - a^(k+1)) / (1 - a); Leviathan et al. 2023, equation 1."""
-    draft: Plan | None
-
-
-def drafting(speculation: Speculation | None, draft: Plan | None) -> Drafting | None:
-    """Expected tokens per step of a speculation, or None without one."""
-    if speculation is None:
-        return None
-    k, chance = speculation.tokens, speculation.acceptance
-    expected = k + 1.0 if chance == 1 else (1 - chance ** (k + 1)) / (1 - chance)
-    return Drafting(k, expected, draft)
 
 
 def predict(
@@ -87,16 +41,16 @@ def predict(
     )
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
     phases = {
-        "prefill": _phase_metrics(a, plan, prefill, output_tokens=None),
-        "decode": _phase_metrics(a, plan, decode, output_tokens=tokens),
-        "decode_last": _phase_metrics(a, plan, last, output_tokens=tokens),
-        "request": _request_metrics(a, plan, load, prefill=prefill, generation=generation, both=both),
+        "prefill": phase_metrics(a, plan, prefill, output_tokens=None),
+        "decode": phase_metrics(a, plan, decode, output_tokens=tokens),
+        "decode_last": phase_metrics(a, plan, last, output_tokens=tokens),
+        "request": request_metrics(a, plan, load, prefill=prefill, generation=generation, both=both),
     }
     prompts = load.batch * load.prompt
     phases["prefill"]["prompt_tokens_per_s"] = prompts / prefill.time_s
     if "energy_j" in phases["prefill"]:
         phases["prefill"]["energy_per_prompt_token_j"] = phases["prefill"]["energy_j"] / prompts
-    phases["request"].update(_memory_metrics(a, plan, memory, asked, used))
+    phases["request"].update(memory_metrics(a, plan, memory, asked, used))
     if plan.law is not None:
         step = _step_tokens(a, plan, load, speculation) * plan.expert_replicas
         phases["request"]["distinct_experts"] = plan.law.distinct(a, step)
@@ -108,9 +62,6 @@ def _possible(a: Arithmetic, used: MemoryUse) -> Values | None:
     if used.fits is True or (not a.scalar and not isinstance(used.fits, bool) and used.fits.all()):
         return None
     return a.where(used.fits, 1.0, math.nan)
-
-
-# Steps
 
 
 def _sequences(a: Arithmetic, plan: Plan, load: Load) -> Values:
@@ -334,158 +285,6 @@ def _riding_attention(
             positions = a.minimum(positions, geometry.window + riding)
         found[mask] = (whole.pairs * (riding / load.prompt), a.where(riding > 0, positions, 0))
     return found
-
-
-# Metrics
-
-
-def _phase_metrics(
-    a: Arithmetic, plan: Plan, phase: Phase, *, output_tokens: Values | None
-) -> dict[str, Values]:
-    hardware, devices = plan.deployment.hardware, plan.deployment.devices
-    work_rate, byte_rate = phase.flops / phase.time_s, phase.bytes / phase.time_s
-    found = {
-        "time_s": phase.time_s,
-        "flops": phase.flops,
-        "memory_traffic_bytes": phase.bytes,
-        "intensity_flops_per_byte": phase.flops / phase.bytes,
-        "communication_bytes": phase.communication_bytes,
-        "communication_s": phase.communication_s,
-        "mfu": work_rate * (1 / (devices * plan.peak_flops_per_s)),
-        "mbu": byte_rate * (1 / (devices * hardware.memory_bandwidth)),
-        "bound": _bound(a, plan, phase),
-    }
-    if output_tokens is not None:
-        found["output_tokens_per_s"] = output_tokens / phase.time_s
-    found.update(band_metrics(phase, output_tokens=output_tokens))
-    found.update(_energy_metrics(a, plan, phase, output_tokens))
-    return found
-
-
-def _bound(a: Arithmetic, plan: Plan, phase: Phase) -> Values:
-    """Position in `BOUNDS` of the resource that is busy longest."""
-    split, bandwidth = plan.deployment.parallelism, plan.deployment.hardware.memory_bandwidth
-    # Devices that work at the same time on the layers of one stage.
-    together = split.tensor * split.data
-    peak = plan.general.one_peak
-    # In bytes: what memory could move while the arithmetic units are busy.
-    computing = phase.compute_s * (together * bandwidth) if peak is None else phase.flops * (bandwidth / peak)
-    bound = a.where(computing >= phase.bytes, 0, 1)
-    if plan.collectives:
-        talking = phase.communication_s * (together * bandwidth)
-        bound = a.where(talking > a.maximum(computing, phase.bytes), 2, bound)
-    return bound
-
-
-def _energy_metrics(
-    a: Arithmetic, plan: Plan, phase: Phase, output_tokens: Values | None
-) -> dict[str, Values]:
-    energy = energy_j(a, plan, phase.time_s, phase.flops, phase.bytes)
-    if energy is None:
-        return {}
-    found = {"energy_j": energy, "average_power_w": energy / phase.time_s}
-    if output_tokens is not None:
-        found["energy_per_output_token_j"] = energy / output_tokens
-        found["tokens_per_joule"] = output_tokens / energy
-    return found
-
-
-def energy_j(a: Arithmetic, plan: Plan, time_s: Values, flops: Values, moved: Values) -> Values | None:
-    """First-order energy over all devices, never above the boards' power; None without coefficients."""
-    hardware, devices = plan.deployment.hardware, plan.deployment.devices
-    if hardware.energy is None:
-        return None
-    c = hardware.energy
-    energy = devices * c.static_power * time_s + c.per_byte * moved + c.per_flop * flops
-    if hardware.power is None:
-        return energy
-    return a.minimum(energy, devices * hardware.power * time_s)
-
-
-def _request_metrics(
-    a: Arithmetic, plan: Plan, load: Load, *, prefill: Phase, generation: Phase, both: Phase
-) -> dict[str, Values]:
-    """A request from its arrival to its last token, without queueing."""
-    devices = plan.deployment.devices
-    more = load.output - 1
-    # With a single token there is nothing between tokens.
-    more = a.where(more > 0, more, math.nan)
-    tpot = generation.time_s / more
-    tokens = load.batch * load.output
-    rate = tokens / both.time_s
-    found = {
-        "time_s": both.time_s,
-        "flops": both.flops,
-        "memory_traffic_bytes": both.bytes,
-        "communication_bytes": both.communication_bytes,
-        "communication_s": both.communication_s,
-        "ttft_s": prefill.time_s,
-        "tpot_s": tpot,
-        "generation_s": generation.time_s,
-        "e2e_s": both.time_s,
-        "output_tokens_per_s": rate,
-        "output_tokens_per_s_per_device": rate if devices == 1 else rate / devices,
-        "output_tokens_per_s_per_user": 1 / tpot,
-        "total_tokens_per_s": load.batch * (load.prompt + load.output) / both.time_s,
-        "prompt_tokens_per_s": load.batch * load.prompt / prefill.time_s,
-        "requests_per_s": load.batch / both.time_s,
-    }
-    found.update(request_bands(tokens, more, prefill=prefill, generation=generation, both=both))
-    found.update(_energy_metrics(a, plan, both, tokens))
-    if "energy_j" in found:
-        found["energy_per_request_j"] = found["energy_j"] / load.batch
-    price = plan.deployment.hardware.price
-    if price is not None:
-        found["cost_per_million_output_tokens_usd"] = devices * price / 3600 / rate * _BILLED_TOKENS
-    return found
-
-
-# Memory
-
-
-def memory_plan_of(plan: Plan, speculation: Drafting | None) -> MemoryPlan:
-    """The memory coefficients of a deployment, its draft model included."""
-    if speculation is None or speculation.draft is None:
-        return plan.memory
-    return plan.memory.with_draft(speculation.draft.memory)
-
-
-def memory_load(a: Arithmetic, plan: Plan, load: Load, speculation: Drafting | None) -> MemoryLoad:
-    """What a workload asks the fullest device to hold."""
-    data = plan.deployment.parallelism.data
-    prompt = shifted(load.prompt, -load.shared)
-    chunk = prompt
-    limit: Values = math.inf
-    if load.chunked:
-        limit = a.where(load.chunk > 0, load.chunk, math.inf)
-        chunk = a.minimum(prompt, limit)
-    return MemoryLoad(
-        sequences=load.batch if data == 1 else a.ceil(load.batch / data),
-        context=load.prompt + load.output,
-        shared=load.shared,
-        prefill_tokens=chunk,
-        decode_tokens=1 if speculation is None else speculation.tokens + 1,
-        riding_tokens=load.riding,
-        output=load.output,
-        chunk_tokens=limit,
-        chunked=load.chunked,
-    )
-
-
-def _memory_metrics(
-    a: Arithmetic, plan: Plan, memory: MemoryPlan, asked: MemoryLoad, used: MemoryUse
-) -> dict[str, Values]:
-    return {
-        "parameters": plan.parameters,
-        "weights_bytes": memory.weights_bytes,
-        "kv_cache_bytes": used.kv_cache,
-        "activations_bytes": used.activations,
-        "reserve_bytes": memory.reserve_bytes,
-        "memory_needed_bytes": used.needed,
-        "memory_free_bytes": used.free,
-        "max_batch_size": largest_batch(a, memory, asked),
-        "max_context_tokens": longest_context(a, memory, asked),
-    }
 
 
 def phase_step(plan: Plan, load: Load, phase: str, speculation: Drafting | None = None) -> tuple[Step, Run]:

@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.layers import model_blocks
+from engine.perfmodel.load import Drafting, Load, drafting, load_of_workload
 from engine.perfmodel.operators import Operator
 from engine.perfmodel.parallel import Collective
-from engine.perfmodel.point import load_of_workload
-from engine.perfmodel.predict import Drafting, Load, chosen_form, drafting, phase_step
+from engine.perfmodel.predict import chosen_form, phase_step
 from engine.perfmodel.program import ATTENDING, Plan, compiled
 from engine.perfmodel.quantized import peak_flops_per_s
 from engine.perfmodel.step import Step

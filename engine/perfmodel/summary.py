@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
 from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.load import Drafting, drafting, load_of, memory_load, memory_plan_of
 from engine.perfmodel.memory import memory_use
-from engine.perfmodel.point import context_limit, load_of
-from engine.perfmodel.predict import (
-    BOUNDS,
-    PHASES,
-    Drafting,
-    drafting,
-    memory_load,
-    memory_plan_of,
-    predict,
-)
+from engine.perfmodel.phase_metrics import BOUNDS
+from engine.perfmodel.point import context_limit
+from engine.perfmodel.predict import PHASES, predict
 from engine.perfmodel.program import Plan, compiled
 from engine.spec.workload import Speculation, Workload
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from engine.perfmodel.point import predict_point
-from engine.perfmodel.predict import BOUNDS
-from engine.perfmodel.summary import CHUNK, WorkloadArrays, free_memory, summarise
+from engine.perfmodel.summary import BOUNDS, CHUNK, WorkloadArrays, free_memory, summarise
 from engine.spec.model import Model, Rope
 from engine.spec.workload import Parallelism, Speculation, Workload
 from tests.perfmodel.shapes import H100, LATENT, LLAMA_8B, MIXTRAL, MODELS, deploy, device

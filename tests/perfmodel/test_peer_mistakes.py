@@ -143,8 +143,11 @@ def test_energy_stays_below_board_power():
         "source": "made up for a test",
     }
     sheet = device(power="700 W", energy=hungry)
-    for phase in predict_point(deploy(hardware=sheet), Workload(batch_size=32)).phases.values():
+    phases = predict_point(deploy(hardware=sheet), Workload(batch_size=32)).phases
+    for phase in phases.values():
         assert phase["average_power_w"] <= 700 * (1 + 1e-12)
+    # a request is no more than its phases, each within the limit
+    assert phases["request"]["energy_j"] <= 700 * phases["request"]["e2e_s"] * (1 + 1e-12)
 
 
 def test_what_does_not_fit_has_no_latency():
