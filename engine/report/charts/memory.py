@@ -170,5 +170,4 @@ def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
                 },
             ],
         },
-        "resolve": {"scale": {"y": "independent"}},
     }  # fmt: skip

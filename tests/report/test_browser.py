@@ -1,0 +1,210 @@
+"""The page in a real browser: nothing leaves it, nothing complains, everything works."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.report.draw import chart_svg, script_bundle
+from engine.report.html import render_page
+from engine.report.page import View
+from engine.report.view import build_view
+from tests.report.canaries import hostile_inputs
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium here"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def bundle() -> str:
+    return script_bundle()
+
+
+@pytest.fixture(scope="module")
+def address(
+    sweep_view: View, sweep_svgs: dict[str, str], bundle: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    target.write_text(render_page(sweep_view, sweep_svgs, mode="screen", bundle=bundle), encoding="utf-8")
+    return target.as_uri()
+
+
+class Visit:
+    """A page with what it said and asked for."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss())
+        )
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Visit]:
+    found = Visit(browser, address)
+    found.page.wait_for_selector("html[data-ready=yes]")
+    yield found
+    found.context.close()
+
+
+def draw(visit: Visit, name: str) -> Any:
+    figure = visit.page.locator(f"figure[data-chart='{name}']")
+    figure.scroll_into_view_if_needed()
+    figure.locator(".vega-embed svg").wait_for()
+    return figure
+
+
+def test_charts_come_alive_without_a_request_or_a_complaint(
+    visit: Visit, sweep_view: View, address: str
+) -> None:
+    for chart in sweep_view.charts:
+        draw(visit, chart.name)
+    assert visit.complaints == []
+    assert visit.requests == [address]
+
+
+def test_hovering_tells_the_point(visit: Visit) -> None:
+    figure = draw(visit, "best-points")
+    figure.locator(".mark-symbol.role-mark path").first.hover()
+    tip = visit.page.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert "Number format" in tip.inner_text()
+
+
+def test_sorting_and_finding(visit: Visit) -> None:
+    page = visit.page
+    table = page.locator("table[data-table=points]")
+    table.locator("th[data-column=tpot_s] button").click()
+    assert table.locator("th[data-column=tpot_s]").get_attribute("aria-sort") == "ascending"
+    place = table.locator("th").all_inner_texts().index(table.locator("th[data-column=tpot_s]").inner_text())
+    shown = [float(row.locator("td").nth(place).inner_text()) for row in table.locator("tbody tr").all()[:10]]
+    assert shown == sorted(shown)
+    page.get_by_label("Find in points").fill("h200 fp8")
+    rows = table.locator("tbody tr").all_inner_texts()
+    assert len(rows) == 10
+    assert all("h200-sxm" in row and "fp8" in row for row in rows)
+
+
+def test_the_address_keeps_what_one_sees(visit: Visit, browser: Any) -> None:
+    page = visit.page
+    page.locator("fieldset[data-filter=hardware] input[value=l40s]").uncheck()
+    page.get_by_label("Find in points").fill("fp8")
+    again = Visit(browser, page.url)
+    again.page.wait_for_selector("html[data-ready=yes]")
+    assert not again.page.locator("fieldset[data-filter=hardware] input[value=l40s]").is_checked()
+    assert "l40s" not in "".join(again.page.locator("table[data-table=points] tbody tr").all_inner_texts())
+    again.context.close()
+
+
+def test_filters_narrow_charts_and_tables(visit: Visit) -> None:
+    figure = draw(visit, "best-points")
+    before = figure.locator(".mark-symbol.role-mark path").count()
+    visit.page.locator("fieldset[data-filter=hardware] input[value=l40s]").uncheck()
+    visit.page.wait_for_function(
+        "before => document.querySelectorAll(\"figure[data-chart='best-points'] .mark-symbol.role-mark path\").length < before",
+        arg=before,
+    )
+    rows = visit.page.locator("table[data-table=points] tbody tr").all_inner_texts()
+    assert rows
+    assert not any("l40s" in row for row in rows)
+
+
+def test_columns_can_be_chosen(visit: Visit) -> None:
+    page = visit.page
+    assert page.locator("table[data-table=points] th[data-column=mfu]").count() == 0
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("Model FLOPs utilisation (%)").check()
+    assert page.locator("table[data-table=points] th[data-column=mfu]").count() == 1
+
+
+def test_downloads_hold_exact_values(visit: Visit, sweep_view: View) -> None:
+    tools = visit.page.locator("[data-tools=points]")
+    with visit.page.expect_download() as waiting:
+        tools.get_by_role("button", name="CSV").click()
+    rows = list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+    assert len(rows) == 1 + 110
+    place = rows[0].index("tpot_s [s]")
+    exact = sweep_view.points.rows[0][[c.name for c in sweep_view.points.columns].index("tpot_s")]
+    assert float(rows[1][place]) == pytest.approx(exact, rel=1e-11)
+    with visit.page.expect_download() as waiting:
+        tools.get_by_role("button", name="JSON").click()
+    assert len(json.loads(Path(waiting.value.path()).read_text(encoding="utf-8"))["rows"]) == 110
+
+
+def test_without_scripts_charts_and_rows_are_seen(browser: Any, address: str, sweep_view: View) -> None:
+    visit = Visit(browser, address, java_script_enabled=False)
+    for chart in sweep_view.charts:
+        assert visit.page.locator(f"figure[data-chart='{chart.name}'] svg").is_visible()
+    assert visit.page.locator("table[data-table=points] tbody tr").count() == 110
+    assert not visit.page.locator(".filters").is_visible()
+    assert visit.complaints == []
+    visit.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_nothing_sticks_out_and_text_can_be_read(browser: Any, address: str, width: int, scheme: str) -> None:
+    visit = Visit(browser, address, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visit.page.evaluate(CONTRAST) == []
+    visit.context.close()
+
+
+# Contrast of every kind of text against its ground (WCAG 2.2, success criterion 1.4.3).
+CONTRAST = """() => {
+  const parse = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
+  const bad = new Set();
+  for (const e of document.querySelectorAll('main *, header *, footer *, nav *')) {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+    if (!e.checkVisibility() || e.closest('.hidden-text, .skip')) continue;
+    const svg = e.closest('svg');
+    const fore = light(parse(svg ? getComputedStyle(e).fill : getComputedStyle(e).color));
+    const back = light(ground(e));
+    const ratio = (Math.max(fore, back) + 0.05) / (Math.min(fore, back) + 0.05);
+    if (ratio < 4.5) bad.add(`${e.tagName}.${e.getAttribute('class') || ''} ${ratio.toFixed(2)}`);
+  }
+  return [...bad];
+}"""
+
+
+def test_hostile_texts_do_nothing(browser: Any, bundle: str, tmp_path: Path) -> None:
+    view = build_view(hostile_inputs())
+    svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
+    target = tmp_path / "report.html"
+    target.write_text(render_page(view, svgs, mode="screen", bundle=bundle), encoding="utf-8")
+    visit = Visit(browser, target.as_uri())
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    for chart in view.charts:
+        draw(visit, chart.name)
+    assert visit.complaints == []
+    assert visit.requests == [target.as_uri()]
+    visit.context.close()
