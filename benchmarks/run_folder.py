@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - log lines are as long as their tools write them
 """How fast and in how much memory run folders become a workbook.
 
     python benchmarks/run_folder.py                 # 1,000 runs, 3,000 files, 300 MB

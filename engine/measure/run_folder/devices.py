@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from engine.errors import LocatedError
 from engine.measure.run_folder.names import canonical
-from engine.spec.catalog import entries, load_hardware
+from engine.spec.catalog import catalog_files, parsed_file
 from engine.spec.hardware import Hardware
 
 # What drivers print around the name people use, in the order in which it is taken away.
@@ -18,14 +20,39 @@ _NOISE: Final = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Device:
+    """What is needed of a data sheet: the limits that no log holds."""
+
+    bandwidth_bytes_per_s: float | None = None
+    throttle_c: float | None = None
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of the catalogue."""
+
+    names: Mapping[str, str]
+    """Canonical name or alias -> catalogue name."""
+    sheets: Mapping[str, Device]
+    """Catalogue name -> its limits."""
+
+
 @lru_cache(maxsize=8)
-def device_names(search: tuple[Path, ...] = ()) -> Mapping[str, str]:
-    """Canonical name or alias -> catalogue name, of every device."""
-    found: dict[str, str] = {}
-    for entry in entries("hardware", search=search):
-        for name in (entry.name, entry.title, *entry.aliases):
-            found.setdefault(canonical(name), entry.name)
-    return found
+def known_devices(search: tuple[Path, ...] = ()) -> Devices:
+    """Every device of the catalogue; a file that is no device is left to `engine catalog lint`."""
+    names: dict[str, str] = {}
+    sheets: dict[str, Device] = {}
+    for name, path in catalog_files("hardware", search=search).items():
+        try:
+            sheet = parsed_file("hardware", path)
+        except (LocatedError, OSError):
+            continue
+        if isinstance(sheet, Hardware):
+            sheets[name] = Device(sheet.memory_bandwidth, sheet.slowdown_temperature)
+            for known in (name, sheet.name, *sheet.aliases):
+                names.setdefault(canonical(known), name)
+    return Devices(names, sheets)
 
 
 def catalogue_name(printed: str, names: Mapping[str, str]) -> str | None:
@@ -53,8 +80,3 @@ def _rearranged(name: str) -> str:
     )
     parts = [family, board, memory.group(0) if memory else ""]
     return "-".join(part for part in parts if part)
-
-
-def load_device(name: str | None, search: Sequence[Path]) -> Hardware | None:
-    """The data sheet of a catalogue name; None for no name."""
-    return load_hardware(name, search=search) if name else None

@@ -117,7 +117,7 @@ def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, s
 
 def _only_folder(root: Path, folder: Path) -> bool:
     """A root without sub-folders is one run, whatever its files are called."""
-    return folder == root and not any(entry.is_dir() for entry in os.scandir(root))
+    return folder == root and not any(entry.is_dir() for entry in sorted(root.iterdir()))
 
 
 def _folders(root: Path, merge: Sequence[str]) -> list[tuple[Path, list[Candidate]]]:

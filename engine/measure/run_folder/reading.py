@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import NothingSelected
 from engine.measure.run_folder.collect import collect, tables_of
 from engine.measure.run_folder.custom import custom_table, known_formulas
-from engine.measure.run_folder.devices import device_names, load_device
+from engine.measure.run_folder.devices import known_devices
 from engine.measure.run_folder.discovery import Found, discover, local_folder
 from engine.measure.run_folder.formats import formats
-from engine.measure.run_folder.run import Context, Device, FileRow, RunResult, read_file, read_run
+from engine.measure.run_folder.run import Context, FileRow, RunResult, read_file, read_run
 from engine.spec.run_folder import RunFolderSettings
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def read_folder(
     """The tables of a folder of logs."""
     known_formulas(settings.metrics)  # a wrong formula is told before hours of reading
     root = local_folder(settings.path, base=base, mounts=settings.mounts)
-    names = device_names((base.resolve(),))
-    found = discover(root, settings, devices=names)  # folders and names only, nothing opened
-    context = Context(root, settings, names, _sheets(names, settings, base))
+    devices = known_devices((base.resolve(),))
+    found = discover(root, settings, devices=devices.names)  # folders and names only, nothing opened
+    context = Context(root, settings, devices.names, devices.sheets)
     runs = list(_read_all(found, context, jobs=jobs, progress=progress))
     loose = [read_file(candidate, context)[0] for candidate in found.loose]
     _check_any(found, runs)
@@ -52,16 +52,6 @@ def read_folder(
 
         tables["summary"] = with_predictions(tables["summary"], collected.configurations, base=base)
     return tables
-
-
-def _sheets(names: Mapping[str, str], settings: RunFolderSettings, base: Path) -> dict[str, Device]:
-    """Limits of the devices, read once: a hundred data sheets are small."""
-    found = {}
-    for name in sorted(set(names.values())):
-        sheet = load_device(name, (base.resolve(),))
-        if sheet is not None:
-            found[name] = Device(sheet.memory_bandwidth, sheet.slowdown_temperature)
-    return found
 
 
 def _read_all(

@@ -17,7 +17,7 @@ from engine.measure.run_folder.derive import (
     put_ratios,
     put_thermal,
 )
-from engine.measure.run_folder.devices import catalogue_name
+from engine.measure.run_folder.devices import Device, catalogue_name
 from engine.measure.run_folder.discovery import Candidate, RunFolder
 from engine.measure.run_folder.formats import format_of
 from engine.measure.run_folder.record import Note, Read, Result
@@ -85,14 +85,6 @@ class RunResult:
     notes: tuple[tuple[str, Note], ...] = ()
     """(file or run, note)."""
     samples: tuple[Samples, ...] = ()
-
-
-@dataclass(frozen=True)
-class Device:
-    """What is needed of a data sheet: the limits that no log holds."""
-
-    bandwidth_bytes_per_s: float | None = None
-    throttle_c: float | None = None
 
 
 @dataclass(frozen=True)
