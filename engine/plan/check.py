@@ -11,6 +11,7 @@ from engine.errors import Problem, SpecError
 from engine.perfmodel.deployment import Deployment, Issue, check_deployment
 from engine.plan.expand import DropRule, Expansion, expand, label_of
 from engine.plan.resolve import Combination, Resolver
+from engine.plan.variants import repeated_measurements
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
@@ -24,7 +25,7 @@ def check(
     """What a run would skip, each with its reason; raises `SpecError` with every bad axis, name and
     combination, or when no combination at all is possible."""
     resolver = Resolver(experiment, search)
-    problems: list[Problem] = []
+    problems = repeated_measurements(experiment.measurements)
     expansion: Expansion | None = None
     try:
         expansion = expand(experiment, max_points=max_points)

@@ -17,6 +17,7 @@ from engine.plan.expand import DropRule, Expansion, Factor, expand, label_of
 from engine.plan.fingerprint import fingerprint
 from engine.plan.point import Block, Grid, GridFactor, Point, Task, make_point
 from engine.plan.resolve import Combination, Entries, Resolver
+from engine.plan.variants import variants
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
 
@@ -48,6 +49,8 @@ class Plan:
     tasks: tuple[Task, ...]
     entries: Entries
     """Every catalogue entry the plan rests on: a run can be opened again after the catalogue moved."""
+    variants: tuple[str | None, ...]
+    """What tells each measurement from others of its kind; None where there is no other."""
 
     @property
     def size(self) -> int:
@@ -80,6 +83,7 @@ def compile_plan(
     """The plan of an experiment. `search` holds the folders with a user's own catalogue, `versions` the
     `result_version` of each kind of measurement, `only` the kinds to keep (all when empty), `entries`
     what to use instead of the catalogue's own."""
+    labels = variants(experiment.measurements)
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
     resolver = Resolver(experiment, search, entries=entries)
     resolver.check_names()  # each catalogue name at each place it is used
@@ -90,7 +94,7 @@ def compile_plan(
     tasks = tuple(_tasks(experiment, blocks, versions or {}, only))
     if not tasks:
         raise NothingSelected(f"no measurement of kind {', '.join(f'`{k}`' for k in only)} in this spec")
-    return Plan(experiment, expansion, blocks, dropped, tasks, resolver.entries)
+    return Plan(experiment, expansion, blocks, dropped, tasks, resolver.entries, tuple(labels))
 
 
 def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...], tuple[Dropped, ...]]:

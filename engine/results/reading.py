@@ -76,7 +76,9 @@ def scan(
             continue
         content = store.shard(task, outcome, table)
         if content is not None:
-            yield from _rows(content, task, table, names, extra=extra, phases=phases)
+            rows = _rows(content, task, table, names, extra=extra, phases=phases)
+            label = plan.variants[task.measurement]
+            yield from rows if label is None or "variant" not in names else _told_apart(rows, label)
         extra += _own_points(task, outcome)
 
 
@@ -118,6 +120,18 @@ def _rows(
     for batch in batches(content, names, phases=phases):
         points = _numbers(task, batch.column("point"), extra) if "point" in names else None
         yield conform(table, batch, names, points)
+
+
+def _told_apart(rows: Iterator[pa.RecordBatch], label: str) -> Iterator[pa.RecordBatch]:
+    """Rows that say which of several measurements of one kind they come from."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for batch in rows:
+        place = batch.schema.get_field_index("variant")
+        own = batch.column(place).cast(pa.string())
+        joined = pc.if_else(pc.is_valid(own), pc.binary_join_element_wise(label, own, ", "), label)
+        yield batch.set_column(place, "variant", joined.dictionary_encode())
 
 
 def _numbers(task: Task, offsets: pa.Array, extra: int) -> pa.Array:

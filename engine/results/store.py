@@ -152,11 +152,13 @@ class ResultStore:
         """Every recorded task by fingerprint, whatever became of it."""
         return self._registry.tasks()
 
-    def done(self) -> dict[str, TaskRecord]:
-        """Finished tasks by fingerprint; those with a missing or damaged shard are left out."""
+    def done(self, tasks: Iterable[Task] | None = None) -> dict[str, TaskRecord]:
+        """Finished tasks by fingerprint, all or those among `tasks`; those with a missing or damaged shard
+        are left out."""
+        wanted = None if tasks is None else [task.fingerprint for task in tasks]
         return {
             key: record
-            for key, record in self.records().items()
+            for key, record in self._registry.tasks(wanted).items()
             if record.state == "done" and self._is_sound(record)
         }
 

@@ -131,7 +131,7 @@ def _choose(
         raise NothingSelected(f"no measurement of kind {', '.join(f'`{k}`' for k in only)} in this spec")
     if fresh:
         store.give_up(chosen)
-    done, failed = store.done(), store.failed()
+    done, failed = store.done(chosen), store.failed()
     todo: list[Task] = []
     failures: list[Failure] = []
     for task in chosen:
@@ -189,7 +189,9 @@ class _Tracker:
                 TaskDone(task.fingerprint, task.kind, label_of(task), outcome.seconds, self._progress())
             )
             return
-        self._store.record_failure(task, outcome.error, outcome.tail, seconds=outcome.seconds)
+        self._store.record_failure(
+            task, outcome.error, outcome.tail, seconds=outcome.seconds, drafts=outcome.drafts
+        )
         self._failures.append(Failure(label_of(task), outcome.error, earlier=False))
         self._listen(
             TaskFailed(

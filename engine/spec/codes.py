@@ -84,6 +84,7 @@ CODES: Final[dict[str, str]] = {
     "impossible": "No device can run this combination as asked; a run skips it, or refuses when all are so.",
     "swept-twice": "With one path in two places of the sweep, the order of evaluation would decide.",
     "repeated-value": "A value listed twice would measure the same point twice.",
+    "repeated-measurement": "The same measurement twice would give every row twice.",
     "repeated-row": "A row listed twice would measure the same points twice.",
     "repeated-point": "A single point that axes and ties already make would be measured twice.",
     "bad-range": "A range runs from a lower to a higher value; a logarithmic one starts above zero.",

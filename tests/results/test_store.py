@@ -227,6 +227,24 @@ def test_one_phase_can_be_read_alone(folder):
     assert failure.value.message == "table `points` has no phases"
 
 
+def test_rows_say_which_of_two_measurements_they_come_from(folder):
+    bound = {"kind": "analytical", "calibration": "none"}
+    plan = compile_plan(experiment(measurements=[bound, {**bound, "causal": False}]))
+    own = {"point": [0, 0], "variant": [None, "concurrency 4"], "tpot_s": [1.0, 2.0]}
+    with ResultStore.open(folder, write=True) as store:
+        for task in plan.tasks:
+            store.record(task, {"summary": make_table("summary", own)})
+        found = rows(store, plan, columns=("variant", "tpot_s"))
+        alone = compile_plan(experiment(measurements=[bound]))
+        assert rows(store, alone, columns=("variant",)) == [(None,), ("concurrency 4",)]
+    assert found == [
+        ("causal=True", 1.0),
+        ("causal=True, concurrency 4", 2.0),
+        ("causal=False", 1.0),
+        ("causal=False, concurrency 4", 2.0),
+    ]
+
+
 def test_row_groups_of_other_phases_are_not_touched():
     size = ROW_GROUP
     content = encode(
