@@ -84,6 +84,10 @@ class EnergySettings(Settings):
     """What to measure; `[time]` needs no power sensor and works on any machine."""
     granularity: Literal["phase", "layer", "component"] = "phase"
     """How far down energy is attributed."""
+    method: Literal["loop", "time_weighted"] = "loop"
+    """How layers and components are metered. `loop` repeats each until the sensor sees it, with intervals,
+    and takes minutes. `time_weighted` shares the energy of a phase by time in one run: a quick look, labelled
+    so, wrong by as much as a component's power differs from the mean."""
     target: LocalTarget = LocalTarget(kind="local")
     """The model to run: weights, device, number type."""
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5

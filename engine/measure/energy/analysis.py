@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.measure.energy.ablation import Ablation, ablations
-from engine.measure.energy.additivity import WHOLE, Closure, by_difference, close
+from engine.measure.energy.additivity import WHOLE, WITHOUT, Closure, by_difference, close
 from engine.measure.energy.attribution import spread_over_layers, window_rows
 from engine.measure.energy.integrate import Board, sampling
-from engine.measure.energy.phases import Subject, baseline, drift, idle_rows, phase_rows
+from engine.measure.energy.phases import TIME_ONLY, Subject, baseline, drift, idle_rows, phase_rows
 from engine.measure.energy.timeline import Correlation, correlation, step_rows
 from engine.measure.energy.trials import Part, part_row, parts_of
 
@@ -101,13 +101,19 @@ def _sensor(trace: Trace) -> str | None:
 def _components(
     trace: Trace, board: Board, settings: EnergySettings, parts: Sequence[Part]
 ) -> list[dict[str, Any]]:
-    rows = [part_row(part) for part in parts] if settings.granularity != "phase" else []
-    for part, row in list(zip(parts, rows, strict=False)):
+    # A step that leaves something out is no component; what it shows is the difference.
+    shown = [part for part in parts if not part.component.startswith(WITHOUT)]
+    rows = [part_row(part) for part in shown] if settings.granularity != "phase" else []
+    for part, row in list(zip(shown, rows, strict=False)):
         if part.share:
             rows += spread_over_layers(row, part.share)
     rows += window_rows(trace, board, settings.granularity)
     rows += step_rows(trace, board)
     rows += [_ablation_row(one) for one in ablations(trace.events, period_s=trace.period)]
+    if trace.source == TIME_ONLY:
+        for row in rows:
+            if row["method"] in ("whole", "time_weighted", "remainder") and row["energy_j"] is None:
+                row |= {"valid": True, "reason": "only time was measured"}
     wholes = {row["phase"]: row for row in rows if row["component"] == WHOLE and row.get("step") is None}
     for row in rows:
         row["point"] = 0

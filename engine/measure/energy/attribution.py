@@ -71,8 +71,14 @@ def _of_phase(
         found = [window_of(event, board) for event in windows]
         if found and all(window.energy_j is not None for window in found):
             runs = sum(event.iterations for event in windows)
-            return sum(window.energy_j or 0.0 for window in found) / runs, told
+            return sum(window.energy_j or 0.0 for window in found) / runs * _part(outer, windows), told
     return None, next((w.reason for w in (window_of(e, board) for e in outer) if w.reason), None)
+
+
+def _part(outer: Sequence[Event], windows: Sequence[Event]) -> float:
+    """How much of a run of `windows` a run of `outer` is, by tokens: one decode step of many, for one."""
+    looked, plain = outer[0].tokens, windows[0].tokens
+    return looked / plain if looked and plain else 1.0
 
 
 def _children(

@@ -13,7 +13,7 @@ from engine.measure.energy.phases import TIME_ONLY
 from engine.measure.energy.probe import SensorPeriods, probe
 from engine.measure.energy.requests import Runner, shortest_window, tokenizer_of
 from engine.measure.energy.source import HostClock, PowerSource, Quick, open_source
-from engine.measure.energy.trace import ASSUMED_PERIOD_S, Event, LoopReads, Trace
+from engine.measure.energy.trace import ASSUMED_PERIOD_S, HOOKED, Event, LoopReads, Trace
 
 if TYPE_CHECKING:
     from engine.measure.energy.recorder import Recorder
@@ -102,7 +102,11 @@ def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopRead
         campaign.events += runner.request(max(repeat, 0), warmup=repeat < 0)
     if runner.tokenizer is None:
         campaign.notes.append("no tokenizer: tokenize and detokenize were not measured")
-    loops = _loops(campaign, runner, tools, period) if settings.granularity != "phase" else []
+    loops: list[LoopReads] = []
+    if settings.granularity != "phase" and settings.method == "loop":
+        loops = _loops(campaign, runner, tools, period)
+    elif settings.granularity != "phase":
+        _mark_layers(campaign, runner)
     campaign.idle("resident after")
     return loops, periods
 
@@ -193,7 +197,6 @@ def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -
             works += own
             if settings.ablation:
                 works += ablated(calls, anatomy, phase=phase, cuda=cuda, first=len(own))
-        _mark_layers(campaign, runner, anatomy, cuda=cuda)
         campaign.say(_announce(len(works), settings.trials, plan))
         return run_trials(
             works, plan, campaign.clock, trials=settings.trials, seed=tools.seed,
@@ -216,24 +219,37 @@ def _captured(runner: Runner) -> tuple[Any, dict[str, Any]]:
     anatomy = dissect(model)
     with Capture(model, anatomy) as first:
         cache, chosen = runner.fill()
-    positions = runner._positions(runner.prompt_tokens, runner.prompt_tokens + 1)
     with Capture(model, anatomy) as second:
-        decode_step(model, chosen, cache, positions=positions)
+        decode_step(model, chosen, cache, positions=runner.positions(1))
     return anatomy, {"prefill": first.calls, "decode": second.calls}
 
 
-def _mark_layers(campaign: _Campaign, runner: Runner, anatomy: Any, *, cuda: bool) -> None:
-    """One prefill with hooks that take the time of each layer."""
-    from engine.measure.energy.marks import Marks
+def _mark_layers(campaign: _Campaign, runner: Runner) -> None:
+    """One prefill and one decode step with hooks that take the time of each layer."""
+    import torch
 
+    from engine.measure.energy.anatomy import dissect
+    from engine.measure.energy.marks import Marks
+    from engine.measure.local_loop import decode_step
+
+    model = runner.local.module
+    cuda = runner.local.device == "cuda"
+    anatomy = dissect(model)
     campaign.rest()
     with Marks(anatomy, cuda=cuda) as marks:
         begin = time.perf_counter()
-        runner.fill()
+        cache, chosen = runner.fill()
         found = marks.events("prefill")
         end = time.perf_counter()
-    window = Event("phase", "prefill", begin, end, variant="with hooks", tokens=runner.prompts.numel())
-    campaign.events += [window, *found]
+    tokens = int(runner.prompts.numel())
+    campaign.events += [Event("phase", "prefill", begin, end, variant=HOOKED, tokens=tokens), *found]
+    with torch.inference_mode(), Marks(anatomy, cuda=cuda) as marks:
+        begin = time.perf_counter()
+        decode_step(model, chosen, cache, positions=runner.positions(1))
+        found = marks.events("decode")
+        end = time.perf_counter()
+    tokens = runner.batch_size
+    campaign.events += [Event("phase", "decode", begin, end, variant=HOOKED, tokens=tokens), *found]
 
 
 def _quick(source: PowerSource | None) -> Callable[[bool], Quick] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.integrate import Board, WindowEnergy, below_resolution
 from engine.measure.energy.statistics import Estimate, difference, estimate
+from engine.measure.energy.trace import HOOKED
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Event, Floats, Trace
@@ -89,6 +90,8 @@ def phase_rows(trace: Trace, board: Board, subject: Subject) -> list[dict[str, A
     idle = baseline(trace, board)
     groups: dict[tuple[str, str], list[Event]] = {}
     for event in trace.of("phase", warmup=True):
+        if event.variant == HOOKED:
+            continue
         variant = ", ".join(filter(None, (event.variant, "warm-up" if event.warmup else "")))
         groups.setdefault((event.phase, variant), []).append(event)
     known = [key for key in groups if key[0] in ORDER]

@@ -93,6 +93,10 @@ class Runner:
             )
         return cache, chosen
 
+    def positions(self, tokens: int) -> Any:
+        """Positions of the next tokens after the prompt."""
+        return self._positions(self.prompt_tokens, self.prompt_tokens + tokens)
+
     def _positions(self, first: int, last: int) -> Any:
         import torch
 

@@ -22,6 +22,8 @@ QUANTITIES: Final = (
     "power_w", "average_power_w", "energy_j", "temperature_c", "utilization", "memory_utilization",
     "memory_used_bytes", "sm_clock_hz", "memory_clock_hz", "throttle",
 )  # fmt: skip
+HOOKED: Final = "with hooks"
+"""Variant of a window in which layers were timed: its parts count, its length is not that of a plain run."""
 EventKind = Literal["phase", "step", "layer", "component", "idle"]
 
 
