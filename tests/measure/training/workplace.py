@@ -39,16 +39,16 @@ LOG_LINES = [
     "[2026-03-04 10:15:00.120: I] start",
     _BAR.format(
         percent=2, bar="▏         ", n=10, clock="05:10",
-        values="reduced_train_loss=3.410, lr=1.2e-5, parameter_norm=2e+3, global_step=9.00, throughput=2.05",
+        values="reduced_train_loss=3.410, lr=1.2e-5, global_step=9.00, throughput=2.05",
     ),
     _BAR.format(
         percent=4, bar="#         ", n=20, clock="10:10",
-        values="reduced_train_loss=3.105, lr=2.73e-5, parameter_norm=2e+3, global_step=19.00, throughput=2.12",
+        values="reduced_train_loss=3.105, lr=2.73e-5, global_step=19.00, throughput=2.12",
     ),
     "[2026-03-04 10:25:20,480: I] step done",
     _BAR.format(
         percent=6, bar="█         ", n=30, clock="15:20",
-        values="reduced_train_loss=2.870, lr=4.10e-5, parameter_norm=2e+3, global_step=29.00, throughput=2.13",
+        values="reduced_train_loss=2.870, lr=4.10e-5, global_step=29.00, throughput=2.13",
     ),
 ]  # fmt: skip
 FULL = {
