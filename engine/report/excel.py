@@ -51,10 +51,9 @@ def write_workbook(view: View, svgs: Mapping[str, str], target: Path) -> None:
         (26, 60, 40, 80),
     )
     _provenance(book, view)
-    book.name(
-        "points",
-        f"'{points.sheet}'!$A${points.first - 1}:${list(points.letters.values())[-1]}${max(points.last, points.first)}",
-    )
+    last_column = list(points.letters.values())[-1]
+    last_row = max(points.last, points.first)
+    book.name("points", f"'{points.sheet}'!$A${points.first - 1}:${last_column}${last_row}")
     book.save(target)
 
 
@@ -156,7 +155,7 @@ _PARTS: Final = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "reserv
 
 
 def _derived(table: Table) -> dict[int, Make]:
-    """Columns that follow from others of the row, as live formulas; a row that does not agree stays a value."""
+    """Columns that follow from others of the row, as live formulas; where they disagree the value stays."""
     found: dict[int, Make] = {}
     user, tpot = _index(table, "output_tokens_per_s_per_user"), _index(table, "tpot_s")
     if user is not None and tpot is not None:

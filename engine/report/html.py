@@ -44,14 +44,56 @@ _SHAPES: Final = frozenset(
 )
 _ATTRIBUTES: Final = frozenset(
     {
-        "class", "clip-path", "clipPathUnits", "cx", "cy", "d", "display", "dominant-baseline", "dx", "dy", "fill",
-        "fill-opacity", "font-family", "font-size", "font-style", "font-weight", "gradientUnits", "height", "href", "id",
-        "offset", "opacity", "pointer-events", "r", "role", "rx", "ry", "stop-color", "stop-opacity", "stroke",
-        "stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-miterlimit",
-        "stroke-opacity", "stroke-width", "text-anchor", "transform", "version", "viewBox", "width", "x", "x1", "x2", "y",
-        "y1", "y2",
+        "class",
+        "clip-path",
+        "clipPathUnits",
+        "cx",
+        "cy",
+        "d",
+        "display",
+        "dominant-baseline",
+        "dx",
+        "dy",
+        "fill",
+        "fill-opacity",
+        "font-family",
+        "font-size",
+        "font-style",
+        "font-weight",
+        "gradientUnits",
+        "height",
+        "href",
+        "id",
+        "offset",
+        "opacity",
+        "pointer-events",
+        "r",
+        "role",
+        "rx",
+        "ry",
+        "stop-color",
+        "stop-opacity",
+        "stroke",
+        "stroke-dasharray",
+        "stroke-dashoffset",
+        "stroke-linecap",
+        "stroke-linejoin",
+        "stroke-miterlimit",
+        "stroke-opacity",
+        "stroke-width",
+        "text-anchor",
+        "transform",
+        "version",
+        "viewBox",
+        "width",
+        "x",
+        "x1",
+        "x2",
+        "y",
+        "y1",
+        "y2",
     }
-)  # fmt: skip
+)
 
 
 def render_page(
@@ -102,13 +144,13 @@ def _checked(name: str, svg: str) -> str:
     """The drawing, if it is nothing but shapes and text."""
     # Labels are escaped by the renderer; this makes sure of it for whatever version is installed. Without a
     # document type there are no entities that could expand.
-    from xml.etree import ElementTree
+    import xml.etree.ElementTree as ET
 
     if "<!" in svg:
         raise ReportError(f"chart `{name}` holds more than shapes and text")
     try:
-        root = ElementTree.fromstring(svg)  # noqa: S314 - drawn by vl-convert, entities are refused above
-    except ElementTree.ParseError as err:
+        root = ET.fromstring(svg)  # noqa: S314 - drawn by vl-convert, entities are refused above
+    except ET.ParseError as err:
         raise ReportError(f"chart `{name}` is not well-formed: {err}") from err
     for element in root.iter():
         plain = all(key.split("}")[-1] in _ATTRIBUTES or key.startswith("aria-") for key in element.attrib)
@@ -241,10 +283,18 @@ def _table_data(table: Table) -> dict[str, Any]:
 
 def _column_data(column: Column, unit: str) -> dict[str, Any]:
     return {
-        "name": column.name, "label": column.label, "unit": column.scale.unit, "base": unit,
-        "factor": column.scale.factor, "decimals": column.scale.decimals, "number": column.align == "number",
-        "optional": column.optional, "each": [list(pair) for pair in prefixes(column.scale.each)], "metric": column.metric, "meaning": column.meaning,
-    }  # fmt: skip
+        "name": column.name,
+        "label": column.label,
+        "unit": column.scale.unit,
+        "base": unit,
+        "factor": column.scale.factor,
+        "decimals": column.scale.decimals,
+        "number": column.align == "number",
+        "optional": column.optional,
+        "each": [list(pair) for pair in prefixes(column.scale.each)],
+        "metric": column.metric,
+        "meaning": column.meaning,
+    }
 
 
 def _json_value(value: Any) -> Any:

@@ -20,7 +20,10 @@ SCHEME: Final = "chart:"
 """Addresses under which the document names its charts."""
 _SECONDS: Final = 300
 _MEMORY_BYTES: Final = 3 * 2**30
-_PACKAGES: Final = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core (macOS: brew install pango)"
+_PACKAGES: Final = (
+    "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 "
+    "fonts-dejavu-core (macOS: brew install pango)"
+)
 
 
 def start(target: Path) -> subprocess.Popen[bytes]:
@@ -28,8 +31,8 @@ def start(target: Path) -> subprocess.Popen[bytes]:
 
     Started before there is a document, because loading WeasyPrint takes as long as drawing the charts.
     """
-    # A document is data from a spec, a log or a server: it is laid out where it can neither take all memory nor
-    # run forever, and the child gets no secrets.
+    # A document is data from a spec, a log or a server: it is laid out where it can neither take all memory
+    # nor run forever, and the child gets no secrets.
     return subprocess.Popen(
         [sys.executable, "-m", "engine.report.pdf", str(target)],
         env=child_environment(),
@@ -104,7 +107,7 @@ class Pending:
 
 
 def render(document: str, pictures: Mapping[str, str], target: Path) -> None:
-    """Lay out an HTML document as PDF; `pictures` are its charts as SVG. The same input gives the same bytes."""
+    """Lay out an HTML document as PDF; `pictures` are its charts as SVG. Same input, same bytes."""
     import weasyprint
 
     seal = hashlib.sha256(document.encode("utf-8"))

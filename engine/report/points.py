@@ -86,7 +86,10 @@ def best_table(story: Story, points: Table) -> Table:
     picked = list(story.choice.order[:BEST_ROWS])
     rows = story.rows.take(picked).rows()
     values = tuple(tuple(_value(story, column, row) for column in points.columns) for row in rows)
-    note = f"The best {count_of(len(rows), 'point')} of {points.total:,} by rank. All are in the HTML report and in the workbook."
+    note = (
+        f"The best {count_of(len(rows), 'point')} of {points.total:,} by rank. All are in the HTML "
+        "report and in the workbook."
+    )
     return Table(
         "best",
         "Best points",

@@ -192,7 +192,8 @@ def _data_sheet(label: str, sheet: Hardware, redact: Redactor) -> Iterator[Assum
             label,
             "Energy coefficients",
             redact.text(
-                f"{significant(sheet.energy.static_power)} W static, {significant(sheet.energy.per_byte * 1e12)} pJ/B, "
+                f"{significant(sheet.energy.static_power)} W static, "
+                f"{significant(sheet.energy.per_byte * 1e12)} pJ/B, "
                 f"{significant(sheet.energy.per_flop * 1e12)} pJ/FLOP"
             ),
             redact.text(sheet.energy.source),

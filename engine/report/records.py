@@ -176,7 +176,7 @@ def _with_settings(rows: pa.Table, points: pa.Table) -> pa.Table:
         if name not in points.column_names:
             continue
         if name in rows.column_names:
-            # `output_tokens` is both a setting (per sequence) and a count of a window; the setting is meant here.
+            # `output_tokens` is a setting (per sequence) and a count of a window; the setting is meant.
             rows = rows.drop_columns([name])
         if position is None:
             import pyarrow as pa

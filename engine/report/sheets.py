@@ -280,6 +280,6 @@ def number_format(column: Column) -> str:
 
 
 def cut(text: str) -> str:
-    """The text as a cell can hold it: no control characters, within the limit, with a note where it was cut."""
+    """The text as a cell can hold it: no control characters, and a note where it was too long."""
     text = _UNFIT.sub("", text)
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - len(_CUT)] + _CUT

@@ -56,7 +56,10 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
         return f"{missed} The nearest by rank is {name}: {numbers}.", _based_on(story, basis), "bad"
     field = count_of(choice.ok, "point") + (" with a result" if choice.ok < story.rows.size else "")
     if choice.requirements:
-        met = f"{choice.qualified:,} of {field} {'meets' if choice.qualified == 1 else 'meet'} every requirement"
+        met = (
+            f"{choice.qualified:,} of {field} {'meets' if choice.qualified == 1 else 'meet'} every "
+            "requirement"
+        )
         sentence = f"Best of those that qualify is {name}: {numbers}. {met}."
     else:
         sentence = f"Best is {name}: {numbers}. It leads {field}." if choice.ok > 1 else f"{name}: {numbers}."
@@ -220,7 +223,8 @@ def _misfit(story: Story, rows: Records, title: str, tone: Tone) -> Notice:
         furthest = rows.take([int(order[-1])]).rows()[0]
         detail = (
             f"Short by {quantity('memory_free_bytes', 'B', -nearest['memory_free_bytes'])} at the least "
-            f"({story.name(nearest)}) and {quantity('memory_free_bytes', 'B', -furthest['memory_free_bytes'])} at the "
+            f"({story.name(nearest)}) and "
+            f"{quantity('memory_free_bytes', 'B', -furthest['memory_free_bytes'])} at the "
             f"most ({story.name(furthest)})."
         )
     else:

@@ -56,4 +56,4 @@ def _poisoned(table: pa.Table) -> pa.Table:
 
 def _poisoned_facts(facts: dict[str, Any]) -> dict[str, Any]:
     dates = {"started": facts["started"], "ended": facts["ended"]}
-    return {**{name: CANARY for name in facts}, CANARY: {CANARY: CANARY}, **dates}
+    return {**dict.fromkeys(facts, CANARY), CANARY: {CANARY: CANARY}, **dates}

@@ -292,13 +292,26 @@ def requests() -> pa.Table:
             wait = 0.02 * load * (1 + (i * 37 % 100) / 100)
             bad = i == 99
             rows.append(
-                {"point": 0, "variant": f"concurrency {load}", "repeat": 0, "request": i, "run_phase": "measured",
-                 "scheduled_s": sent, "dispatched_s": sent, "sent_s": sent, "first_token_s": None if bad else sent + wait,
-                 "last_token_s": None if bad else sent + wait + 0.5, "done_s": None if bad else sent + wait + 0.51,
-                 "prompt_tokens": 512, "output_tokens": None if bad else 128, "token_source": "usage",
-                 "outcome": "failed" if bad else "ok", "error_class": "connection" if bad else None,
-                 "error": "connection reset" if bad else None}
-            )  # fmt: skip
+                {
+                    "point": 0,
+                    "variant": f"concurrency {load}",
+                    "repeat": 0,
+                    "request": i,
+                    "run_phase": "measured",
+                    "scheduled_s": sent,
+                    "dispatched_s": sent,
+                    "sent_s": sent,
+                    "first_token_s": None if bad else sent + wait,
+                    "last_token_s": None if bad else sent + wait + 0.5,
+                    "done_s": None if bad else sent + wait + 0.51,
+                    "prompt_tokens": 512,
+                    "output_tokens": None if bad else 128,
+                    "token_source": "usage",
+                    "outcome": "failed" if bad else "ok",
+                    "error_class": "connection" if bad else None,
+                    "error": "connection reset" if bad else None,
+                }
+            )
     return make_table("requests", {name: [row[name] for row in rows] for name in rows[0]})
 
 
@@ -322,11 +335,24 @@ def _component(
     phase: str, name: str, parent: str | None, layer: int | None, count: int, energy: float
 ) -> dict[str, Any]:
     return {
-        "point": 0, "phase": phase, "layer": layer, "component": name, "parent": parent, "method": "loop", "count": count,
-        "time_s": energy / 400, "time_low_s": energy / 410, "time_high_s": energy / 390, "energy_j": energy,
-        "energy_low_j": 0.95 * energy, "energy_high_j": 1.05 * energy, "net_energy_j": 0.8 * energy, "n": 12,
-        "valid": True, "reason": None,
-    }  # fmt: skip
+        "point": 0,
+        "phase": phase,
+        "layer": layer,
+        "component": name,
+        "parent": parent,
+        "method": "loop",
+        "count": count,
+        "time_s": energy / 400,
+        "time_low_s": energy / 410,
+        "time_high_s": energy / 390,
+        "energy_j": energy,
+        "energy_low_j": 0.95 * energy,
+        "energy_high_j": 1.05 * energy,
+        "net_energy_j": 0.8 * energy,
+        "n": 12,
+        "valid": True,
+        "reason": None,
+    }
 
 
 def samples() -> pa.Table:
@@ -335,8 +361,16 @@ def samples() -> pa.Table:
     for i in range(600):
         phase = "idle" if i < 100 else "prefill" if i < 220 else "decode"
         level = {"idle": 70.0, "prefill": 640.0, "decode": 430.0}[phase]
-        rows.append({"point": 0, "device": "GPU-11111111-2222-3333-4444-555555555555", "time_s": i / 20,
-                     "power_w": level + 12 * math.sin(i), "temperature_c": 40 + i / 30, "phase": phase})  # fmt: skip
+        rows.append(
+            {
+                "point": 0,
+                "device": "GPU-11111111-2222-3333-4444-555555555555",
+                "time_s": i / 20,
+                "power_w": level + 12 * math.sin(i),
+                "temperature_c": 40 + i / 30,
+                "phase": phase,
+            }
+        )
     return make_table("samples", {name: [row[name] for row in rows] for name in rows[0]})
 
 

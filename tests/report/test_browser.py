@@ -126,7 +126,8 @@ def test_filters_narrow_charts_and_tables(visit: Visit) -> None:
     before = figure.locator(".mark-symbol.role-mark path").count()
     visit.page.locator("fieldset[data-filter=hardware] input[value=l40s]").uncheck()
     visit.page.wait_for_function(
-        "before => document.querySelectorAll(\"figure[data-chart='best-points'] .mark-symbol.role-mark path\").length < before",
+        "before => document.querySelectorAll(\"figure[data-chart='best-points'] "
+        '.mark-symbol.role-mark path").length < before',
         arg=before,
     )
     rows = visit.page.locator("table[data-table=points] tbody tr").all_inner_texts()
@@ -178,9 +179,11 @@ def test_nothing_sticks_out_and_text_can_be_read(browser: Any, address: str, wid
 # Contrast of every kind of text against its ground (WCAG 2.2, success criterion 1.4.3).
 CONTRAST = """() => {
   const parse = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const light = (c) => c.slice(0, 3).map((v) => v / 255)
+    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+  const ground = (e) => { for (; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
     if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
   const bad = new Set();
   for (const e of document.querySelectorAll('main *, header *, footer *, nav *')) {

@@ -17,8 +17,19 @@ from engine.report.sheets import MOST_CHARACTERS, Workbook, cut
 from engine.report.view import build_view
 from tests.report.canaries import SECRET, hostile_inputs
 
-SHEETS = ["Summary", "Points", "Charts", "Pictures", "Operators", "Requests", "Components", "Findings", "Definitions",
-          "Assumptions", "Provenance"]  # fmt: skip
+SHEETS = [
+    "Summary",
+    "Points",
+    "Charts",
+    "Pictures",
+    "Operators",
+    "Requests",
+    "Components",
+    "Findings",
+    "Definitions",
+    "Assumptions",
+    "Provenance",
+]
 
 
 @pytest.fixture(scope="module")

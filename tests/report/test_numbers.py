@@ -9,9 +9,19 @@ from engine.report.numbers import ABSENT, Scale, count_of, each_scale, quantity,
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.31244, "0.312"), (1234.5, "1,230"), (12.0, "12.0"), (0, "0"), (-3.14159, "−3.14"), (math.inf, "∞"), (1e-7, "1.00e-07"),
-     (math.nan, ABSENT), (None, ABSENT), (999.6, "1,000")],
-)  # fmt: skip
+    [
+        (0.31244, "0.312"),
+        (1234.5, "1,230"),
+        (12.0, "12.0"),
+        (0, "0"),
+        (-3.14159, "−3.14"),
+        (math.inf, "∞"),
+        (1e-7, "1.00e-07"),
+        (math.nan, ABSENT),
+        (None, ABSENT),
+        (999.6, "1,000"),
+    ],
+)
 def test_significant_digits(number: float | None, text: str) -> None:
     assert significant(number) == text
 

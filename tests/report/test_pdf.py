@@ -62,7 +62,8 @@ def test_paper_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_slim_drawings_keep_what_is_seen() -> None:
-    svg = '<g role="x" aria-label="y"><path class="background" d="M0,0h0v0h0Z" display="none"/><path d="M1" opacity="1"/></g>'
+    hidden = '<path class="background" d="M0,0h0v0h0Z" display="none"/>'
+    svg = f'<g role="x" aria-label="y">{hidden}<path d="M1" opacity="1"/></g>'
     assert pdf.slim(svg) == '<g><path d="M1"/></g>'
 
 

@@ -15,8 +15,10 @@ from tests.report.samples import ENVIRONMENT, KV_TOKEN_BYTES, PARAMETERS, inputs
 
 def test_the_verdict_names_the_best_point_its_numbers_and_their_basis(sweep_view: View) -> None:
     assert re.fullmatch(
-        r"Best of those that qualify is h200-sxm, w4a16-g128, batch 64, 512 \+ 128 tokens: 7,\d+ tokens/s per device, "
-        r"first token after 88\d ms, 1\.9\d ms per token after it\. 67 of 89 points with a result meet every requirement\.",
+        r"Best of those that qualify is h200-sxm, w4a16-g128, batch 64, 512 \+ 128 tokens: 7,\d+ "
+        "tokens/s per device, "
+        r"first token after 88\d ms, 1\.9\d ms per token after it\. 67 of 89 points with a result "
+        r"meet every requirement\.",
         sweep_view.verdict,
     )
     assert "predicted bound" in sweep_view.verdict_basis
@@ -87,9 +89,16 @@ def test_the_story_of_a_sweep(sweep_view: View) -> None:
 def test_measured_runs_show_errors_intervals_and_energy(measured_view: View) -> None:
     names = {chart.name for chart in measured_view.charts}
     assert {
-        "prediction-error", "percentiles", "distribution-ttft", "energy-flows", "component-bars", "layers", "power",
-        "ttft-s-over-concurrency", "score-parts",
-    } <= names  # fmt: skip
+        "prediction-error",
+        "percentiles",
+        "distribution-ttft",
+        "energy-flows",
+        "component-bars",
+        "layers",
+        "power",
+        "ttft-s-over-concurrency",
+        "score-parts",
+    } <= names
     assert "95 % interval" in measured_view.verdict
     assert any("n = 120" in tile.source for tile in measured_view.tiles)
     assert [f.rule for f in measured_view.findings] == ["weights-dominate", "no-price"]

@@ -64,7 +64,10 @@ def best_points(story: Story) -> list[Chart]:
     table = chart_table("best-points", "Best point of each device and number format", columns,
                         [[*(row[s] for s in settings), row[name]] for row in rows])  # fmt: skip
     qualified = "that meets the requirements " if choice.requirements and choice.qualified else ""
-    caption = f"Each dot is the best point {qualified}of a device in a number format, whatever its batch and lengths."
+    caption = (
+        f"Each dot is the best point {qualified}of a device in a number format, whatever its "
+        "batch and lengths."
+    )
     return [
         Chart(
             "best-points",

@@ -27,7 +27,12 @@ def _components(story: Story) -> list[dict[str, Any]]:
     table = story.tables.get("components")
     if table is None or not table.num_rows:
         return []
-    rows = [row for row in table.to_pylist() if row["valid"] is not False]
+    # A difference of two steps checks a part, and a decode step is a moment: neither is a further part.
+    rows = [
+        row
+        for row in table.to_pylist()
+        if row["valid"] is not False and row["method"] != "ablation" and row["step"] is None
+    ]
     points = list(dict.fromkeys(row["point"] for row in rows))
     winner = (story.winner or {}).get("point")
     chosen = winner if winner in points else points[0] if points else None
@@ -94,13 +99,26 @@ def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
     for node in nodes:
         node["label"] = f"{node['name']} {100 * node['value'] / total:.0f} %"
     title = f"Where the {word.lower()} goes"
-    table = chart_table("energy-flows", title, (
-        Column("phase", "Phase"), Column("component", "Component"), Column("value", word, "", "number", scale),
-        Column("share", "Share", "", "number", Scale("%", 0.01, 1)),
-    ), [[p, c, v, v / scale.factor / total] for (p, c), v in sorted(summed.items(), key=lambda i: -i[1])])  # fmt: skip
-    alt = f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and {len(targets)} components."
+    table = chart_table(
+        "energy-flows",
+        title,
+        (
+            Column("phase", "Phase"),
+            Column("component", "Component"),
+            Column("value", word, "", "number", scale),
+            Column("share", "Share", "", "number", Scale("%", 0.01, 1)),
+        ),
+        [[p, c, v, v / scale.factor / total] for (p, c), v in sorted(summed.items(), key=lambda i: -i[1])],
+    )
+    alt = (
+        f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and "
+        f"{len(targets)} components."
+    )
     body = _sankey_body(f"{word} ({scale.unit})", list(phases))
-    caption = f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so their sum may differ from a whole step."
+    caption = (
+        f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so "
+        "their sum may differ from a whole step."
+    )
     return Chart("energy-flows", title, caption, alt, description(body, [*data, *nodes], alt=alt), table)
 
 
@@ -121,8 +139,17 @@ def sankey(
         y = 0.0
         for name in column:
             tops[name] = y
-            nodes.append({"kind": "node", "name": name, "x": x, "y0": rounded(y), "y1": rounded(y + totals[name]),
-                          "middle": rounded(y + totals[name] / 2), "value": totals[name]})  # fmt: skip
+            nodes.append(
+                {
+                    "kind": "node",
+                    "name": name,
+                    "x": x,
+                    "y0": rounded(y),
+                    "y1": rounded(y + totals[name]),
+                    "middle": rounded(y + totals[name] / 2),
+                    "value": totals[name],
+                }
+            )
             y += totals[name] + gap
     place = {name: x for x, column in enumerate(columns) for name in column}
     out, into = dict(tops), dict(tops)
@@ -135,9 +162,19 @@ def sankey(
             u = step / _RIBBON_STEPS
             bend = 3 * u * u - 2 * u**3
             y = out[source] + (into[target] - out[source]) * bend
-            ribbons.append({"kind": "ribbon", "link": number, "x": rounded(place[source] + 0.06 + u * (place[target] - place[source] - 0.06)),
-                            "y0": rounded(y), "y1": rounded(y + value), "from": source, "to": target,
-                            "value": rounded(value), "phase": source if place[source] else target})  # fmt: skip
+            ribbons.append(
+                {
+                    "kind": "ribbon",
+                    "link": number,
+                    "x": rounded(place[source] + 0.06 + u * (place[target] - place[source] - 0.06)),
+                    "y0": rounded(y),
+                    "y1": rounded(y + value),
+                    "from": source,
+                    "to": target,
+                    "value": rounded(value),
+                    "phase": source if place[source] else target,
+                }
+            )
         out[source] += value
         into[target] += value
     return ribbons, nodes
@@ -150,22 +187,58 @@ def _sankey_body(title: str, phases: Sequence[str]) -> dict[str, Any]:
         "width": WIDTH + 30,
         "height": 340,
         "layer": [
-            {"transform": [{"filter": "datum.kind == 'ribbon'"}],
-             "mark": {"type": "area", "opacity": 0.45, "interpolate": "linear"},
-             "encoding": {"x": x, "y": y, "y2": {"field": "y1"}, "detail": {"field": "link"},
-                          "color": {"field": "phase", "type": "nominal", "title": "Phase",
-                                    "scale": {"domain": list(phases), "range": list(PALETTE[: len(phases)])}},
-                          "tooltip": [{"field": "from", "title": "From"}, {"field": "to", "title": "To"},
-                                      {"field": "value", "title": title, "format": ",.4~g"}]}},
-            {"transform": [{"filter": "datum.kind == 'node'"}, {"calculate": "datum.x + 0.06", "as": "right"}],
-             "mark": {"type": "rect", "color": INK},
-             "encoding": {"x": x, "x2": {"field": "right"}, "y": y, "y2": {"field": "y1"},
-                          "tooltip": [{"field": "name", "title": "Part"}, {"field": "value", "title": title, "format": ",.4~g"}]}},
-            {"transform": [{"filter": "datum.kind == 'node'"}, {"calculate": "datum.x + 0.08", "as": "right"}],
-             "mark": {"type": "text", "align": "left", "fontSize": 10, "color": INK, "baseline": "middle"},
-             "encoding": {"x": {**x, "field": "right"}, "y": {**y, "field": "middle"}, "text": {"field": "label"}}},
+            {
+                "transform": [{"filter": "datum.kind == 'ribbon'"}],
+                "mark": {"type": "area", "opacity": 0.45, "interpolate": "linear"},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "y2": {"field": "y1"},
+                    "detail": {"field": "link"},
+                    "color": {
+                        "field": "phase",
+                        "type": "nominal",
+                        "title": "Phase",
+                        "scale": {"domain": list(phases), "range": list(PALETTE[: len(phases)])},
+                    },
+                    "tooltip": [
+                        {"field": "from", "title": "From"},
+                        {"field": "to", "title": "To"},
+                        {"field": "value", "title": title, "format": ",.4~g"},
+                    ],
+                },
+            },
+            {
+                "transform": [
+                    {"filter": "datum.kind == 'node'"},
+                    {"calculate": "datum.x + 0.06", "as": "right"},
+                ],
+                "mark": {"type": "rect", "color": INK},
+                "encoding": {
+                    "x": x,
+                    "x2": {"field": "right"},
+                    "y": y,
+                    "y2": {"field": "y1"},
+                    "tooltip": [
+                        {"field": "name", "title": "Part"},
+                        {"field": "value", "title": title, "format": ",.4~g"},
+                    ],
+                },
+            },
+            {
+                "transform": [
+                    {"filter": "datum.kind == 'node'"},
+                    {"calculate": "datum.x + 0.08", "as": "right"},
+                ],
+                "mark": {"type": "text", "align": "left", "fontSize": 10, "color": INK, "baseline": "middle"},
+                "encoding": {
+                    "x": {**x, "field": "right"},
+                    "y": {**y, "field": "middle"},
+                    "text": {"field": "label"},
+                },
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def _bars(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
@@ -182,8 +255,18 @@ def _bars(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
     def value(row: dict[str, Any], name: str) -> float | None:
         return None if row[name] is None else rounded(row[name] / scale.factor)
 
-    data = [{"component": r["component"], "phase": r["phase"], "value": value(r, key), "low": value(r, f"{key}_low"),
-             "high": value(r, f"{key}_high"), "n": r["n"], "method": r["method"]} for r in listed]  # fmt: skip
+    data = [
+        {
+            "component": r["component"],
+            "phase": r["phase"],
+            "value": value(r, key),
+            "low": value(r, f"{key}_low"),
+            "high": value(r, f"{key}_high"),
+            "n": r["n"],
+            "method": r["method"],
+        }
+        for r in listed
+    ]
     order = list(dict.fromkeys(row["component"] for row in data))
     phases = list(dict.fromkeys(row["phase"] for row in data))
     title = f"{word} of each component"
@@ -203,24 +286,57 @@ def _bars(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         "scale": {"domain": phases, "range": list(PALETTE[: len(phases)])},
     }
     body = {
-        "width": WIDTH - 150, "height": {"step": 24, "for": "position"},
+        "width": WIDTH - 150,
+        "height": {"step": 24, "for": "position"},
         "layer": [
-            {"mark": {"type": "bar"}, "encoding": {"y": y, "yOffset": offset, "x": x, "color": color, "tooltip": [
-                {"field": "component", "title": "Component"}, {"field": "phase", "title": "Phase"},
-                {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"}, {"field": "n", "title": "n"},
-                {"field": "method", "title": "Method"}]}},
-            {"mark": {"type": "rule", "color": INK, "strokeWidth": 1.3},
-             "encoding": {"y": y, "yOffset": offset, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
+            {
+                "mark": {"type": "bar"},
+                "encoding": {
+                    "y": y,
+                    "yOffset": offset,
+                    "x": x,
+                    "color": color,
+                    "tooltip": [
+                        {"field": "component", "title": "Component"},
+                        {"field": "phase", "title": "Phase"},
+                        {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"},
+                        {"field": "n", "title": "n"},
+                        {"field": "method", "title": "Method"},
+                    ],
+                },
+            },
+            {
+                "mark": {"type": "rule", "color": INK, "strokeWidth": 1.3},
+                "encoding": {"y": y, "yOffset": offset, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
         ],
-    }  # fmt: skip
-    table = chart_table("component-bars", title, (
-        Column("component", "Component"), Column("phase", "Phase"), Column("method", "Method"),
-        Column("value", word, "All occurrences in a step.", "number", scale),
-        Column("low", "from", "", "number", scale), Column("high", "to", "", "number", scale), Column("n", "n", "", "number"),
-    ), [[r["component"], r["phase"], r["method"], r[key], r[f"{key}_low"], r[f"{key}_high"], r["n"]] for r in listed])  # fmt: skip
+    }
+    table = chart_table(
+        "component-bars",
+        title,
+        (
+            Column("component", "Component"),
+            Column("phase", "Phase"),
+            Column("method", "Method"),
+            Column("value", word, "All occurrences in a step.", "number", scale),
+            Column("low", "from", "", "number", scale),
+            Column("high", "to", "", "number", scale),
+            Column("n", "n", "", "number"),
+        ),
+        [
+            [r["component"], r["phase"], r["method"], r[key], r[f"{key}_low"], r[f"{key}_high"], r["n"]]
+            for r in listed
+        ],
+    )
     alt = f"Bars of {word.lower()} of {count_of(len(order), 'component')} with 95 % intervals."
-    return Chart("component-bars", title, "All occurrences in one step; whiskers are 95 % intervals over trials.", alt,
-                 description(body, data, alt=alt), table)  # fmt: skip
+    return Chart(
+        "component-bars",
+        title,
+        "All occurrences in one step; whiskers are 95 % intervals over trials.",
+        alt,
+        description(body, data, alt=alt),
+        table,
+    )
 
 
 def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
@@ -243,22 +359,46 @@ def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
     ]
     order = sorted({row["component"] for row in data})
     body = {
-        "width": WIDTH - 130, "height": {"step": 18},
+        "width": WIDTH - 130,
+        "height": {"step": 18},
         "mark": {"type": "rect"},
         "encoding": {
-            "x": {"field": "layer", "type": "ordinal", "title": "Layer", "axis": {"labelOverlap": "greedy", "labelAngle": 0}},
+            "x": {
+                "field": "layer",
+                "type": "ordinal",
+                "title": "Layer",
+                "axis": {"labelOverlap": "greedy", "labelAngle": 0},
+            },
             "y": {"field": "component", "type": "nominal", "sort": order, "title": None},
-            "color": {"field": "value", "type": "quantitative", "title": f"{word} ({scale.unit})", "scale": {"scheme": "viridis"},
-                      "legend": {"gradientLength": 180}},
-            "tooltip": [{"field": "component", "title": "Component"}, {"field": "layer", "title": "Layer"},
-                        {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"}],
+            "color": {
+                "field": "value",
+                "type": "quantitative",
+                "title": f"{word} ({scale.unit})",
+                "scale": {"scheme": "viridis"},
+                "legend": {"gradientLength": 180},
+            },
+            "tooltip": [
+                {"field": "component", "title": "Component"},
+                {"field": "layer", "title": "Layer"},
+                {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"},
+            ],
         },
-    }  # fmt: skip
+    }
     title = f"{word} by layer"
-    table = chart_table("layers", title, (
-        Column("layer", "Layer", "", "number"), Column("component", "Component"), Column("value", word, "", "number", scale),
-    ), [[r["layer"], r["component"], r["value"] * scale.factor if r["value"] else None] for r in data])  # fmt: skip
-    alt = f"Heat map of {word.lower()} over {len({r['layer'] for r in data})} layers and {len(order)} components."
+    table = chart_table(
+        "layers",
+        title,
+        (
+            Column("layer", "Layer", "", "number"),
+            Column("component", "Component"),
+            Column("value", word, "", "number", scale),
+        ),
+        [[r["layer"], r["component"], r["value"] * scale.factor if r["value"] else None] for r in data],
+    )
+    alt = (
+        f"Heat map of {word.lower()} over {len({r['layer'] for r in data})} layers and {len(order)} "
+        "components."
+    )
     return Chart("layers", title, "One step; brighter is more.", alt, description(body, data, alt=alt), table)
 
 
@@ -280,27 +420,64 @@ def _power(story: Story) -> Chart | None:
     if len(rows) < 2:
         return None
     keep = set(np.linspace(0, len(rows) - 1, min(_MOST_SAMPLES, len(rows))).astype(int).tolist())
-    data = [{"t": rounded(r["time_s"]), "p": rounded(r["power_w"]), "device": story.redact.text(r["device"] or "device"),
-             "phase": r["phase"] or ""} for i, r in enumerate(rows) if i in keep]  # fmt: skip
+    data = [
+        {
+            "t": rounded(r["time_s"]),
+            "p": rounded(r["power_w"]),
+            "device": story.redact.text(r["device"] or "device"),
+            "phase": r["phase"] or "",
+        }
+        for i, r in enumerate(rows)
+        if i in keep
+    ]
     devices = list(dict.fromkeys(row["device"] for row in data))
     phases = [p for p in dict.fromkeys(row["phase"] for row in data) if p]
     spans = _spans(rows)
     body = {
-        "width": WIDTH, "height": 240,
+        "width": WIDTH,
+        "height": 240,
         "layer": [
-            {"data": {"values": spans}, "mark": {"type": "rect", "opacity": 0.13},
-             "encoding": {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"},
-                          "color": {"field": "phase", "type": "nominal", "title": "Phase",
-                                    "scale": {"domain": phases, "range": list(PALETTE[2 : 2 + len(phases)])}}}},
-            {"mark": {"type": "line", "strokeWidth": 1.3},
-             "encoding": {"x": {"field": "t", "type": "quantitative", "title": "Time (s)", "axis": {"grid": False}},
-                          "y": {"field": "p", "type": "quantitative", "title": "Power (W)", "scale": {"zero": True}},
-                          "strokeDash": {"field": "device", "type": "nominal", "title": "Device", "scale": {"domain": devices}},
-                          "tooltip": [{"field": "t", "title": "Time (s)"}, {"field": "p", "title": "Power (W)"},
-                                      {"field": "device", "title": "Device"}, {"field": "phase", "title": "Phase"}]}},
+            {
+                "data": {"values": spans},
+                "mark": {"type": "rect", "opacity": 0.13},
+                "encoding": {
+                    "x": {"field": "from", "type": "quantitative"},
+                    "x2": {"field": "to"},
+                    "color": {
+                        "field": "phase",
+                        "type": "nominal",
+                        "title": "Phase",
+                        "scale": {"domain": phases, "range": list(PALETTE[2 : 2 + len(phases)])},
+                    },
+                },
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.3},
+                "encoding": {
+                    "x": {"field": "t", "type": "quantitative", "title": "Time (s)", "axis": {"grid": False}},
+                    "y": {
+                        "field": "p",
+                        "type": "quantitative",
+                        "title": "Power (W)",
+                        "scale": {"zero": True},
+                    },
+                    "strokeDash": {
+                        "field": "device",
+                        "type": "nominal",
+                        "title": "Device",
+                        "scale": {"domain": devices},
+                    },
+                    "tooltip": [
+                        {"field": "t", "title": "Time (s)"},
+                        {"field": "p", "title": "Power (W)"},
+                        {"field": "device", "title": "Device"},
+                        {"field": "phase", "title": "Phase"},
+                    ],
+                },
+            },
         ],
         "resolve": {"scale": {"color": "independent"}},
-    }  # fmt: skip
+    }
     if not phases:
         body["layer"] = body["layer"][1:]  # type: ignore[index]
     table_rows = []
@@ -316,15 +493,26 @@ def _power(story: Story) -> Chart | None:
                     [device, phase or "all", len(watts), float(np.mean(watts)), float(np.max(watts))]
                 )
     watt = Scale("W", 1, 1)
-    shown = chart_table("power", "Power", (
-        Column("device", "Device"), Column("phase", "Phase"), Column("samples", "Samples", "", "number"),
-        Column("mean", "Mean", "Plain mean of samples.", "number", watt), Column("largest", "Largest", "", "number", watt),
-    ), table_rows)  # fmt: skip
+    shown = chart_table(
+        "power",
+        "Power",
+        (
+            Column("device", "Device"),
+            Column("phase", "Phase"),
+            Column("samples", "Samples", "", "number"),
+            Column("mean", "Mean", "Plain mean of samples.", "number", watt),
+            Column("largest", "Largest", "", "number", watt),
+        ),
+        table_rows,
+    )
     left = len(rows) - len(data)
     caption = "Readings as the sensor gave them." + (
         f" {left:,} readings are thinned out of the picture." if left else ""
     )
-    alt = f"Line of power over {rows[-1]['time_s'] - rows[0]['time_s']:.0f} s for {count_of(len(devices), 'device')}."
+    alt = (
+        f"Line of power over {rows[-1]['time_s'] - rows[0]['time_s']:.0f} s for "
+        f"{count_of(len(devices), 'device')}."
+    )
     return Chart("power", "Power over time", caption, alt, description(body, data, alt=alt), shown)
 
 

@@ -25,8 +25,14 @@ from engine.report.page import Chart, Column
 from engine.report.records import MEASURED
 
 _COMPARED: Final = (
-    "ttft_s", "tpot_s", "e2e_s", "output_tokens_per_s", "energy_per_output_token_j", "average_power_w", "time_s",
-)  # fmt: skip
+    "ttft_s",
+    "tpot_s",
+    "e2e_s",
+    "output_tokens_per_s",
+    "energy_per_output_token_j",
+    "average_power_w",
+    "time_s",
+)
 _MOST_ROWS: Final = 24
 _ENOUGH: Final = {"p50": 1, "p90": 10, "p95": 20, "p99": 100}
 """Observations that a percentile needs: one beyond it, at least."""
@@ -92,34 +98,76 @@ def _errors(story: Story) -> Chart | None:
              "quantization": pair["row"].get("quantization")}
         )  # fmt: skip
     metrics = list(dict.fromkeys(row["metric"] for row in data))
-    table = chart_table("prediction-error", "Predicted against measured", (
-        Column("what", "Point"), Column("source", "Source"), Column("metric", "Metric"), Column("unit", "Unit"),
-        Column("predicted", "Predicted", "", "number", Scale("", 1, 4)),
-        Column("measured", "Measured", "", "number", Scale("", 1, 4)),
-        Column("low", "Interval from", "", "number", Scale("", 1, 4)),
-        Column("high", "to", "", "number", Scale("", 1, 4)),
-        Column("n", "n", "", "number"),
-        Column("error", "Prediction off by", "Predicted over measured, minus 1.", "number", Scale("%", 0.01, 1)),
-    ), [
-        [story.name(p["row"]), p["row"]["source"], METRICS[p["metric"]].label, METRICS[p["metric"]].unit,
-         p["predicted"], p["measured"], p["low"], p["high"], p["n"], p["predicted"] / p["measured"] - 1]
-        for p in found
-    ])  # fmt: skip
-    alt = f"Dots of measured over predicted for {count_of(len(shown), 'point')} and {len(metrics)} metrics, with a line at 1."
-    caption = "Measured over predicted; on the line they agree. Right of it the measurement is larger. Requests in flight are predicted as a batch of that size. Whiskers are the 95 % interval of the measurement."
+    table = chart_table(
+        "prediction-error",
+        "Predicted against measured",
+        (
+            Column("what", "Point"),
+            Column("source", "Source"),
+            Column("metric", "Metric"),
+            Column("unit", "Unit"),
+            Column("predicted", "Predicted", "", "number", Scale("", 1, 4)),
+            Column("measured", "Measured", "", "number", Scale("", 1, 4)),
+            Column("low", "Interval from", "", "number", Scale("", 1, 4)),
+            Column("high", "to", "", "number", Scale("", 1, 4)),
+            Column("n", "n", "", "number"),
+            Column(
+                "error",
+                "Prediction off by",
+                "Predicted over measured, minus 1.",
+                "number",
+                Scale("%", 0.01, 1),
+            ),
+        ),
+        [
+            [
+                story.name(p["row"]),
+                p["row"]["source"],
+                METRICS[p["metric"]].label,
+                METRICS[p["metric"]].unit,
+                p["predicted"],
+                p["measured"],
+                p["low"],
+                p["high"],
+                p["n"],
+                p["predicted"] / p["measured"] - 1,
+            ]
+            for p in found
+        ],
+    )
+    alt = (
+        f"Dots of measured over predicted for {count_of(len(shown), 'point')} and {len(metrics)} "
+        "metrics, with a line at 1."
+    )
+    caption = (
+        "Measured over predicted; on the line they agree. Right of it the measurement is "
+        "larger. Requests in flight are predicted as a batch of that size. Whiskers are the 95 % "
+        "interval of the measurement."
+    )
     left = len(names) - len(shown)
     caption += f" {left:,} more points are in the table." if left else ""
-    return Chart("prediction-error", "Predicted against measured", caption, alt,
-                 description(_error_body(shown, metrics, data), data, alt=alt), table,
-                 tuple(dict.fromkeys(pair["metric"] for pair in found)))  # fmt: skip
+    return Chart(
+        "prediction-error",
+        "Predicted against measured",
+        caption,
+        alt,
+        description(_error_body(shown, metrics, data), data, alt=alt),
+        table,
+        tuple(dict.fromkeys(pair["metric"] for pair in found)),
+    )
 
 
 def _error_body(
     shown: Sequence[str], metrics: Sequence[str], data: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     ends = [v for row in data for v in (row["ratio"], row["low"], row["high"], 1.0)]
-    y = {"field": "what", "type": "nominal", "sort": list(shown), "title": None,
-         "axis": {"ticks": False, "domain": False, "labelLimit": 320, "labelFontSize": 9.5, "grid": True}}  # fmt: skip
+    y = {
+        "field": "what",
+        "type": "nominal",
+        "sort": list(shown),
+        "title": None,
+        "axis": {"ticks": False, "domain": False, "labelLimit": 320, "labelFontSize": 9.5, "grid": True},
+    }
     color = {"field": "metric", "type": "nominal", "title": None, "legend": {"columns": 3},
              "scale": {"domain": list(metrics), "range": list(PALETTE[: len(metrics)])}}  # fmt: skip
     shape = {**color, "scale": {"domain": list(metrics), "range": list(SHAPES[: len(metrics)])}}
@@ -129,15 +177,37 @@ def _error_body(
         "width": WIDTH - 240,
         "height": {"step": 26, "for": "position"},
         "layer": [
-            {"mark": {"type": "rule", "color": INK, "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 1, "type": "quantitative"}}},
-            {"mark": {"type": "rule", "strokeWidth": 1.6},
-             "encoding": {"y": y, "yOffset": offset, "x": {**across, "field": "low"}, "x2": {"field": "high"}, "color": color}},
-            {"mark": {"type": "point", "filled": True, "size": 55},
-             "encoding": {"y": y, "yOffset": offset, "x": across, "color": color, "shape": shape,
-                          "tooltip": [{"field": "what", "title": "Point"}, {"field": "metric", "title": "Metric"},
-                                      {"field": "ratio", "title": "Measured over predicted", "format": ".3~f"}]}},
+            {
+                "mark": {"type": "rule", "color": INK, "strokeDash": [4, 3]},
+                "encoding": {"x": {"datum": 1, "type": "quantitative"}},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.6},
+                "encoding": {
+                    "y": y,
+                    "yOffset": offset,
+                    "x": {**across, "field": "low"},
+                    "x2": {"field": "high"},
+                    "color": color,
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 55},
+                "encoding": {
+                    "y": y,
+                    "yOffset": offset,
+                    "x": across,
+                    "color": color,
+                    "shape": shape,
+                    "tooltip": [
+                        {"field": "what", "title": "Point"},
+                        {"field": "metric", "title": "Metric"},
+                        {"field": "ratio", "title": "Measured over predicted", "format": ".3~f"},
+                    ],
+                },
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def load_of(variant: str | None) -> tuple[str, float] | None:
@@ -148,8 +218,15 @@ def load_of(variant: str | None) -> tuple[str, float] | None:
 
 def _over_load(story: Story) -> list[Chart]:
     """Throughput and latency over concurrency or rate, one line a point."""
-    rows = [row for row in story.found.where(story.found.mask("status", "ok")).rows() if load_of(row.get("variant"))] \
-        if story.found.has("variant") else []  # fmt: skip
+    rows = (
+        [
+            row
+            for row in story.found.where(story.found.mask("status", "ok")).rows()
+            if load_of(row.get("variant"))
+        ]
+        if story.found.has("variant")
+        else []
+    )
     found = []
     for kind in dict.fromkeys(load[0] for row in rows if (load := load_of(row["variant"]))):
         mine = [row for row in rows if (load := load_of(row["variant"])) and load[0] == kind]
@@ -165,14 +242,20 @@ def _load_chart(story: Story, rows: Sequence[dict[str, Any]], kind: str, name: s
     metric = METRICS[name]
     rows = [row for row in rows if row.get(name) is not None]
     measured = measure(name, [row[name] for row in rows])
-    data = []
+    data: list[dict[str, Any]] = []
     for row in rows:
         load = load_of(row["variant"])
         data.append(
-            {"x": load[1] if load else None, "y": measured.value(row[name]), "low": measured.value(row.get(f"{name}_low")),
-             "high": measured.value(row.get(f"{name}_high")), "line": story.name(row, without=("variant",)),
-             "hardware": row.get("hardware"), "quantization": row.get("quantization")}
-        )  # fmt: skip
+            {
+                "x": load[1] if load else None,
+                "y": measured.value(row[name]),
+                "low": measured.value(row.get(f"{name}_low")),
+                "high": measured.value(row.get(f"{name}_high")),
+                "line": story.name(row, without=("variant",)),
+                "hardware": row.get("hardware"),
+                "quantization": row.get("quantization"),
+            }
+        )
     lines = list(dict.fromkeys(row["line"] for row in data))[: len(PALETTE)]
     data = [row for row in data if row["line"] in lines]
     title = f"{metric.label} over {kind}"
@@ -190,18 +273,44 @@ def _load_chart(story: Story, rows: Sequence[dict[str, Any]], kind: str, name: s
         "width": WIDTH,
         "height": 260,
         "layer": [
-            {"mark": {"type": "line", "point": {"filled": True, "size": 45}}, "encoding": {"x": x, "y": y, "color": color, "tooltip": [
-                {"field": "line", "title": "Point"}, {"field": "x", "title": kind.capitalize()},
-                {"field": "y", "title": measured.title, "format": ",.4~g"}]}},
-            {"mark": {"type": "rule", "strokeWidth": 1.4}, "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color}},
+            {
+                "mark": {"type": "line", "point": {"filled": True, "size": 45}},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "color": color,
+                    "tooltip": [
+                        {"field": "line", "title": "Point"},
+                        {"field": "x", "title": kind.capitalize()},
+                        {"field": "y", "title": measured.title, "format": ",.4~g"},
+                    ],
+                },
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.4},
+                "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color},
+            },
         ],
-    }  # fmt: skip
-    table = chart_table(f"{name}-over-{kind}", title, (
-        Column("line", "Point"), Column("load", kind.capitalize(), "", "number", Scale("")),
-        Column(name, metric.label, metric.definition, "number", measured.scale, name),
-    ), [[row["line"], row["x"], measured.base(row["y"])] for row in data])  # fmt: skip
-    return Chart(f"{name.replace('_', '-')}-over-{kind}", title, "Whiskers are 95 % intervals of the mean over repeats.", alt,
-                 description(body, data, alt=alt), table, (name,))  # fmt: skip
+    }
+    table = chart_table(
+        f"{name}-over-{kind}",
+        title,
+        (
+            Column("line", "Point"),
+            Column("load", kind.capitalize(), "", "number", Scale("")),
+            Column(name, metric.label, metric.definition, "number", measured.scale, name),
+        ),
+        [[row["line"], row["x"], measured.base(row["y"])] for row in data],
+    )
+    return Chart(
+        f"{name.replace('_', '-')}-over-{kind}",
+        title,
+        "Whiskers are 95 % intervals of the mean over repeats.",
+        alt,
+        description(body, data, alt=alt),
+        table,
+        (name,),
+    )
 
 
 def _percentiles(story: Story) -> Chart | None:
@@ -232,31 +341,82 @@ def _percentiles(story: Story) -> Chart | None:
         {**row, "value": measured.value(row["value"]), "metric": METRICS[row["metric"]].label} for row in data
     ]
     panels = list(dict.fromkeys(row["metric"] for row in shown))
-    alt = f"Dots of the median, 90th, 95th and 99th percentile of {len(panels)} latencies for {count_of(len(names), 'load')}."
-    table = chart_table("percentiles", "Percentiles", (
-        Column("what", "Point"), Column("metric", "Latency"), Column("percentile", "Percentile"),
-        Column("value", "Value", "", "number", Scale("ms", 1e-3, 2)), Column("n", "n", "", "number"),
-    ), [[row["what"], METRICS[row["metric"]].label, row["percentile"], row["value"], row["n"]] for row in data])  # fmt: skip
+    alt = (
+        f"Dots of the median, 90th, 95th and 99th percentile of {len(panels)} latencies for "
+        f"{count_of(len(names), 'load')}."
+    )
+    table = chart_table(
+        "percentiles",
+        "Percentiles",
+        (
+            Column("what", "Point"),
+            Column("metric", "Latency"),
+            Column("percentile", "Percentile"),
+            Column("value", "Value", "", "number", Scale("ms", 1e-3, 2)),
+            Column("n", "n", "", "number"),
+        ),
+        [
+            [row["what"], METRICS[row["metric"]].label, row["percentile"], row["value"], row["n"]]
+            for row in data
+        ],
+    )
     body = {
-        "facet": {"row": {"field": "metric", "type": "nominal", "sort": panels, "title": None,
-                          "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "top", "labelAnchor": "start"}}},
+        "facet": {
+            "row": {
+                "field": "metric",
+                "type": "nominal",
+                "sort": panels,
+                "title": None,
+                "header": {
+                    "labelAngle": 0,
+                    "labelAlign": "left",
+                    "labelOrient": "top",
+                    "labelAnchor": "start",
+                },
+            }
+        },
         "resolve": {"scale": {"x": "independent"}},
         "spec": {
-            "width": WIDTH - 230, "height": {"step": 18},
+            "width": WIDTH - 230,
+            "height": {"step": 18},
             "mark": {"type": "point", "filled": True, "size": 50},
             "encoding": {
-                "y": {"field": "what", "type": "nominal", "sort": names, "title": None,
-                      "axis": {"ticks": False, "domain": False, "labelLimit": 320, "labelFontSize": 9.5, "grid": True}},
+                "y": {
+                    "field": "what",
+                    "type": "nominal",
+                    "sort": names,
+                    "title": None,
+                    "axis": {
+                        "ticks": False,
+                        "domain": False,
+                        "labelLimit": 320,
+                        "labelFontSize": 9.5,
+                        "grid": True,
+                    },
+                },
                 "x": {"field": "value", "type": "quantitative", "title": "ms", "scale": {"zero": True}},
-                "color": {"field": "percentile", "type": "nominal", "title": None, "legend": {"columns": 4},
-                          "scale": {"domain": list(_ENOUGH), "range": list(PALETTE[:4])}},
-                "shape": {"field": "percentile", "type": "nominal", "title": None,
-                          "scale": {"domain": list(_ENOUGH), "range": list(SHAPES[:4])}},
-                "tooltip": [{"field": "what", "title": "Point"}, {"field": "percentile", "title": "Percentile"},
-                            {"field": "value", "title": "ms", "format": ",.4~g"}, {"field": "n", "title": "n"}],
+                "color": {
+                    "field": "percentile",
+                    "type": "nominal",
+                    "title": None,
+                    "legend": {"columns": 4},
+                    "scale": {"domain": list(_ENOUGH), "range": list(PALETTE[:4])},
+                },
+                "shape": {
+                    "field": "percentile",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": list(_ENOUGH), "range": list(SHAPES[:4])},
+                },
+                "tooltip": [
+                    {"field": "what", "title": "Point"},
+                    {"field": "percentile", "title": "Percentile"},
+                    {"field": "value", "title": "ms", "format": ",.4~g"},
+                    {"field": "n", "title": "n"},
+                ],
             },
         },
-    }  # fmt: skip
+    }
     caption = "A percentile is shown only when at least one request lies beyond it: p99 needs 100 requests."
     return Chart("percentiles", "Latency percentiles", caption, alt, description(body, shown, alt=alt), table)
 
@@ -322,23 +482,50 @@ def _distribution_chart(
 ) -> Chart:
     lines = list(dict.fromkeys(row["line"] for row in data))
     body = {
-        "width": WIDTH, "height": 240,
+        "width": WIDTH,
+        "height": 240,
         "mark": {"type": "line", "interpolate": "step-after"},
         "encoding": {
             "x": log_axis("x", f"{label} (ms)", [row["x"] for row in data]),
-            "y": {"field": "y", "type": "quantitative", "title": "Share of requests at or below (%)",
-                  "scale": {"domain": [0, 100]}},
-            "color": {"field": "line", "type": "nominal", "title": None, "legend": {"columns": 1, "labelLimit": 560},
-                      "scale": {"domain": lines, "range": list(PALETTE[: len(lines)])}},
-            "tooltip": [{"field": "line", "title": "Load"}, {"field": "x", "title": f"{label} (ms)", "format": ",.4~g"},
-                        {"field": "y", "title": "Share (%)", "format": ".1f"}],
+            "y": {
+                "field": "y",
+                "type": "quantitative",
+                "title": "Share of requests at or below (%)",
+                "scale": {"domain": [0, 100]},
+            },
+            "color": {
+                "field": "line",
+                "type": "nominal",
+                "title": None,
+                "legend": {"columns": 1, "labelLimit": 560},
+                "scale": {"domain": lines, "range": list(PALETTE[: len(lines)])},
+            },
+            "tooltip": [
+                {"field": "line", "title": "Load"},
+                {"field": "x", "title": f"{label} (ms)", "format": ",.4~g"},
+                {"field": "y", "title": "Share (%)", "format": ".1f"},
+            ],
         },
-    }  # fmt: skip
+    }
     ms = Scale("ms", 1e-3, 1)
-    table = chart_table(f"distribution-{name}", label, (
-        Column("line", "Load"), Column("n", "n", "", "number"), Column("median", "Median", "", "number", ms),
-        Column("p90", "p90", "", "number", ms), Column("largest", "Largest", "", "number", ms),
-    ), rows)  # fmt: skip
+    table = chart_table(
+        f"distribution-{name}",
+        label,
+        (
+            Column("line", "Load"),
+            Column("n", "n", "", "number"),
+            Column("median", "Median", "", "number", ms),
+            Column("p90", "p90", "", "number", ms),
+            Column("largest", "Largest", "", "number", ms),
+        ),
+        rows,
+    )
     alt = f"Cumulative distribution of {label.lower()} for {count_of(len(lines), 'load')}."
-    return Chart(f"distribution-{name}", f"{label}: all requests", "Requests of the measured window that ended well.", alt,
-                 description(body, data, alt=alt), table)  # fmt: skip
+    return Chart(
+        f"distribution-{name}",
+        f"{label}: all requests",
+        "Requests of the measured window that ended well.",
+        alt,
+        description(body, data, alt=alt),
+        table,
+    )

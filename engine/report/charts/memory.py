@@ -16,8 +16,16 @@ PARTS: Final = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "reserve
 _COLORS: Final = ("#0072B2", "#E69F00", "#009E73", "#9a9a9a")
 _MOST_BARS: Final = 42
 _HELD: Final = (
-    "model", "settings", "prompt_tokens", "output_tokens", "batch_size", "tensor", "pipeline", "expert", "data",
-)  # fmt: skip
+    "model",
+    "settings",
+    "prompt_tokens",
+    "output_tokens",
+    "batch_size",
+    "tensor",
+    "pipeline",
+    "expert",
+    "data",
+)
 _GB: Final = 1e9
 
 
@@ -119,7 +127,10 @@ def _chart(
         f"At {words}. The line across a bar is the memory that may be used; a bar beyond it does not fit."
     )
     caption += f" {count_of(left_out, 'further bar')} left out." if left_out else ""
-    alt = f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; {misfits} do not fit."
+    alt = (
+        f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; "
+        f"{misfits} do not fit."
+    )
     return Chart(
         name,
         title,
@@ -137,21 +148,24 @@ def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
     labels = [METRICS[part].label for part in PARTS]
     return {
         "facet": {"row": {"field": "hardware", "type": "nominal", "sort": devices, "title": None,
-                          "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left", "labelFontWeight": "normal"}}},
+                          "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left",
+                                     "labelFontWeight": "normal"}}},
         "spacing": 8,
         "spec": {
             "width": WIDTH - 110,
             "height": {"step": 15},
             "encoding": {"y": {"field": "quantization", "type": "nominal", "sort": formats, "title": None,
-                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5, "minExtent": 64}}},
+                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5,
+                                        "minExtent": 64}}},
             "layer": [
                 {
                     "mark": {"type": "bar"},
                     "encoding": {
-                        "x": {"field": "gb", "type": "quantitative", "title": "Memory on the fullest device (GB)",
-                              "stack": "zero"},
+                        "x": {"field": "gb", "type": "quantitative", "stack": "zero",
+                              "title": "Memory on the fullest device (GB)"},
                         "color": {"field": "part", "type": "nominal", "title": None,
-                                  "scale": {"domain": labels, "range": list(_COLORS)}, "legend": {"columns": 4}},
+                                  "scale": {"domain": labels, "range": list(_COLORS)},
+                                  "legend": {"columns": 4}},
                         "order": {"field": "order", "type": "quantitative"},
                         "opacity": {"condition": {"test": "datum.fits", "value": 1}, "value": 0.45},
                         "tooltip": [

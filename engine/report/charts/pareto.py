@@ -20,7 +20,7 @@ _PAIRS: Final = (
         "output_tokens_per_s_per_user",
         "output_tokens_per_s_per_device",
         "Throughput against interactivity",
-        "Up: more tokens from each device. Right: faster for each user. Points on the line are beaten by none in both.",
+        "Up: more tokens from each device. Right: faster for each user. None beats the line in both.",
     ),
     (
         "energy",
@@ -76,7 +76,8 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, words: str) 
     left_out = len(others) - len(shown)
     caption = words + (f" {left_out:,} dominated points are not drawn." if left_out else "")
     alt = (
-        f"Scatter of {count_of(len(data), 'point')}: {METRICS[y].label.lower()} over {METRICS[x].label.lower()}, "
+        f"Scatter of {count_of(len(data), 'point')}: {METRICS[y].label.lower()} over "
+        f"{METRICS[x].label.lower()}, "
         f"{len(front)} of them on the front."
     )
     columns = [

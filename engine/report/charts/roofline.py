@@ -114,13 +114,17 @@ def _chart(
                 ]
             )
     caption = (
-        "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks of the number "
+        "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks "
+        "of the number "
         "formats in use, both from the data sheet; size is the share of its phase's time."
     )
     if story.choice.source == "predicted" and (story.winner or {}).get("basis") == "bound":
         caption += " These operators lie on the roof because the prediction is the bound itself."
     caption += f" {left_out} more devices are in the operator table." if left_out > 0 else ""
-    alt = f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at the best point of each."
+    alt = (
+        f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at "
+        "the best point of each."
+    )
     columns = [
         Column("hardware", "Device"),
         Column("quantization", "Number format"),
@@ -262,7 +266,10 @@ def time_split(story: Story) -> list[Chart]:
     domain = [*named, "others"] if any(k[2] == "others" for k in merged) else named
     for row in merged.values():
         row["order"] = domain.index(row["operator"])
-    alt = f"Stacked bars of the share of time of each operator in prefill and decode on {len({k[0] for k in merged})} devices."
+    alt = (
+        "Stacked bars of the share of time of each operator in prefill and decode on "
+        f"{len({k[0] for k in merged})} devices."
+    )
     columns = [
         Column("hardware", "Device"),
         Column("phase", "Phase"),

@@ -99,7 +99,10 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
     )
     left = len(story.style.formats) - len(panels)
     caption += f" {count_of(left, 'more number format')} left out." if left > 0 else ""
-    alt = f"Lines of {metric.label.lower()} over {label_of(along).lower()} for {len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number formats."
+    alt = (
+        f"Lines of {metric.label.lower()} over {label_of(along).lower()} for "
+        f"{len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number formats."
+    )
     columns = [
         setting_column("hardware"),
         setting_column("quantization"),

@@ -53,16 +53,33 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
     )
     alt = f"Bars of {len(parts)} objectives for the {len(order)} best points by score."
     columns = (
-        Column("point", "Point"), Column("objective", "Objective"), Column("value", "Value"),
-        Column("factor", "Factor", "What the value was turned into; larger is better.", "number", Scale("", 1, 3)),
+        Column("point", "Point"),
+        Column("objective", "Objective"),
+        Column("value", "Value"),
+        Column(
+            "factor", "Factor", "What the value was turned into; larger is better.", "number", Scale("", 1, 3)
+        ),
         Column("weight", "Weight", "Weight or exponent.", "number", Scale("", 1, 3)),
-        Column("contribution", "Contribution", "What it adds to the score, or multiplies it by.", "number", Scale("", 1, 3)),
-    )  # fmt: skip
+        Column(
+            "contribution",
+            "Contribution",
+            "What it adds to the score, or multiplies it by.",
+            "number",
+            Scale("", 1, 3),
+        ),
+    )
     body = _stacked(order, parts) if adds else _grouped(order, parts)
     return [
-        Chart("score-parts", title, how, alt, description(body, data, alt=alt), chart_table("score-parts", title, columns, rows),
-              tuple(sorted({f["metric"] for f in factors if f["metric"] in METRICS})))
-    ]  # fmt: skip
+        Chart(
+            "score-parts",
+            title,
+            how,
+            alt,
+            description(body, data, alt=alt),
+            chart_table("score-parts", title, columns, rows),
+            tuple(sorted({f["metric"] for f in factors if f["metric"] in METRICS})),
+        )
+    ]
 
 
 def score_sheet_of(story: Story, result: ScoreResult | None) -> ScoreSheet | None:
@@ -133,11 +150,20 @@ def _points(order: list[str]) -> dict[str, Any]:
 def _shared(parts: list[str]) -> dict[str, Any]:
     colors = [PALETTE[i % len(PALETTE)] for i in range(len(parts))]
     return {
-        "color": {"field": "part", "type": "nominal", "title": None, "legend": {"columns": 2},
-                  "scale": {"domain": parts, "range": colors}},
-        "tooltip": [{"field": "what", "title": "Point"}, {"field": "part", "title": "Objective"},
-                    {"field": "text", "title": "Value"}, {"field": "value", "title": "Part", "format": ".3~f"}],
-    }  # fmt: skip
+        "color": {
+            "field": "part",
+            "type": "nominal",
+            "title": None,
+            "legend": {"columns": 2},
+            "scale": {"domain": parts, "range": colors},
+        },
+        "tooltip": [
+            {"field": "what", "title": "Point"},
+            {"field": "part", "title": "Objective"},
+            {"field": "text", "title": "Value"},
+            {"field": "value", "title": "Part", "format": ".3~f"},
+        ],
+    }
 
 
 def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
@@ -148,15 +174,26 @@ def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
     for row in result.sensitivity.to_pylist():
         names = _names(story, [{"point": row["best_point"], "variant": row["best_variant"]}])
         change = f"{'+' if row['change'] > 0 else '−'}{abs(row['change']):.0%}"
-        rows.append((_label(row["metric"]), change, "another point wins" if row["best_changed"] else "the same point wins",
-                     next(iter(names.values())), row["swapped_pairs"], row["pairs"], row["largest_move"]))  # fmt: skip
+        rows.append(
+            (
+                _label(row["metric"]),
+                change,
+                "another point wins" if row["best_changed"] else "the same point wins",
+                next(iter(names.values())),
+                row["swapped_pairs"],
+                row["pairs"],
+                row["largest_move"],
+            )
+        )
     if not rows:
         return []
     columns = (
-        Column("metric", "Objective"), Column("change", "Weight changed by"), Column("outcome", "Outcome"),
+        Column("metric", "Objective"),
+        Column("change", "Weight changed by"),
+        Column("outcome", "Outcome"),
         Column("best", "Best point then"),
         Column("swapped", "Pairs turned round", "Pairs of the best 200 rows whose order turns.", "number"),
         Column("pairs", "Pairs compared", "", "number"),
         Column("move", "Largest move", "Most places that one of them moves.", "number"),
-    )  # fmt: skip
+    )
     return [Table("sensitivity", "How firm the ranking is", columns, tuple(rows), len(rows))]

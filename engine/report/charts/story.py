@@ -92,9 +92,18 @@ class Story:
 
 
 _NAMED: Final = (
-    "model", "hardware", "quantization", "batch_size", "prompt_tokens", "output_tokens", "tensor", "pipeline", "expert",
-    "data", "settings",
-)  # fmt: skip
+    "model",
+    "hardware",
+    "quantization",
+    "batch_size",
+    "prompt_tokens",
+    "output_tokens",
+    "tensor",
+    "pipeline",
+    "expert",
+    "data",
+    "settings",
+)
 _SHORT: Final = {"tensor": "TP", "pipeline": "PP", "expert": "EP", "data": "DP"}
 
 

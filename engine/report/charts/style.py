@@ -168,11 +168,16 @@ def log_axis(
     positive = [v for v in values if v is not None and v > 0]
     low, high = (min(positive) / margin, max(positive) * margin) if positive else (0.5, 2.0)
     return {
-        "field": field, "type": "quantitative", "title": title,
+        "field": field,
+        "type": "quantitative",
+        "title": title,
         "scale": {"type": "log", "nice": False, "domain": [rounded(low), rounded(high)]},
-        "axis": {"format": ",~g" if high < 1e-3 or high >= 1e9 else ",~f", "values": log_ticks(low, high, most),
-                 "labelOverlap": "greedy"},
-    }  # fmt: skip
+        "axis": {
+            "format": ",~g" if high < 1e-3 or high >= 1e9 else ",~f",
+            "values": log_ticks(low, high, most),
+            "labelOverlap": "greedy",
+        },
+    }
 
 
 def log_ticks(low: float, high: float, most: int = 9) -> list[float]:
