@@ -11,6 +11,8 @@ from engine.perfmodel.load import Load
 from engine.perfmodel.memory import MemoryLoad, MemoryPlan, MemoryUse, largest_batch, longest_context
 from engine.perfmodel.phase import Phase, band_metrics, request_bands
 from engine.perfmodel.program import Plan
+from engine.perfmodel.serving import serving_metrics
+from engine.spec.calibration import EnergyFit
 
 BOUNDS: Final = ("compute", "memory", "communication")
 """What a phase is bound by: the resource that is busy longest; the number stored is the position here."""
@@ -67,15 +69,26 @@ def _energy_metrics(
     if output_tokens is not None:
         found["energy_per_output_token_j"] = energy / output_tokens
         found["tokens_per_joule"] = output_tokens / energy
+    fitted = _fitted_energy(plan)
+    if fitted is not None:
+        for end, factor in (("low", fitted.bands[-1].low), ("high", fitted.bands[-1].high)):
+            found[f"energy_j_{end}"] = energy * factor
+            if output_tokens is not None:
+                found[f"energy_per_output_token_j_{end}"] = energy * factor / output_tokens
     return found
+
+
+def _fitted_energy(plan: Plan) -> EnergyFit | None:
+    return None if plan.timing is None else plan.timing.chosen.energy
 
 
 def energy_j(a: Arithmetic, plan: Plan, time_s: Values, flops: Values, moved: Values) -> Values | None:
     """First-order energy over all devices, never above the boards' power; None without coefficients."""
     hardware, devices = plan.deployment.hardware, plan.deployment.devices
-    if hardware.energy is None:
+    fitted = _fitted_energy(plan)
+    c = hardware.energy if fitted is None else fitted.coefficients
+    if c is None:
         return None
-    c = hardware.energy
     energy = devices * c.static_power * time_s + c.per_byte * moved + c.per_flop * flops
     if hardware.power is None:
         return energy
@@ -110,6 +123,9 @@ def request_metrics(
         "prompt_tokens_per_s": load.batch * load.prompt / prefill.time_s,
         "requests_per_s": load.batch / both.time_s,
     }
+    found.update(
+        serving_metrics(a, plan, batch=load.batch, output=load.output, prefill=prefill, generation=generation)
+    )
     found.update(request_bands(tokens, more, prefill=prefill, generation=generation, both=both))
     found.update(_energy_metrics(a, plan, (prefill, generation), both.time_s, tokens))
     if "energy_j" in found:

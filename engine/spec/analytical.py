@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.spec.quantity import Bytes, Seconds
+from engine.spec.quantity import Bytes, PerSecond, Seconds
 from engine.spec.settings import Settings
 
 
@@ -26,9 +26,12 @@ class AnalyticalSettings(Settings):
 
     kind: Literal["analytical"]
     """Predict with the performance model."""
-    calibration: str = "auto"
-    """`auto`, `none` (the data-sheet bound alone) or the name of a parameter set in
-    hardware/calibrations/."""
+    calibration: Annotated[str, Field(min_length=1, max_length=200)] = "auto"
+    """`auto` (the nearest parameter set, and the bound alone where none comes near), `none` (the data-sheet
+    bound) or the name of a parameter set in hardware/calibrations/."""
+    arrivals: PerSecond | None = None
+    """Requests that arrive per second (Poisson): adds a queueing estimate where the engine's terms are
+    known; `batch_size` is then the largest batch the server runs."""
     causal: bool = True
     """Prefill attention computes only the lower triangle; off counts the full rectangle."""
     attention: Literal["streamed", "fused", "unfused"] = "streamed"
