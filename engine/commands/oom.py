@@ -28,7 +28,7 @@ def check_and_print(
     output_tokens: int,
     concurrency: Sequence[int],
 ) -> int:
-    """Print the verdict for each concurrency and the document's rule beside it; the exit code of the worst."""
+    """Print each verdict with the rule of the document beside it; the exit code of the worst."""
     from engine.measure.live.oom import available_memory, check_memory, document_rule
     from engine.spec.catalog import load_model, load_quantization
     from engine.spec.workload import Workload
@@ -57,7 +57,8 @@ def check_and_print(
 
 def _say_largest(check: OomCheck, tokens: int) -> None:
     click.echo(
-        f"largest concurrency at {tokens} tokens a request: {check.largest_concurrency} (limit: {check.limit})"
+        f"largest concurrency at {tokens} tokens a request: {check.largest_concurrency} "
+        f"(limit: {check.limit})"
     )
 
 

@@ -42,6 +42,14 @@ class Tools:
     """Tells the user what is going on, one short line."""
 
 
+class Incomplete(MeasurementError):
+    """A measurement that failed but got somewhere: its tables are kept, and the task counts as failed."""
+
+    def __init__(self, message: str, tables: Tables) -> None:
+        super().__init__(message)
+        self.tables = tables
+
+
 @dataclass(frozen=True)
 class Registered:
     """A kind of measurement."""
@@ -64,7 +72,7 @@ def measurement(
     """Register a function `(settings, task, tools) -> tables` for the kind of its settings class.
 
     In the tables it returns, `point` counts the points of the task from 0, in the task's order. A task
-    without points numbers those of its own `points` table from 0. It raises `EngineError` and writes nothing.
+    without points numbers those of its own `points` table from 0. It raises `EngineError` and writes nothing; `Incomplete` keeps what it has.
     """
     kind = str(settings.model_fields["kind"].annotation.__args__[0])  # type: ignore[union-attr]
 

@@ -165,23 +165,30 @@ class Registry:
         """Note a finished task and its shards."""
         with self._transaction() as connection:
             self._put(connection, fingerprint, "done", described, None, None, seconds, inputs)
-            connection.executemany(
-                "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
-                [(fingerprint, name, s.sha256, s.bytes, s.rows) for name, s in sorted(shards.items())],
-            )
+            self._put_shards(connection, fingerprint, shards)
 
     def record_failed(
         self,
         fingerprint: str,
         described: Description,
+        shards: Mapping[str, Shard],
         *,
         error: str,
         tail: str | None,
         seconds: float | None,
     ) -> None:
-        """Note a failed task."""
+        """Note a failed task and the shards of what it had measured by then."""
         with self._transaction() as connection:
             self._put(connection, fingerprint, "failed", described, error, tail, seconds, None)
+            self._put_shards(connection, fingerprint, shards)
+
+    def _put_shards(
+        self, connection: sqlite3.Connection, fingerprint: str, shards: Mapping[str, Shard]
+    ) -> None:
+        connection.executemany(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
+            [(fingerprint, name, s.sha256, s.bytes, s.rows) for name, s in sorted(shards.items())],
+        )
 
     def _put(
         self,

@@ -117,6 +117,11 @@ class ResultStore:
     ) -> None:
         """Give drafts their names and register them; raises `StoreError`. `inputs` is the digest of the
         files the task read."""
+        shards = self._put_in_place(task, drafts)
+        self._registry.record_done(task.fingerprint, describe(task), shards, seconds=seconds, inputs=inputs)
+
+    def _put_in_place(self, task: Task, drafts: Sequence[Draft]) -> dict[str, Shard]:
+        """Give drafts their names; the shards by table."""
         try:
             for draft in drafts:
                 put_in_place(draft.path, self._path(task.fingerprint, draft.table), disk=self.disk)
@@ -124,16 +129,26 @@ class ResultStore:
             for draft in drafts:
                 discard(draft.path)
             raise
-        shards = {draft.table: draft.shard for draft in drafts}
-        self._registry.record_done(task.fingerprint, describe(task), shards, seconds=seconds, inputs=inputs)
+        return {draft.table: draft.shard for draft in drafts}
 
     def record_failure(
-        self, task: Task, error: EngineError | str, tail: str | None = None, *, seconds: float | None = None
+        self,
+        task: Task,
+        error: EngineError | str,
+        tail: str | None = None,
+        *,
+        seconds: float | None = None,
+        drafts: Sequence[Draft] = (),
     ) -> None:
-        """Keep why a task failed, with the last lines it printed."""
+        """Keep why a task failed, with the last lines it printed and what it had measured by then."""
         text = error if isinstance(error, str) else error.message
         self._registry.record_failed(
-            task.fingerprint, describe(task), error=text, tail=tail or None, seconds=seconds
+            task.fingerprint,
+            describe(task),
+            self._put_in_place(task, drafts),
+            error=text,
+            tail=tail or None,
+            seconds=seconds,
         )
 
     def give_up(self, tasks: Iterable[Task]) -> None:

@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """A task that came to an end: drafts of its shards, or why there are none."""
+    """A task that came to an end: drafts of its shards, why it failed, or both when it got somewhere."""
 
     task: Task
     seconds: float
@@ -61,14 +61,18 @@ def perform(task: Task, job: Job) -> Finished:
 
     A failure of the measurement is an outcome; a `StoreError` is raised.
     """
-    from engine.measure.registry import Tools, find
+    from engine.measure.registry import Incomplete, Tools, find
 
     begin = time.monotonic()
+    error: str | None = None
     try:
         measured = find(task.kind)
         with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
             tools = Tools(job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say)
-            tables = measured.function(task.settings, task, tools)
+            try:
+                tables = measured.function(task.settings, task, tools)
+            except Incomplete as err:
+                tables, error = err.tables, _told(err)
             drafts = write_drafts(job.folder, task, tables, disk=job.disk)
     except StoreError:
         raise
@@ -79,7 +83,7 @@ def perform(task: Task, job: Job) -> Finished:
         return Finished(
             task, time.monotonic() - begin, error=f"{type(err).__name__}: {err}", tail=_trace(err)
         )
-    return Finished(task, time.monotonic() - begin, tuple(drafts))
+    return Finished(task, time.monotonic() - begin, tuple(drafts), error=error)
 
 
 def seed_of(task: Task) -> int:

@@ -67,14 +67,13 @@ class Worker:
             return Finished(task, seconds, error=error, tail=self._tail.text())
         if reply.get("fatal"):
             raise StoreError(reply["error"], hint=reply.get("hint"))
-        if reply.get("error") is not None:
-            return Finished(
-                task, reply["seconds"], error=reply["error"], tail=reply.get("tail") or self._tail.text()
-            )
         drafts = tuple(
             Draft(d["table"], Path(d["path"]), Shard(d["sha256"], d["bytes"], d["rows"]))
             for d in reply["drafts"]
         )
+        if reply.get("error") is not None:
+            tail = reply.get("tail") or self._tail.text()
+            return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
         return Finished(task, reply["seconds"], drafts)
 
     def _running(self) -> subprocess.Popen[bytes]:

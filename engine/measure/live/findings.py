@@ -152,8 +152,7 @@ def _serial(about: str, load: Measured, good: Sequence[Request]) -> Iterator[Fin
         return
     ordered = sorted(good, key=lambda r: (r.repeat, r.sent_ns))
     overlap = any(
-        b.repeat == a.repeat and b.sent_ns < (a.last_ns or a.done_ns)
-        for a, b in itertools.pairwise(ordered)
+        b.repeat == a.repeat and b.sent_ns < (a.last_ns or a.done_ns) for a, b in itertools.pairwise(ordered)
     )
     if not overlap:
         yield _finding(

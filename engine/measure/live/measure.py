@@ -12,8 +12,9 @@ from engine.measure.live.findings import findings_of
 from engine.measure.live.machine import GpuProbe
 from engine.measure.live.oom import available_memory, check_memory
 from engine.measure.live.records import Level, Measured
-from engine.measure.live.summary import Goals, summary_rows
+from engine.measure.live.summary import Goals, error_share, summary_rows
 from engine.measure.live.tables import findings_table, observed_table, requests_table, summary_table
+from engine.measure.registry import Incomplete
 from engine.spec.live import HttpTarget, LiveSettings, LocalTarget
 
 if TYPE_CHECKING:
@@ -37,7 +38,32 @@ def measure_point(settings: LiveSettings, point: Point, tools: Tools) -> Tables:
         extra: list[dict[str, Any]] = []
     else:
         measured, observed, extra = _measure_local(settings, settings.target, point, tools)
-    return tables_of(settings, point, measured, observed, extra)
+    tables = tables_of(settings, point, measured, observed, extra)
+    failed = [load for load in measured if load.status == "failed"] + _above_limit(settings, measured)
+    if failed:
+        raise Incomplete(_why(failed), tables)
+    return tables
+
+
+def _above_limit(settings: LiveSettings, measured: list[Measured]) -> list[Measured]:
+    """Loads in which more requests failed than the settings allow; probing for the limit is no failure."""
+    if settings.load.pattern == "rate_search":
+        return []
+    return [
+        load
+        for load in measured
+        if load.status == "ok"
+        and (share := error_share(r for repeat in load.repeats for r in repeat.requests)) is not None
+        and share > settings.max_error_share
+    ]
+
+
+def _why(failed: list[Measured]) -> str:
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    share = error_share(r for repeat in first.repeats for r in repeat.requests)
+    reason = first.failure or f"{share or 0:.1%} of the requests failed"
+    return f"{first.level.variant}: {reason}{more}"
 
 
 def tables_of(

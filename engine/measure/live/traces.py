@@ -256,8 +256,7 @@ def _level(level: Sequence[Trace]) -> LevelResult:
     ordered = sorted(good, key=lambda t: t.timestamp)
     # 1 % of slack: a request that starts as another ends did not overlap it.
     overlap = any(
-        b.timestamp < a.timestamp + 0.99 * a.total_latency_s
-        for a, b in itertools.pairwise(ordered)
+        b.timestamp < a.timestamp + 0.99 * a.total_latency_s for a, b in itertools.pairwise(ordered)
     )
     peaks = [t.peak_alloc_bytes for t in good if t.peak_alloc_bytes]
     return LevelResult(
