@@ -89,6 +89,7 @@ def test_charts_are_native_and_dominated_runs_are_told_without_colour(book: Path
 
 
 @pytest.mark.office
+@pytest.mark.filterwarnings("ignore:.*extension is not supported")  # what LibreOffice adds to bars
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="no LibreOffice here")
 def test_libreoffice_opens_it_and_calculates_the_same(book: Path, tmp_path: Path) -> None:
     command = [

@@ -120,7 +120,7 @@ def _by_clock(
         text += f", shifted by the stated zone {settings.zone}"
     share = _overlap(trace, (start, end)) / (end - start) if end > start else 0.0
     if share <= 0:
-        return Alignment(None, (_no_overlap(trace, (start, end)),))
+        return _without_common_clock(trace, settings, (start, end))
     notes: list[Note] = []
     early = start - trace.start
     if early > 0:
@@ -131,6 +131,18 @@ def _by_clock(
         notes.append(Note("partly-covered", f"the power log covers {share:.0%} of the window"))
     # Serving benchmarks print the end of a run in whole seconds.
     return Alignment(Window(start, end, "clock", text, edge_s=0.5), tuple(notes))
+
+
+def _without_common_clock(
+    trace: Trace, settings: RunFolderSettings, window: tuple[float, float]
+) -> Alignment:
+    """No joint window; a step in power still shows when something ran, and is labelled as the guess it is."""
+    why = _no_overlap(trace, window)
+    found = find_step(trace) if settings.alignment == "auto" and trace.quantity == "power" else None
+    if found is None:
+        return Alignment(None, (why,))
+    stepped = _stepped(trace, found, window[1] - window[0])
+    return Alignment(stepped.window, (why, *stepped.notes))
 
 
 def _no_overlap(trace: Trace, window: tuple[float, float]) -> Note:

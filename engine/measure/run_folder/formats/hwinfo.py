@@ -55,10 +55,15 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     if not roles:
         raise Unreadable("no-readings", "no power, temperature or throttle sensor")
     found = read_sensor_table(source, SensorTable(layout, tuple(_one_power(roles)), time=(0, 1)))
+    # At its end the log repeats the header and names the devices: no readings, and none lost.
+    footer = 2 * sum(line == source.head_lines[0] for line in source.sample_lines[1:])
+    dropped = max(0, found.rows_dropped - footer)
     return Read(
-        traces=tuple(merged_flags(found.traces)), rows_read=found.rows_read, rows_dropped=found.rows_dropped,
-        notes=found.notes,
-    )  # fmt: skip
+        traces=tuple(merged_flags(found.traces)),
+        rows_read=found.rows_read,
+        rows_dropped=dropped,
+        notes=tuple(note for note in found.notes if dropped or note.code != "rows-without-values"),
+    )
 
 
 def _role(at: int, name: str, unit: str, device: str) -> Role | None:
