@@ -72,7 +72,8 @@ def measurement(
     """Register a function `(settings, task, tools) -> tables` for the kind of its settings class.
 
     In the tables it returns, `point` counts the points of the task from 0, in the task's order. A task
-    without points numbers those of its own `points` table from 0. It raises `EngineError` and writes nothing; `Incomplete` keeps what it has.
+    without points numbers those of its own `points` table from 0. It raises `EngineError` and writes nothing;
+    `Incomplete` keeps what it has.
     """
     kind = str(settings.model_fields["kind"].annotation.__args__[0])  # type: ignore[union-attr]
 

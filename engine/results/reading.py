@@ -70,7 +70,7 @@ def scan(
         outcome = found.get(task.fingerprint)
         if outcome is None or outcome.state == "stale":
             continue
-        if outcome.state == "failed" and not outcome.shards:
+        if outcome.state == "failed" and not store.is_sound(task, outcome):
             if table == "summary" and (not phases or _phase_of(task) in phases):
                 yield from _failure(task, outcome, names)
             continue
@@ -106,7 +106,9 @@ def column_names(store: ResultStore, plan: Plan, table: str) -> list[str]:
     found = store.outcomes(plan)
     for task in plan.tasks:
         outcome = found.get(task.fingerprint)
-        if outcome is not None and outcome.state != "stale":
+        if outcome is None or outcome.state == "stale":
+            continue
+        if outcome.state == "done" or store.is_sound(task, outcome):
             content = store.shard(task, outcome, table)
             if content is not None:
                 present.update(stored_names(content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -174,17 +174,21 @@ class ResultStore:
         return {
             key: record
             for key, record in self._registry.tasks(wanted).items()
-            if record.state == "done" and self._is_sound(record)
+            if record.state == "done" and self._are_sound(key, record.shards)
         }
 
     def failed(self) -> dict[str, TaskRecord]:
         """Failed tasks by fingerprint."""
         return {key: record for key, record in self.records().items() if record.state == "failed"}
 
-    def _is_sound(self, record: TaskRecord) -> bool:
+    def is_sound(self, task: Task, outcome: Outcome) -> bool:
+        """Whether a task left tables and all of them are what was written."""
+        return bool(outcome.shards) and self._are_sound(task.fingerprint, outcome.shards)
+
+    def _are_sound(self, fingerprint: str, shards: Mapping[str, Shard]) -> bool:
         try:
-            for table, shard in record.shards.items():
-                self._content(record.fingerprint, table, shard)
+            for table, shard in shards.items():
+                self._content(fingerprint, table, shard)
         except StoreError:
             return False
         return True

@@ -71,10 +71,10 @@ class Worker:
             Draft(d["table"], Path(d["path"]), Shard(d["sha256"], d["bytes"], d["rows"]))
             for d in reply["drafts"]
         )
-        if reply.get("error") is not None:
-            tail = reply.get("tail") or self._tail.text()
-            return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
-        return Finished(task, reply["seconds"], drafts)
+        if reply["error"] is None:
+            return Finished(task, reply["seconds"], drafts)
+        tail = reply["tail"] or self._tail.text()
+        return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._changing:

@@ -151,10 +151,8 @@ def _collected(ray: Any, reference: Any, task: Task, job: Job) -> Finished:
         answer: _Answer = ray.get(reference)
     except ray.exceptions.RayError as err:
         return Finished(task, 0.0, error=f"lost on the cluster: {type(err).__name__}", tail=str(err)[-4000:])
-    if answer.error is not None:
-        return Finished(task, answer.seconds, error=answer.error, tail=answer.tail)
     drafts = [write_draft_bytes(job.folder, task, name, data, disk=job.disk) for name, data in answer.shards]
-    return Finished(task, answer.seconds, tuple(drafts))
+    return Finished(task, answer.seconds, tuple(drafts), error=answer.error, tail=answer.tail)
 
 
 _plans: dict[str, Plan] = {}

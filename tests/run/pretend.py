@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.errors import MeasurementError
 from engine.measure import registry
-from engine.measure.registry import Registered
+from engine.measure.registry import Incomplete, Registered
 from engine.results.tables import make_table
 from engine.spec.energy import EnergySettings
 
@@ -38,6 +38,9 @@ def measure(settings, task, tools):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
         Path(trace.removeprefix("hang:")).write_text(f"{os.getpid()} {child.pid}")
         time.sleep(300)
+    elif trace == "partly":
+        got = {"point": [0], "phase": ["prefill"], "status": ["ok"], "energy_j": [7.0]}
+        raise Incomplete("the second half is missing", {"summary": make_table("summary", got)})
     elif trace == "say":
         tools.say("warming up")
     row = {"point": [0], "source": ["metered"], "phase": ["request"], "status": ["ok"]}

@@ -224,6 +224,20 @@ def test_a_failed_task_is_a_row_and_the_run_goes_on(folder, trace, error, tail):
     assert retried.failures[0].earlier is False
 
 
+def test_what_a_failed_task_measured_is_kept(folder):
+    plan = metered("partly")
+    summary, _ = go(plan, folder)
+    assert (summary.failed, summary.failures[0].error, summary.exit_code) == (
+        1,
+        "the second half is missing",
+        4,
+    )
+    assert table(plan, folder, "phase", "status", "energy_j") == [("prefill", "ok", 7.0)]
+    (shard,) = (folder / "results" / "summary").iterdir()
+    shard.write_bytes(b"cut")
+    assert table(plan, folder, "status", "reason") == [("failed", "the second half is missing")]
+
+
 def test_what_a_library_prints_spoils_nothing(folder):
     summary, _ = go(metered("noise"), folder)
     assert (summary.done, summary.failed) == (1, 0)
