@@ -12,6 +12,7 @@ from engine.results.tables import TABLES
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.report.inputs import ReportInputs
     from engine.run.execute import RunSummary
     from engine.run.stored import StoredRun
     from engine.spec.report import Format
@@ -23,28 +24,41 @@ _WHOLE_SUMMARY: Final = 50_000
 def write_reports(
     stored: StoredRun,
     *,
-    formats: Sequence[str] | None = None,
+    formats: Sequence[Format] | None = None,
     share: bool = False,
     done: RunSummary | None = None,
 ) -> dict[Format, Path]:
     """Write the reports of a run into its folder; nothing is measured or predicted again."""
-    from engine.report.inputs import ReportInputs
     from engine.report.render import render_report
-    from engine.results.documents import RESOLVED
 
     plan = stored.plan
-    inputs = ReportInputs(
-        experiment=plan.experiment,
-        plan=plan,
-        tables={name: _read(stored, name) for name in TABLES},
+    chosen = list(formats or plan.experiment.report.formats)
+    inputs = report_inputs(stored, done=done)
+    return render_report(inputs, stored.folder / "report", formats=chosen, share=share)
+
+
+def report_inputs(stored: StoredRun, *, done: RunSummary | None = None) -> ReportInputs:
+    """Everything a report of a run is made from, advice on its energy included."""
+    from engine.report.inputs import ReportInputs
+    from engine.results.documents import RESOLVED
+    from engine.results.tables import concatenate, make_table
+    from engine.score.energy_advice import energy_findings
+
+    tables = {name: _read(stored, name) for name in TABLES}
+    advice = energy_findings(tables)
+    if advice:
+        columns = {name: [row[name] for row in advice] for name in advice[0]}
+        tables["findings"] = concatenate("findings", [tables["findings"], make_table("findings", columns)])
+    return ReportInputs(
+        experiment=stored.plan.experiment,
+        plan=stored.plan,
+        tables=tables,
         spec_text=stored.text or "",
         resolved_text=(stored.folder / RESOLVED).read_text(encoding="utf-8"),
         environment=stored.environment,
         run_summary=_counts(done),
         folder=stored.folder,
     )
-    chosen = list(formats or plan.experiment.report.formats)
-    return render_report(inputs, stored.folder / "report", formats=chosen, share=share)
 
 
 def _read(stored: StoredRun, table: str) -> pa.Table:

@@ -69,6 +69,38 @@ def as_log(trace: Trace) -> dict[str, Any]:
     }
 
 
+def log_of_samples(
+    samples: Sequence[Mapping[str, Any]], summary: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The log of a stored run, from its `samples` and the idle power in its `summary`."""
+    by_device: dict[str, list[Mapping[str, Any]]] = {}
+    for row in samples:
+        by_device.setdefault(str(row["device"]), []).append(row)
+    idle = [row["idle_power_w"] for row in summary if row.get("idle_power_w") is not None]
+    source = "simulated" if any(row.get("basis") == "simulated" for row in summary) else "replay"
+    columns = {"power_w": "power_w", "utilization": "utilization", "temperature_c": "temperature_c",
+               "memory_utilization": "memory_utilization",
+               **{q: field for field, q in _MORE.items()}}  # fmt: skip
+    channels = tuple(
+        channel(
+            device, [row["time_s"] for row in rows],
+            {quantity: [_stored(row, column) for row in rows] for quantity, column in columns.items()},
+        )
+        for device, rows in by_device.items()
+    )  # fmt: skip
+    log = as_log(Trace(source, channels, (), baseline_w=idle[-1] if idle else None))
+    marks = {(str(row["device"]), round(row["time_s"], 6)): row for row in samples}
+    for row in log["measurements"]:
+        stored = marks[row.get("device", next(iter(by_device))), row["timestamp"]]
+        row["component"] = stored.get("component") or stored.get("phase")
+    return log
+
+
+def _stored(row: Mapping[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    return None if value is None or isinstance(value, str) else float(value)
+
+
 def to_text(log: Mapping[str, Any]) -> str:
     """A log as JSON, one measurement, event or loop a line, so that it can be read and compared."""
     lines = ["{"]
