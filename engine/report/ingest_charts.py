@@ -16,9 +16,30 @@ _CHART_COLUMN: Final = 8
 _MARKERS: Final = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
 
 
+def printable_sheet(
+    book: Workbook,
+    title: str,
+    *,
+    widths: Sequence[float] = (),
+    freeze: str | None = None,
+    repeat: bool = True,
+) -> Sheet:
+    """A sheet that prints in landscape, as wide as one page, its headings on each."""
+    from openpyxl.worksheet.properties import PageSetupProperties
+
+    sheet = book.sheet(title, widths=widths, freeze=freeze)
+    # Written before the first row or not at all.
+    sheet.page.page_setup.orientation = "landscape"
+    sheet.page.page_setup.fitToHeight = 0
+    sheet.page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    if repeat:
+        sheet.page.print_title_rows = "1:1"
+    return sheet
+
+
 def native_charts(book: Workbook, shown: RunTables) -> None:
     """Speed and power of the runs, batch impact, and power against performance."""
-    sheet = book.sheet("Charts", widths=(40, *(16 for _ in range(6))))
+    sheet = printable_sheet(book, "Charts", widths=(40, *(16 for _ in range(6))), repeat=False)
     runs = [run for run in shown.compared if run.status == "ok"]
     made = _bars(book, sheet, runs, PERFORMANCE, "Generation speed", "tokens/s", 1.0)
     made |= _bars(book, sheet, runs, "average_power_w", "Average power", "W", 1.0)
@@ -56,13 +77,14 @@ def _bars(
 
 def _batches(book: Workbook, sheet: Sheet, runs: Sequence[Run]) -> bool:
     from openpyxl.chart import LineChart, Reference
+    from openpyxl.chart.legend import Legend
 
     groups = [(text, group) for text, group in comparisons(runs, "batch_size")][:6]
     sizes = sorted({int(run.get("batch_size")) for _, group in groups for run in group})
     if not sizes:
         return False
     sheet.add([book.text(sheet, "Generation speed over batch size (tokens/s)", font=book.bold)])
-    first = book.heads(sheet, ("Batch size", *(text or "runs" for text, _ in groups)))
+    first = book.heads(sheet, ("Batch size", *_names(groups)))
     for size in sizes:
         cells: list[Any] = [book.number(sheet, size, "0")]
         for _, group in groups:
@@ -77,8 +99,16 @@ def _batches(book: Workbook, sheet: Sheet, runs: Sequence[Run]) -> bool:
         series.marker.symbol = marker
         series.marker.size = 8
     chart.x_axis.title, chart.y_axis.title = "Batch size", "tokens/s"
+    chart.legend = Legend()
+    chart.legend.position = "b"
     _put(sheet, chart, "Batch impact", first)
     return True
+
+
+def _names(groups: Sequence[tuple[str, Sequence[Run]]]) -> list[str]:
+    """The model of each group; everything its runs share where two groups have one model."""
+    models = [str(group[0].get("model") or "runs") for _, group in groups]
+    return models if len(set(models)) == len(models) else [text or "runs" for text, _ in groups]
 
 
 def _scatter(book: Workbook, sheet: Sheet, runs: Sequence[Run]) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.metrics import METRICS
 from engine.report.clean import clean_text
 from engine.report.excel import Make, live
-from engine.report.ingest_charts import native_charts
+from engine.report.ingest_charts import native_charts, printable_sheet
 from engine.report.page import Table
 from engine.report.run_tables import RunTables, run_tables
 from engine.report.sheets import MOST_ROWS, Formula, Place, Sheet, Workbook
@@ -72,7 +72,7 @@ def _attributes(book: Workbook, shown: RunTables) -> None:
     for number, start in enumerate(range(0, max(count, 1), _MOST_RUNS_ACROSS)):
         stop = min(start + _MOST_RUNS_ACROSS, count)
         title = "Summary" if number == 0 else f"Summary {number + 1}"
-        sheet = book.sheet(title, widths=(40, *(22 for _ in range(stop - start))), freeze="B2")
+        sheet = printable_sheet(book, title, widths=(40, *(22 for _ in range(stop - start))), freeze="B2")
         heads = ["Attribute", *(column.label for column in shown.attributes.columns[1 + start : 1 + stop])]
         book.heads(sheet, heads)
         for row in shown.attributes.rows:
@@ -130,7 +130,7 @@ def _widths(table: Table) -> list[float]:
 
 def _family(book: Workbook, table: Table) -> None:
     """One row a run; derived columns are live formulas where the row agrees with them."""
-    sheet = book.sheet(table.title, widths=_widths(table), freeze="B2")
+    sheet = printable_sheet(book, table.title, widths=_widths(table), freeze="B2")
     place = book.rows(sheet, table, formulas=_formulas(table))
     book.filter(sheet, place)
     for name in ("throughput_tokens_per_s", "average_power_w", "memory_used_bytes", "peak_temperature_c"):
@@ -175,7 +175,7 @@ def _bars(sheet: Sheet, place: Place, name: str) -> None:
 
 def _plain(book: Workbook, title: str, table: Table, *, most: int = MOST_ROWS - 10) -> Place:
     """A table with a heading, filter buttons and a frozen heading."""
-    sheet = book.sheet(title, widths=_widths(table), freeze="A2")
+    sheet = printable_sheet(book, title, widths=_widths(table), freeze="A2")
     chosen = table if len(table.rows) <= most else _first(table, most)
     place = book.rows(sheet, chosen)
     if table.rows:
@@ -215,7 +215,7 @@ _EXPLAINED: Final = (
 
 def _scaling(book: Workbook, table: Table) -> None:
     """Scaling efficiencies as live formulas over their two ratios, with the rounding explained."""
-    sheet = book.sheet("Scaling", widths=_widths(table), freeze="A2")
+    sheet = printable_sheet(book, "Scaling", widths=_widths(table), freeze="A2")
     at = {column.name: i for i, column in enumerate(table.columns)}
     gain, cost = _letter(at["performance_ratio"] + 1), _letter(at["resource_ratio"] + 1)
 
@@ -235,7 +235,7 @@ def _scaling(book: Workbook, table: Table) -> None:
 
 
 def _definitions(book: Workbook, shown: RunTables) -> None:
-    sheet = book.sheet("Definitions", widths=(34, 34, 14, 12, 90, 44), freeze="A2")
+    sheet = printable_sheet(book, "Definitions", widths=(34, 34, 14, 12, 90, 44), freeze="A2")
     book.heads(sheet, ("Metric", "Name", "Base unit", "Better", "Definition", "Formula"))
     names = [c.metric for table in shown.families for c in table.columns if c.metric]
     for name in dict.fromkeys(names):
@@ -246,7 +246,7 @@ def _definitions(book: Workbook, shown: RunTables) -> None:
 
 
 def _provenance(book: Workbook, shown: RunTables, provenance: Provenance) -> None:
-    sheet = book.sheet("Provenance", widths=(34, 110), freeze="A2")
+    sheet = printable_sheet(book, "Provenance", widths=(34, 110), freeze="A2")
     book.heads(sheet, ("What", "Value"))
     files = shown.files
     status = files.columns.index(next(c for c in files.columns if c.name == "status"))

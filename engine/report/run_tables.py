@@ -217,7 +217,7 @@ def _how(run: Run, metrics: Sequence[str], how: Mapping[Any, Sequence[tuple[str,
             parts.append(
                 f"{METRICS[metric].label}: {'absent, ' if origin == 'absent' else ''}{clean_text(text)}"
             )
-    return "\n".join(parts)
+    return "; ".join(parts)
 
 
 def _settings_columns(runs: Sequence[Run]) -> list[Column]:
@@ -253,14 +253,13 @@ def _attributes(runs: Sequence[Run]) -> Table:
     for name, label in (*_SETTINGS, ("output_tokens", "Output tokens"), ("status", "Status")):
         if name != "output_tokens":
             rows.append((label, *(_cell(run, name) for run in runs)))
-    for metrics in FAMILIES.values():
-        for metric in metrics:
-            values = [run.get(metric) for run in runs]
-            if metric in DOCUMENT or any(value is not None for value in values):
-                column = metric_column(metric, values)
-                factor = column.scale.factor if column.scale.unit != "%" else 0.01
-                shown = [v / factor if isinstance(v, int | float) else None for v in values]
-                rows.append((column.heading, *shown))
+    for metric in dict.fromkeys(name for metrics in FAMILIES.values() for name in metrics):
+        values = [run.get(metric) for run in runs]
+        if metric in DOCUMENT or any(value is not None for value in values):
+            column = metric_column(metric, values)
+            factor = column.scale.factor if column.scale.unit != "%" else 0.01
+            shown = [v / factor if isinstance(v, int | float) else None for v in values]
+            rows.append((column.heading, *shown))
     return Table("summary", "Summary", columns, tuple(rows), len(rows))
 
 

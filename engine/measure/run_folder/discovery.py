@@ -140,7 +140,13 @@ def _folders(root: Path, merge: Sequence[str]) -> list[tuple[Path, list[Candidat
                 )
             if not name.startswith("."):
                 found.setdefault(owner, []).append(_candidate(root, here / name))
-    return sorted(found.items())
+    return sorted(found.items(), key=lambda item: _natural(item[0]))
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Order of folders as people expect it: 7b before 13b, batch_4 before batch_16."""
+    pieces = re.split(r"([0-9]+)", path.as_posix().lower())
+    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
 
 
 def _candidate(root: Path, path: Path) -> Candidate:
