@@ -115,6 +115,7 @@ class _Lists(click.Command):
 @click.pass_obj
 def bench(
     terminal: Terminal,
+    /,
     output: Path | None,
     output_dir: Path | None,
     from_trace: Path | None,
@@ -254,7 +255,7 @@ def _recorded(path: Path, prefix: Path | None, *, verbose: bool) -> None:
         if verbose:
             click.echo(spoken(result, document=True))
     for rule in ("document", "interpolated"):
-        metrics = document_metrics(traces, rule=rule)  # type: ignore[arg-type]
+        metrics = document_metrics(traces, rule=rule)
         click.echo(f"metrics ({rule} percentiles):")
         for name, value in metrics.items():
             if rule == "document" or name.startswith("p"):

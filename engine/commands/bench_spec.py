@@ -13,6 +13,7 @@ from engine.errors import CatalogError, UsageError
 
 __all__ = ["BenchRequest", "bench_yaml", "known_device"]
 
+_FILES: Final = (".json", ".yaml", ".yml")
 _UNKNOWN: Final = {
     "name": "unknown device",
     "peak": {"fp32": "1 TFLOP/s"},
@@ -104,7 +105,9 @@ def _model(name: str) -> str:
 
 
 def _slug(request: BenchRequest) -> str:
-    base = Path(request.model).parent.name if request.model.endswith("config.json") else request.model
+    path = Path(request.model)
+    base = path.parent.name if path.name == "config.json" else path.name
+    base = path.stem if path.suffix in _FILES and path.name != "config.json" else base
     text = re.sub(r"[^a-z0-9.]+", "-", base.rsplit("/", 1)[-1].lower()).strip("-.") or "model"
     return f"bench-{text}"[:100]
 

@@ -31,7 +31,7 @@ def _loads() -> Callable[[bytes], Any]:
         import json
 
         return json.loads
-    return orjson.loads  # type: ignore[no-any-return]
+    return orjson.loads
 
 
 _parse: Final = _loads()

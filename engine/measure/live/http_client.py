@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -280,27 +281,27 @@ class HttpClient:
                     self._address.port,
                     ssl=self._ssl,
                 )
-        except TimeoutError:
-            return self._unconnected(exchange, "connect-timeout", "no connection within the deadline")
-        except ssl.SSLError as err:
-            return self._unconnected(exchange, "tls", str(err.reason or err))
-        except socket.gaierror as err:
-            return self._unconnected(
-                exchange, "dns", f"`{self._address.host}` has no address: {err.strerror}"
-            )
-        except ConnectionRefusedError:
-            return self._unconnected(exchange, "refused", "nobody listens there")
-        except OSError as err:
-            kind = "descriptors" if err.errno in (23, 24) else "connect"
-            return self._unconnected(exchange, kind, err.strerror or str(err))
+        except OSError as err:  # every way a connection can fail is one: time, name, TLS, refusal
+            exchange.error_class, exchange.error = self._why_not(err)
+            exchange.done_ns = time.perf_counter_ns()
+            return None
         exchange.connected_ns = time.perf_counter_ns()
         self.opened += 1
         self._all.add(made)
         return made
 
-    def _unconnected(self, exchange: Exchange, error_class: str, error: str) -> None:
-        exchange.error_class, exchange.error = error_class, error
-        exchange.done_ns = time.perf_counter_ns()
+    def _why_not(self, err: OSError) -> tuple[str, str]:
+        """Class and words for a connection that could not be made."""
+        if isinstance(err, TimeoutError):
+            return "connect-timeout", "no connection within the deadline"
+        if isinstance(err, ssl.SSLError):
+            return "tls", str(err.reason or err)
+        if isinstance(err, socket.gaierror):
+            return "dns", f"`{self._address.host}` has no address: {err.strerror}"
+        if isinstance(err, ConnectionRefusedError):
+            return "refused", "nobody listens there"
+        kind = "descriptors" if err.errno in (errno.EMFILE, errno.ENFILE) else "connect"
+        return kind, err.strerror or str(err)
 
     def _watch(self) -> None:
         if self._sweeper is None:

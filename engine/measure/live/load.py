@@ -128,7 +128,7 @@ def _number(row: dict[str, Any], keys: Sequence[str], number: int, name: str) ->
         if value in (None, ""):
             continue
         try:
-            found = float(value)  # type: ignore[arg-type]
+            found = float(value)
         except (TypeError, ValueError):
             found = math.nan
         if not math.isfinite(found) or found < 0:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.live.machine import GpuProbe, look, memory_of
@@ -49,7 +50,7 @@ class LocalDriver:
         found = [Measured(level) for level in levels]
         for measured in sorted(found, key=lambda m: m.level.concurrency or 1):
             if not self._rule_out(measured, found):
-                self._guard(measured, lambda m=measured: self._warm_up(m))
+                self._guard(measured, partial(self._warm_up, measured))
         order = random.Random(self.seed)  # noqa: S311 - a repeatable order, not a secret
         for number in range(repeats):
             # A B C, C A B, ...: drift of the machine then hits every load alike.
@@ -61,7 +62,7 @@ class LocalDriver:
                     if not measured.repeats:
                         measured.status, measured.failure = "failed", "no repeat ended within the time limit"
                     continue
-                self._guard(measured, lambda m=measured, n=number: m.repeats.append(self._repeat(m.level, n)))
+                self._guard(measured, partial(self._add_repeat, measured, number))
             self.say(f"repeat {number + 1} of {repeats}")
         for measured in found:
             # Said once a load, not once a repeat.
@@ -107,6 +108,9 @@ class LocalDriver:
                 break
             if time.perf_counter() - begin + blocks[-1] > self.warmup_s:
                 break
+
+    def _add_repeat(self, measured: Measured, number: int) -> None:
+        measured.repeats.append(self._repeat(measured.level, number))
 
     def _repeat(self, level: Level, number: int) -> Repeat:
         self._reset_peaks()

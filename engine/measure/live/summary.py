@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from engine.measure.live.beside import Beside
@@ -135,7 +136,7 @@ def _latencies(repeats: Sequence[Repeat]) -> Row:
     """Means over repeats with intervals, and percentiles over all requests."""
     found: Row = {}
     for name in _OF_REQUESTS:
-        found |= _spread(name, repeats, lambda r, n=name: [] if (v := getattr(r, n)) is None else [v])
+        found |= _spread(name, repeats, partial(_values, name))
     good = [r for repeat in repeats for r in repeat.requests if r.good]
     gapped = [r for r in good if len(r.event_ns) > 1]
     if gapped and all(r.resolved for r in gapped):
@@ -144,6 +145,11 @@ def _latencies(repeats: Sequence[Repeat]) -> Row:
     if "e2e_s" in found:
         found["time_s"] = found["e2e_s"]
     return found
+
+
+def _values(name: str, request: Request) -> list[float]:
+    value = getattr(request, name)
+    return [] if value is None else [value]
 
 
 def _spread(name: str, repeats: Sequence[Repeat], values_of: Callable[[Request], list[float]]) -> Row:
