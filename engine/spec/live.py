@@ -77,6 +77,15 @@ class HttpTarget(Settings):
     process: Annotated[int, Field(ge=1)] | None = None
     """Process number of the server on this machine, to record its memory."""
 
+    @model_validator(mode="after")
+    def _address_has_no_secret(self) -> HttpTarget:
+        # The spec is copied into the run folder and the report; a key in it would travel along.
+        if "@" in self.base_url or "?" in self.base_url:
+            raise ValueError(
+                "`base_url` must not hold credentials; name the variable with the key in `api_key_env`"
+            )
+        return self
+
 
 class Deadlines(Settings):
     """How long a request may take before it counts as failed."""
