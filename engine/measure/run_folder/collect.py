@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _REPEAT: Final = re.compile(
     r"(?:^|/)(?:(?:run|rep|repeat|iter|iteration|trial|attempt)[-_]?|r)?[0-9]{1,4}$", re.IGNORECASE
 )
+_LARGEST_COUNT: Final = 10**12
+"""What a log says beyond it is a fault of the log."""
 _ADVICE: Final = {
     "unknown-model": "models:\n  {run}: {{parameters: 7e9}}",
     "zone-difference": 'zone: "+00:00"   # or clock_offset',
@@ -94,9 +96,10 @@ def _configuration(point: int, group: Sequence[tuple[RunResult, Row]]) -> Config
     run = group[0][0]
     counts: dict[str, int] = {}
     for name in ("prompt_tokens", "output_tokens", "batch_size", "tensor"):
-        values = [row.settings[name] for _, row in group if isinstance(row.settings.get(name), int)]
+        found = (row.settings.get(name) for _, row in group)
+        values = [count for count in found if isinstance(count, int) and 0 < count < _LARGEST_COUNT]
         if values:
-            counts[name] = int(median(values))  # type: ignore[type-var]
+            counts[name] = int(median(values))
     first = group[0][1].settings
     extra = {
         k: v for k, v in first.items() if k not in (*counts, "repeat", "model", "hardware", "quantization")

@@ -20,6 +20,10 @@ SCOPE_TEXT: Final[dict[str, str]] = {
 }
 
 
+_LARGEST: Final = 1e300
+"""Beyond it lies infinity; NaN is not below it either."""
+
+
 @dataclass
 class Values:
     """Metrics of one row while it is put together."""
@@ -35,7 +39,7 @@ class Values:
 
     def put(self, metric: str, value: float | None, how: str = "", file: str = "") -> None:
         """A value, unless the metric has one already or there is none."""
-        if value is None or value != value or metric in self.values:
+        if value is None or not abs(value) < _LARGEST or metric in self.values:
             return
         self.values[metric] = value
         self.absent.pop(metric, None)

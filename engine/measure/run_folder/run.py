@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def read_file(candidate: Candidate, context: Context) -> tuple[FileRow, Read | N
             raise Unreadable("unknown-format", _unknown(source))
         name = form.name
         found = form.read(source, context.settings)
-    except (Unreadable, OSError, RecursionError, ValueError) as err:
+    except (Unreadable, OSError, RecursionError, ValueError, ArithmeticError, LookupError, csv.Error) as err:
         # A file is hostile until proven otherwise: what cannot be taken is a row, never the end of the run.
         return _refused(candidate, source, name, err), None
     return _file_row(source, name, found), found
