@@ -15,6 +15,7 @@ from engine.report.charts.memory import memory_fit
 from engine.report.charts.pareto import trade_offs
 from engine.report.charts.roofline import operator_tables, rooflines, time_split
 from engine.report.charts.scaling import scaling
+from engine.report.charts.score_pictures import score_pictures
 from engine.report.charts.scores import score_charts, score_sheet_of, score_tables
 from engine.report.charts.story import Story, label_of
 from engine.report.charts.style import Style
@@ -132,7 +133,7 @@ def _nothing(found: Records) -> Choice:
     source = next(iter(found.texts("source")), "predicted")
     ok = int(found.mask("status", "ok").sum())
     return Choice(
-        found, source, "output_tokens_per_s", True, (), np.zeros(found.size, dtype=bool), 0, ok, (), ()
+        found, source, "output_tokens_per_s", True, (), None, np.zeros(found.size, dtype=bool), 0, ok, (), ()
     )
 
 
@@ -252,7 +253,7 @@ def _sections(story: Story, judged: ScoreResult | None, operators: Sequence[Any]
             "scores",
             "Score",
             "The spec's objectives turned into one number.",
-            tuple(score_charts(story, judged)),
+            (*score_pictures(story, judged), *score_charts(story, judged)),
             tuple(score_tables(story, judged)),
         ),
         Section("measured", "Measured", charts=tuple(measured_charts(story))),

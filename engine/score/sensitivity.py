@@ -85,6 +85,24 @@ def swaps_table(scores: pa.Table, factors: Sequence[Factor], aggregation: str, r
     return make_table("score_swaps", columns)
 
 
+def moved_ranks(
+    scores: pa.Table, factors: Sequence[Factor], aggregation: str, *, ranked: int, top: int
+) -> list[dict[str, Any]]:
+    """The rank among all rows that each of the best `top` rows has after each change: `metric`, `change`,
+    `row` of `scores` and `rank`."""
+    import numpy as np
+
+    found: list[dict[str, Any]] = []
+    for moved in _moves(scores, factors, aggregation, ranked):
+        falling = np.sort(moved.total)
+        for row in range(min(top, ranked)):
+            slack = ROUNDING * abs(moved.total[row])
+            above = ranked - int(np.searchsorted(falling, moved.total[row] + slack, side="right"))
+            metric = factors[moved.objective].metric
+            found.append({"metric": metric, "change": moved.change, "row": row, "rank": above + 1})
+    return found
+
+
 def _moves(scores: pa.Table, factors: Sequence[Factor], aggregation: str, ranked: int) -> Iterator[_Moved]:
     total = sum(factor.weight for factor in factors)
     if not ranked or not total:

@@ -63,6 +63,13 @@ class ScoreResult:
 
         return sensitivity_table(self.scores, self.objectives, self.scoring.aggregation, self.ranked)
 
+    def moved_ranks(self, top: int) -> list[dict[str, Any]]:
+        """Rank of each of the best `top` rows after each change of a weight: metric, change, row, rank."""
+        from engine.score.sensitivity import moved_ranks
+
+        aggregation = self.scoring.aggregation
+        return moved_ranks(self.scores, self.objectives, aggregation, ranked=self.ranked, top=top)
+
     @cached_property
     def swaps(self) -> pa.Table:
         """Table `score_swaps`: pairs whose order turns when a weight moves by a fifth."""

@@ -18,12 +18,12 @@ _SHOWN: Final = 8
 
 
 def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
-    """Bars of each objective's part of the score for the best points."""
-    if result is None or not result.ranked:
+    """Bars of each objective's part of the score for the best points; a preset has its own picture."""
+    if result is None or not result.ranked or result.scoring.preset is not None:
         return []
     factors = result.factors(min(_SHOWN, result.ranked)).to_pylist()
     scores = result.scores.slice(0, min(_SHOWN, result.ranked)).to_pylist()
-    names = _names(story, scores)
+    names = names_of(story, scores)
     adds = result.scoring.aggregation == "weighted_sum"
     data: list[dict[str, Any]] = []
     rows = []
@@ -31,12 +31,17 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
         name = names[factor["point"], factor["variant"]]
         value = factor["contribution"] if adds else factor["factor"]
         data.append(
-            {"what": name, "part": _label(factor["metric"]), "value": rounded(value), "text": _text(factor)}
+            {
+                "what": name,
+                "part": label_of_objective(factor["metric"]),
+                "value": rounded(value),
+                "text": _text(factor),
+            }
         )
         rows.append(
             [
                 name,
-                _label(factor["metric"]),
+                label_of_objective(factor["metric"]),
                 _text(factor),
                 factor["factor"],
                 factor["weight"],
@@ -89,11 +94,12 @@ def score_sheet_of(story: Story, result: ScoreResult | None) -> ScoreSheet | Non
     if result is None or not result.ranked:
         return None
     scores = result.scores.slice(0, min(MOST_ROWS, result.ranked)).to_pylist()
-    names = _names(story, scores)
+    names = names_of(story, scores)
     return ScoreSheet(result, tuple(names[row["point"], row["variant"]] for row in scores))
 
 
-def _names(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any], str]:
+def names_of(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any], str]:
+    """What to call the rows of a ranking, by point and variant."""
     numbers = story.rows.numbers("point")
     variants = story.rows.texts("variant")
     places = {(n, v): i for i, (n, v) in enumerate(zip(numbers, variants, strict=True))}
@@ -106,7 +112,8 @@ def _names(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any], 
     return found
 
 
-def _label(metric: str) -> str:
+def label_of_objective(metric: str) -> str:
+    """Label of a metric, or the name of a factor that is none."""
     return METRICS[metric].label if metric in METRICS else metric
 
 
@@ -172,11 +179,11 @@ def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
         return []
     rows = []
     for row in result.sensitivity.to_pylist():
-        names = _names(story, [{"point": row["best_point"], "variant": row["best_variant"]}])
+        names = names_of(story, [{"point": row["best_point"], "variant": row["best_variant"]}])
         change = f"{'+' if row['change'] > 0 else '−'}{abs(row['change']):.0%}"
         rows.append(
             (
-                _label(row["metric"]),
+                label_of_objective(row["metric"]),
                 change,
                 "another point wins" if row["best_changed"] else "the same point wins",
                 next(iter(names.values())),
