@@ -94,7 +94,9 @@ class Choice:
     """What ranks them: a metric, or `score`."""
     higher: bool
     order: tuple[int, ...]
-    """Rows that may win, best first (at most 1,000)."""
+    """Rows that may win, best first (at most 1,000); an estimate leads where bounds would."""
+    passed_over: int | None
+    """The row that ranks first by its numbers, where it is only a bound and an estimate was put before it."""
     among: Mask
     """Which rows may win: those that qualify, or all ok ones when none does."""
     qualified: int
@@ -136,19 +138,38 @@ def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice |
     pool = np.flatnonzero(among)
     values = rows.numbers(metric)[pool]
     # A stable sort: of equals the one that comes first in the plan wins, whatever the machine.
-    order = pool[np.argsort(-values if higher else values, kind="stable")][:1000]
+    ranked = pool[np.argsort(-values if higher else values, kind="stable")]
+    order, passed_over = _comparable_first(rows, ranked)
     return Choice(
         rows,
         source,
         metric,
         higher,
         tuple(int(i) for i in order),
+        passed_over,
         among,
         int(qualified.sum()),
         int(ok.sum()),
         tuple(wanted),
         tuple(unread),
     )
+
+
+def _comparable_first(rows: Records, ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
+    """The ranked rows with the best estimate in front, and the bound that stood there.
+
+    A bound is what no deployment exceeds, an estimate what one expects: where devices with a calibration
+    meet others without one, the race is not fair, and a bound must not win it.
+    """
+    import numpy as np
+
+    if not len(ranked):
+        return ranked, None
+    bound, estimate = rows.mask("basis", "bound"), rows.mask("basis", "estimate")
+    best = next((int(i) for i in ranked if estimate[i]), None) if bound[ranked[0]] else None
+    if best is None:
+        return ranked[:1000], None
+    return np.concatenate(([best], ranked[ranked != best]))[:1000], int(ranked[0])
 
 
 def _with_scores(rows: Records, scores: pa.Table | None) -> Records:

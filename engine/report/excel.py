@@ -272,12 +272,15 @@ def _place(
     chart.add_data(data, titles_from_data=True)
     chart.set_categories(Reference(sheet.page, min_col=1, min_row=first + 1, max_row=last))
     chart.title = heading_text
-    chart.height, chart.width = 8.5, 17
+    chart.height, chart.width = max(8.5, 0.42 * (last - first)), 17
+    for series in chart.series:
+        series.smooth = False
     # Without this LibreOffice and newer Excel hide the axes that openpyxl writes.
     chart.x_axis.delete = False
     chart.y_axis.delete = False
     sheet.page.add_chart(chart, f"{_cell(max(columns + 2, 8), first)}")
-    _pad(sheet, max(2, 19 - (last - first)))
+    # A row is about half a centimetre high: the next block begins below the chart.
+    _pad(sheet, max(2, math.ceil(chart.height / 0.5) + 2 - (last - first)))
 
 
 def _best(book: Workbook, sheet: Sheet, table: Table) -> None:

@@ -84,6 +84,7 @@ class Workbook:
     def sheet(self, title: str, *, widths: Sequence[float] = (), freeze: str | None = None) -> Sheet:
         """A new sheet with a clean, unique name; widths and frozen panes must be known before any row."""
         from openpyxl.utils import get_column_letter
+        from openpyxl.worksheet.properties import PageSetupProperties
 
         clean = re.sub(r"[\[\]:*?/\\']", " ", title).strip()[:_TITLE_CHARACTERS] or "Sheet"
         name, number = clean, 2
@@ -95,6 +96,9 @@ class Workbook:
             page.column_dimensions[get_column_letter(i)].width = width
         if freeze:
             page.freeze_panes = freeze
+        page.page_setup.orientation = "landscape"
+        page.page_setup.fitToHeight = 0
+        page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
         self.sheets[name] = Sheet(page, name)
         return self.sheets[name]
 

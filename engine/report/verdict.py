@@ -66,6 +66,24 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
     return sentence, _based_on(story, basis), "good"
 
 
+def _remark(story: Story) -> str:
+    """What the winner's own row says a reader must know."""
+    reason = (story.winner or {}).get("reason")
+    return f" Note: {story.redact.text(reason)}." if reason else ""
+
+
+def _passed_over(story: Story) -> str:
+    """The bound that stood before the winner by its numbers alone, and why it does not win."""
+    choice = story.choice
+    if choice.passed_over is None:
+        return ""
+    row = choice.row(choice.passed_over)
+    return (
+        f" {story.name(row, full=True)} has better numbers ({_numbers(row, choice.metric)}), but they are"
+        " bounds from its data sheet, which no deployment reaches: without a calibration it does not compare."
+    )
+
+
 def _based_on(story: Story, basis: str) -> str:
     choice = story.choice
     ranked = (
@@ -74,7 +92,9 @@ def _based_on(story: Story, basis: str) -> str:
         else METRICS[choice.metric].label.lower()
     )
     way = "highest" if choice.higher else "lowest"
-    return f"Ranked by {ranked} ({way} first), from rows that are {basis}."
+    return (
+        f"Ranked by {ranked} ({way} first), from rows that are {basis}.{_remark(story)}{_passed_over(story)}"
+    )
 
 
 def _numbers(row: Mapping[str, Any], metric: str) -> str:

@@ -85,3 +85,19 @@ def test_an_unreadable_requirement_is_told() -> None:
 def test_the_front_is_what_nothing_beats_in_both(higher_y: bool, front: list[int]) -> None:
     x, y = [1.0, 2.0, 3.0, 2.0, 9.0], [9.0, 8.0, 3.0, 2.0, np.nan]
     assert pareto_front(x, y, higher_y=higher_y).tolist() == front
+
+
+def test_a_bound_does_not_win_over_estimates() -> None:
+    rows = judged(
+        output_tokens_per_s_per_device=[900.0, 300.0, 200.0], basis=["bound", "estimate", "estimate"]
+    )
+    choice = choose(rows, scoring=None, scores=None)
+    assert choice is not None
+    assert (choice.order, choice.passed_over) == ((1, 0, 2), 0)
+
+
+def test_among_bounds_alone_the_best_wins() -> None:
+    rows = judged(output_tokens_per_s_per_device=[900.0, 300.0], basis=["bound", "bound"])
+    choice = choose(rows, scoring=None, scores=None)
+    assert choice is not None
+    assert (choice.order, choice.passed_over) == ((0, 1), None)

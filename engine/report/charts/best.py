@@ -33,9 +33,11 @@ def best_points(story: Story) -> list[Chart]:
     measured = measure(name, [row[name] for row in rows])
     data = [
         {"x": measured.value(row[name]), "hardware": row["hardware"], "quantization": row["quantization"],
-         "what": story.name(row, without=("hardware", "quantization"))}
+         "what": story.name(row, without=("hardware", "quantization")), "basis": row.get("basis")}
         for row in rows
     ]  # fmt: skip
+    mixed = len({row["basis"] for row in data}) > 1
+    pale = "datum.basis == 'bound'" if mixed else "false"
     metric = METRICS[name]
     alt = (
         f"Dots of the best {metric.label.lower()} of {len(devices)} devices, one dot for each number format."
@@ -43,17 +45,19 @@ def best_points(story: Story) -> list[Chart]:
     body = {
         "width": WIDTH - 60,
         "height": {"step": 24},
-        "mark": {"type": "point", "size": 80, "filled": True, "opacity": 0.95},
+        "mark": {"type": "point", "size": 80, "filled": True},
         "encoding": {
             "y": {"field": "hardware", "type": "nominal", "title": None, "sort": top[:_MOST_DEVICES],
                   "axis": {"grid": True, "ticks": False, "domain": False}},
             "x": axis(measured, "x"),
             "color": story.style.format_color(),
             "shape": story.style.format_shape(),
+            "opacity": {"condition": {"test": pale, "value": 0.4}, "value": 0.95},
             "tooltip": [
                 {"field": "hardware", "title": "Device"},
                 {"field": "quantization", "title": "Number format"},
                 {"field": "what", "title": "Point"},
+                {"field": "basis", "title": "Basis"},
                 {"field": "x", "title": measured.title, "format": ",.4~g"},
             ],
         },
@@ -68,6 +72,10 @@ def best_points(story: Story) -> list[Chart]:
         f"Each dot is the best point {qualified}of a device in a number format, whatever its "
         "batch and lengths."
     )
+    if mixed:
+        caption += (
+            " Pale dots are bounds of devices without a calibration: they compare with each other only."
+        )
     return [
         Chart(
             "best-points",

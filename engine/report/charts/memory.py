@@ -27,10 +27,11 @@ _HELD: Final = (
     "data",
 )
 _GB: Final = 1e9
+_LOAD: Final = ("prompt_tokens", "output_tokens", "batch_size")
 
 
 def memory_fit(story: Story) -> list[Chart]:
-    """A bar for each device and number format against its capacity, at the winner's load and the heaviest."""
+    """Needs against capacity of each device and format: at the winner's load, and where it gets tight."""
     winner = story.winner
     rows = (
         story.rows
@@ -40,26 +41,29 @@ def memory_fit(story: Story) -> list[Chart]:
     if winner is None or not rows.has("weights_bytes"):
         return []
     charts = [_at(story, rows, winner, "memory-fit", "Memory at the best point's lengths")]
-    heaviest = _heaviest(story, rows, winner)
-    if heaviest is not None:
-        charts.append(_at(story, rows, heaviest, "memory-heaviest", "Memory at the heaviest load"))
+    tightest = _tightest(story, rows, winner)
+    if tightest is not None:
+        charts.append(_at(story, rows, tightest, "memory-tight", "Memory where it gets tight"))
     return [chart for chart in charts if chart is not None]
 
 
-def _heaviest(story: Story, rows: Records, winner: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row with the largest cache, where that is another load than the winner's."""
+def _tightest(story: Story, rows: Records, winner: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The winner at the lengths and batch where closest to half of all deployments fit; None where that is
+    the winner's own load or where nothing is ever short."""
     import numpy as np
 
-    cache = rows.numbers("kv_cache_bytes")
-    if not np.isfinite(cache).any():
-        return None
-    row = rows.take([int(np.nanargmax(cache))]).rows()[0]
-    same = all(row.get(name) == winner.get(name) for name in ("prompt_tokens", "output_tokens", "batch_size"))
-    return (
-        None
-        if same
-        else {**winner, **{n: row.get(n) for n in ("prompt_tokens", "output_tokens", "batch_size")}}
+    free = rows.numbers("memory_free_bytes")
+    known = np.isfinite(free)
+    loads, place = np.unique(
+        np.stack([rows.numbers(n)[known] for n in _LOAD], axis=1), axis=0, return_inverse=True
     )
+    fits = np.bincount(place.ravel(), weights=free[known] >= 0, minlength=len(loads))
+    share = fits / np.bincount(place.ravel(), minlength=len(loads))
+    if not (share < 1).any():
+        return None
+    best = loads[int(np.argmin(np.where(share < 1, np.abs(share - 0.5), np.inf)))]
+    same = all(winner.get(name) == value for name, value in zip(_LOAD, best, strict=True))
+    return None if same else {**winner, **{name: int(v) for name, v in zip(_LOAD, best, strict=True)}}
 
 
 def _at(story: Story, rows: Records, winner: Mapping[str, Any], name: str, title: str) -> Chart | None:

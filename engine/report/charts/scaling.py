@@ -118,7 +118,7 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
     body = _body(
         story,
         panels,
-        axis(measured, "y", log=[r["y"] for r in data]),
+        {**axis(measured, "y", log=[r["y"] for r in data]), "title": measured.scale.unit},
         along,
         sorted({row["x"] for row in data}),
     )
@@ -149,7 +149,7 @@ def _body(
         "spacing": 22,
         "spec": {
             "width": width,
-            "height": 260 if len(panels) == 1 else 180 if across == len(panels) else 138,
+            "height": 260 if len(panels) == 1 else 180 if across == len(panels) else 124,
             "mark": {"type": "line", "point": {"size": 36, "filled": True}, "strokeWidth": 1.6},
             "encoding": {
                 "x": {
