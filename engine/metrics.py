@@ -85,17 +85,17 @@ _ALL: Final = (
            "What the data sheet alone allows for the phase: no deployment is faster. It stands beside an "
            "estimate, which fills the other columns.", "sum(max(FLOPs / peak, bytes / bandwidth))"),
     Metric("serving_tpot_s", "Time per output token under load", "s", "latency", "lower",
-           "Estimate at a concurrency of the batch size with continuous batching: the decode step, and the share "
-           "of other requests' prefills in it.", "tpot_s + serving_interference_s"),
+           "Estimate at a concurrency of the batch size with continuous batching: the decode step, and the "
+           "share of other requests' prefills in it.", "tpot_s + serving_interference_s"),
     Metric("serving_interference_s", "Prefill interference", "s", "latency", "lower",
            "Part of `serving_tpot_s` during which other requests' prompts are processed.",
            "interference x prefill time of the batch / output tokens"),
     Metric("serving_ttft_s", "Time to first token under load", "s", "latency", "lower",
-           "Estimate: half a step, the wait behind other prefills, the own prefill, and `serving_queue_s` where "
-           "an arrival rate is given.", "step / 2 + wait + prefill"),
+           "Estimate: half a step, the wait behind other prefills, the own prefill, and `serving_queue_s` "
+           "where an arrival rate is given.", "step / 2 + wait + prefill"),
     Metric("serving_queue_s", "Wait for a place in the batch", "s", "latency", "lower",
-           "Estimated mean wait of a Poisson arrival for one of `batch_size` places; absent where more arrive "
-           "than leave.", "Sakasegawa's M/M/c"),
+           "Estimated mean wait of a Poisson arrival for one of `batch_size` places; absent where more "
+           "arrive than leave.", "Sakasegawa's M/M/c"),
     Metric("serving_output_tokens_per_s", "Output throughput under load", "tokens/s", "speed", "higher",
            "Estimated steady output of a server at a concurrency of the batch size.",
            "batch size / serving_tpot_s"),

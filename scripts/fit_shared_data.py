@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from fit_shared_runs import run_fits
 
 from engine.perfmodel.operator_fit import Fitted, fit_operator
 from engine.spec.calibration import Calibration, OperatorKind
@@ -69,8 +70,16 @@ def main() -> None:
     for key, found in fits.items():
         for fitted in found:
             print(f"{key.name:38} {row_text(fitted)}")
+    sets = {key.name: calibration(key, found) for key, found in fits.items()}
+    runs = run_fits(options.data / "end_to_end.csv", sets)
+    print(*runs.lines, sep="\n")
     if options.write:
-        write(fits)
+        folder = ROOT / "hardware" / "calibrations"
+        folder.mkdir(exist_ok=True)
+        for name, found in sets.items():
+            whole = {"request": runs.request.get(name), "energy": runs.energy.get(name)}
+            text = calibration_text(found.model_copy(update=whole))
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def operator_fits(path: Path) -> dict[Key, list[Fitted]]:
@@ -108,29 +117,31 @@ def row_text(fitted: Fitted) -> str:
     )
 
 
-def write(fits: dict[Key, list[Fitted]]) -> None:
-    """The parameter sets as files."""
-    folder = ROOT / "hardware" / "calibrations"
-    folder.mkdir(exist_ok=True)
-    for key, found in fits.items():
-        device = load_hardware(key.device)
-        calibration = Calibration.model_validate(
-            {
-                "name": f"{device.name}, {key.engine} {key.version}".strip(),
-                "device": key.device,
-                "device_name": device.name,
-                "vendor": device.vendor,
-                "architecture": device.architecture,
-                "engine": key.engine,
-                "engine_version": key.version,
-                "source": VIDUR if key.source == "vidur" else AICONFIGURATOR,
-                "fitted": datetime.now(UTC).date().isoformat(),
-                "operators": [fitted.fit.model_dump() for fitted in found],
-                "notes": NOTES.get(key.source),
-            },
-            context={"trusted": True},
-        )
-        (folder / f"{key.name}.yaml").write_text(calibration_text(calibration), encoding="utf-8")
+def calibration(key: Key, found: list[Fitted]) -> Calibration:
+    """The operators of one parameter set."""
+    device = load_hardware(key.device)
+    return Calibration.model_validate(
+        {
+            "name": f"{device.name}, {key.engine} {key.version}".strip(),
+            "device": key.device,
+            "device_name": device.name,
+            "vendor": device.vendor,
+            "architecture": device.architecture,
+            "engine": key.engine,
+            "engine_version": key.version,
+            "source": VIDUR if key.source == "vidur" else AICONFIGURATOR,
+            "fitted": datetime.now(UTC).date().isoformat(),
+            "operators": [f.fit.model_dump() for f in found if not contradicted(f)],
+            "notes": NOTES.get(key.source),
+        },
+        context={"trusted": True},
+    )
+
+
+def contradicted(fitted: Fitted) -> bool:
+    """Expert layers in fp8: the table's kernels reach a sixth of the bandwidth, and with them the measured
+    time between tokens of fp8 models comes out twice too long; with 16-bit efficiencies it is right."""
+    return fitted.fit.operator == "experts" and fitted.fit.precision == "fp8"
 
 
 if __name__ == "__main__":

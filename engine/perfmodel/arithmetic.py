@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # A Python number or a float64 array: the kernels are written once for both.
 Values: TypeAlias = Any
@@ -31,6 +31,8 @@ class Arithmetic(Protocol):
     def exp(self, a: Values) -> Values: ...
     def where(self, condition: Values, a: Values, b: Values) -> Values: ...
     def each(self, function: Callable[[float], float], a: Values) -> Values: ...
+    def distinct(self, a: Values) -> tuple[Values, Values] | None: ...
+    def picked(self, edges: Sequence[float], a: Values, *tables: Any) -> tuple[Values, ...]: ...
     def smallest(self, a: Values) -> float: ...
     def largest(self, a: Values) -> float: ...
 
@@ -90,6 +92,16 @@ class ScalarArithmetic:
     def each(self, function: Callable[[float], float], a: Values) -> Values:
         """`function` of the number."""
         return function(a)
+
+    def picked(self, edges: Sequence[float], a: Values, *tables: Any) -> tuple[Values, ...]:
+        """From each table the entry of the interval between the edges that holds the number."""
+        place = sum(a > edge for edge in edges)
+        return tuple(table[place] for table in tables)
+
+    def distinct(self, a: Values) -> tuple[Values, Values] | None:
+        """The few different whole numbers of an array and the place of each element among them; None where
+        that does not pay."""
+        return None
 
     def smallest(self, a: Values) -> float:
         """The smallest element."""

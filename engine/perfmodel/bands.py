@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 from engine.perfmodel.parameter_sets import EXTRAPOLATED_WIDER, Law
@@ -51,6 +52,14 @@ class Estimate:
         spent = {key: Spent(s.law, s.time_s * factor, s.calls * factor) for key, s in self.spent.items()}
         return Estimate(spent, self.other_s * factor, self.steps * factor)
 
+    def at(self, places: Values) -> Estimate:
+        """Spread over an array of places among the batches it was worked out for."""
+        spent = {
+            key: Spent(s.law, s.time_s[places] if hasattr(s.time_s, "shape") else s.time_s, s.calls)
+            for key, s in self.spent.items()
+        }
+        return Estimate(spent, self.other_s, self.steps)
+
     @property
     def time_s(self) -> Values:
         """All of it."""
@@ -63,11 +72,58 @@ class Estimate:
 class Banded(NamedTuple):
     """An estimate with its 90 % band."""
 
+    of: Estimate
     time_s: Values
     low_s: Values
     high_s: Values
     extrapolated: Values
     """Kernels of some kind are shorter or longer than any that was fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class BandTable:
+    """What a law's bands come to by the size of a kernel: edges, and a row for each interval between them."""
+
+    edges_s: tuple[float, ...]
+    below: Any
+    """Share of the estimate that the low end lies below it, arrays like the next two."""
+    above: Any
+    beyond: Any
+    """Whether no kernel of this size was fitted."""
+
+
+_SIZES_BELOW: Final = 0.8
+_SIZES_ABOVE: Final = 1.25
+"""How far outside the fitted times a kernel counts as like them."""
+
+
+def band_table(law: Law) -> BandTable:
+    """The bands of a law, widened where it says so and beyond the fitted sizes."""
+    import numpy as np
+
+    shortest, longest = law.time_range.low * _SIZES_BELOW, law.time_range.high * _SIZES_ABOVE
+    inner = [band.below for band in law.bands if band.below is not None and shortest < band.below < longest]
+    edges = (shortest, *inner, longest)
+    starts = (0.0, *edges)
+    found = [_band_at(law.bands, start) for start in starts]
+    beyond = np.array([True, *[False] * len(inner), False, True])
+    widened = np.where(beyond, law.widened * EXTRAPOLATED_WIDER, law.widened)
+    low = np.array([band.low for band in found]) / widened
+    high = np.array([band.high for band in found]) * widened
+    return BandTable(edges, 1 - low, high - 1, beyond)
+
+
+def _band_at(bands: Sequence[Band], time_s: float) -> Band:
+    return next(band for band in bands if band.below is None or time_s < band.below)
+
+
+_TABLES: WeakKeyDictionary[Law, BandTable] = WeakKeyDictionary()
+
+
+def _table(law: Law) -> BandTable:
+    if law not in _TABLES:
+        _TABLES[law] = band_table(law)
+    return _TABLES[law]
 
 
 def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = ()) -> Banded:
@@ -77,18 +133,21 @@ def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = ()) -> 
     above: Values = 0.0
     outside: Values = False
     for law, time, calls in estimate.spent.values():
+        table = _table(law)
         each = time / a.maximum(calls, 1e-9)
-        low, high = factors(a, law.bands, each)
-        beyond = (each < law.time_range.low * 0.8) | (each > law.time_range.high * 1.25)
-        widened = a.where(beyond, law.widened * EXTRAPOLATED_WIDER, law.widened)
-        down, up = time * (1 - low / widened), time * (high * widened - 1)
+        down, up, beyond = a.picked(table.edges_s, each, table.below, table.above, table.beyond)
+        down, up = time * down, time * up
         below, above = below + down * down, above + up * up
-        outside = outside | (beyond & (time > 0.05 * total))
+        # Kernels that hardly count do not put the whole in doubt.
+        outside = outside | (beyond & (time > _COUNTS * total))
     below, above = a.sqrt(below), a.sqrt(above)
     if whole:
         low, high = factors(a, whole, total / a.maximum(estimate.steps, 1e-9))
         below, above = a.maximum(below, total * (1 - low)), a.maximum(above, total * (high - 1))
-    return Banded(total, a.maximum(total - below, 0.0), total + a.maximum(above, 0.0), outside)
+    return Banded(estimate, total, a.maximum(total - below, 0.0), total + a.maximum(above, 0.0), outside)
+
+
+_COUNTS: Final = 0.05
 
 
 def factors(a: Arithmetic, bands: Sequence[Band], time_s: Values) -> tuple[Values, Values]:

@@ -24,6 +24,8 @@ Column: TypeAlias = NDArray[np.float64]
 FOLDS: Final = 5
 EDGES_S: Final = (20e-6, 200e-6)
 """Sizes at which bands change: launch decides below the first, throughput above the second."""
+MISS: Final = 0.05
+"""Share of rows beyond either end of a band: nine of ten lie inside."""
 _FEWEST_IN_BAND: Final = 20
 _SMOOTH: Final = 0.02
 # Parameters no kernel can beat: efficiencies above 1 are noise, or a roof that is not the real one.
@@ -197,7 +199,9 @@ def cross_validated_s(
     return found
 
 
-def held_out_errors(predicted: Column, measured: Column, fold: NDArray[np.int64], *, split: str) -> HeldOut:
+def held_out_errors(
+    predicted: Column, measured: Column, fold: NDArray[np.int64], *, split: str, miss: float = MISS
+) -> HeldOut:
     """Summary of held-out predictions, the coverage of bands made without the row's fold included."""
     error = np.abs(predicted / measured - 1)
     inside = np.zeros(len(measured), dtype=np.bool_)
@@ -205,7 +209,7 @@ def held_out_errors(predicted: Column, measured: Column, fold: NDArray[np.int64]
         rest, held = fold != k, fold == k
         if rest.sum() < 4:
             continue
-        low, high = band_factors(bands_of(predicted[rest], measured[rest]), predicted[held])
+        low, high = band_factors(bands_of(predicted[rest], measured[rest], miss=miss), predicted[held])
         inside[held] = (measured[held] >= predicted[held] * low) & (measured[held] <= predicted[held] * high)
     return HeldOut(
         median=float(np.median(error)),
@@ -218,8 +222,11 @@ def held_out_errors(predicted: Column, measured: Column, fold: NDArray[np.int64]
     )
 
 
-def bands_of(predicted: Column, measured: Column, *, edges_s: Sequence[float] = EDGES_S) -> list[Band]:
-    """5 % and 95 % quantiles of measured over predicted by size; sizes with few rows share a band."""
+def bands_of(
+    predicted: Column, measured: Column, *, edges_s: Sequence[float] = EDGES_S, miss: float = MISS
+) -> list[Band]:
+    """Quantiles of measured over predicted by size, `miss` left out on either side; sizes with few rows share
+    a band."""
     ratio = measured / predicted
     place = np.searchsorted(np.asarray(edges_s), predicted)
     groups: list[tuple[float | None, NDArray[np.int64]]] = []
@@ -233,7 +240,7 @@ def bands_of(predicted: Column, measured: Column, *, edges_s: Sequence[float] = 
         waiting = np.concatenate([groups.pop()[1], waiting])
     groups.append((None, waiting))
     return [
-        _band(below, low=_quantile(ratio[rows], 0.05), high=_quantile(ratio[rows], 0.95), rows=len(rows))
+        _band(below, low=_quantile(ratio[rows], miss), high=_quantile(ratio[rows], 1 - miss), rows=len(rows))
         for below, rows in groups
     ]
 

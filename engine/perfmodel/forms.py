@@ -31,13 +31,9 @@ class Amount(NamedTuple):
 
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
     """Seconds of one kernel."""
-    p = parameters
-    compute, memory, _ = amount
-    time = p.launch + _work_s(a, form, p, amount)
-    if not p.root:
-        return time
-    bound = memory if p.compute_efficiency is None or form == "waves" else a.maximum(compute, memory)
-    return time + a.sqrt(p.root * bound)
+    work = _work_s(a, form, parameters, amount)
+    time = parameters.launch + work
+    return time + a.sqrt(parameters.root * work) if parameters.root else time
 
 
 def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Values:

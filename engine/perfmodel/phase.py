@@ -64,38 +64,56 @@ def with_estimate(
     return phase._replace(estimate=work.plus(talk), talk=talk)
 
 
-def settled(a: Arithmetic, plan: Plan, phase: Phase, possible: Values | None, *, decoding: bool) -> Phase:
+def settled(a: Arithmetic, phase: Phase, possible: Values | None, band: Banded | None) -> Phase:
     """The phase with its estimate in place of the bound, below which it never falls; times are not-a-number
-    where `possible` is."""
-    if phase.estimate is not None and plan.timing is not None:
-        request = plan.timing.chosen.request
-        band = banded(a, phase.estimate, whole=request.bands if decoding and request is not None else ())
-        time = a.maximum(band.time_s, phase.time_s)
-        band = Banded(
-            time, a.maximum(band.low_s, phase.time_s), a.maximum(band.high_s, time), band.extrapolated
-        )
+    where `possible` is. `band` may be that of a longer run of the same steps."""
+    if band is not None and phase.estimate is not None:
+        bound, low, high = phase.time_s, band.low_s, band.high_s
+        if band.of is phase.estimate:
+            time = a.maximum(band.time_s, bound)
+        else:
+            estimate = phase.estimate.time_s
+            scale = estimate / band.time_s
+            time, low, high = a.maximum(estimate, bound), low * scale, high * scale
+        band = band._replace(low_s=a.maximum(low, bound), high_s=a.maximum(high, time))
         talk_s = phase.communication_s if phase.talk is None else phase.talk.time_s
-        phase = phase._replace(time_s=time, bound_s=phase.time_s, communication_s=talk_s, band=band)
+        phase = phase._replace(time_s=time, bound_s=bound, communication_s=talk_s, band=band)
     if possible is None:
         return phase
     phase = phase._replace(time_s=phase.time_s * possible)
     if phase.band is None:
         return phase
     low, high = phase.band.low_s * possible, phase.band.high_s * possible
-    band = phase.band._replace(low_s=low, high_s=high)
-    return phase._replace(bound_s=phase.bound_s * possible, band=band)
+    return phase._replace(bound_s=phase.bound_s * possible, band=phase.band._replace(low_s=low, high_s=high))
 
 
-def band_metrics(phase: Phase, *, output_tokens: Values | None) -> dict[str, Values]:
+def band_of(a: Arithmetic, plan: Plan, phase: Phase, *, decoding: bool) -> Banded | None:
+    """The band of a phase; None for a bound."""
+    if phase.estimate is None or plan.timing is None:
+        return None
+    request = plan.timing.chosen.request
+    return banded(a, phase.estimate, whole=request.bands if decoding and request is not None else ())
+
+
+def joined_bands(both: Phase, first: Banded | None, second: Banded | None) -> Banded | None:
+    """The band of two phases one after the other, both wrong in the same direction."""
+    if first is None or second is None or both.estimate is None:
+        return None
+    return Banded(
+        both.estimate,
+        first.time_s + second.time_s,
+        first.low_s + second.low_s,
+        first.high_s + second.high_s,
+        first.extrapolated | second.extrapolated,
+    )
+
+
+def band_metrics(phase: Phase) -> dict[str, Values]:
     """Where the time of an estimated phase lies, and the bound it stands above; empty for a bound."""
     if phase.band is None:
         return {}
     low, high = phase.band.low_s, phase.band.high_s
-    found = {"bound_time_s": phase.bound_s, "time_s_low": low, "time_s_high": high}
-    if output_tokens is not None:
-        found["output_tokens_per_s_low"] = output_tokens / high
-        found["output_tokens_per_s_high"] = output_tokens / low
-    return found
+    return {"bound_time_s": phase.bound_s, "time_s_low": low, "time_s_high": high}
 
 
 def request_bands(
@@ -104,7 +122,9 @@ def request_bands(
     """Bands of the metrics of a request; empty for a bound."""
     if prefill.band is None or generation.band is None or both.band is None:
         return {}
-    found = band_metrics(both, output_tokens=tokens)
+    found = band_metrics(both)
+    found["output_tokens_per_s_low"] = tokens / both.band.high_s
+    found["output_tokens_per_s_high"] = tokens / both.band.low_s
     for end in ("low", "high"):
         found[f"ttft_s_{end}"] = getattr(prefill.band, f"{end}_s")
         found[f"tpot_s_{end}"] = getattr(generation.band, f"{end}_s") / more

@@ -38,7 +38,7 @@ def phase_metrics(
     }
     if output_tokens is not None:
         found["output_tokens_per_s"] = output_tokens / phase.time_s
-    found.update(band_metrics(phase, output_tokens=output_tokens))
+    found.update(band_metrics(phase))
     found.update(_energy_metrics(a, plan, (phase,), phase.time_s, output_tokens))
     return found
 
@@ -69,12 +69,6 @@ def _energy_metrics(
     if output_tokens is not None:
         found["energy_per_output_token_j"] = energy / output_tokens
         found["tokens_per_joule"] = output_tokens / energy
-    fitted = _fitted_energy(plan)
-    if fitted is not None:
-        for end, factor in (("low", fitted.bands[-1].low), ("high", fitted.bands[-1].high)):
-            found[f"energy_j_{end}"] = energy * factor
-            if output_tokens is not None:
-                found[f"energy_per_output_token_j_{end}"] = energy * factor / output_tokens
     return found
 
 
@@ -130,6 +124,10 @@ def request_metrics(
     found.update(_energy_metrics(a, plan, (prefill, generation), both.time_s, tokens))
     if "energy_j" in found:
         found["energy_per_request_j"] = found["energy_j"] / load.batch
+        fitted = _fitted_energy(plan)
+        if fitted is not None:
+            for end, factor in (("low", fitted.bands[-1].low), ("high", fitted.bands[-1].high)):
+                found[f"energy_per_output_token_j_{end}"] = found["energy_per_output_token_j"] * factor
     price = plan.deployment.hardware.price
     if price is not None:
         found["cost_per_million_output_tokens_usd"] = devices * price / 3600 / rate * _BILLED_TOKENS

@@ -8,10 +8,10 @@ from typing import Final
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.bands import Estimate
-from engine.perfmodel.calibration import Steady, estimate_of, steady_of
+from engine.perfmodel.calibration import Steady, Timing, estimate_of, steady_of
 from engine.perfmodel.load import Drafting, Load, memory_load, memory_plan_of
 from engine.perfmodel.memory import MemoryUse, memory_use
-from engine.perfmodel.phase import Phase, settled, with_estimate
+from engine.perfmodel.phase import Phase, band_of, joined_bands, settled, with_estimate
 from engine.perfmodel.phase_metrics import memory_metrics, phase_metrics, request_metrics
 from engine.perfmodel.program import Plan, Program
 from engine.perfmodel.step import Cost, Run, Settled, Step, price, settle, value
@@ -34,11 +34,13 @@ def predict(
     if speculation is not None and speculation.draft is not None:
         prefill = prefill.plus(_prefill(a, speculation.draft, load))
     possible = _possible(a, used)
-    both = settled(a, plan, prefill.plus(generation), possible, decoding=False)
-    prefill = settled(a, plan, prefill, possible, decoding=False)
-    decode, last, generation = (
-        settled(a, plan, phase, possible, decoding=True) for phase in (decode, last, generation)
-    )
+    first = band_of(a, plan, prefill, decoding=False)
+    # The steps of a generation differ little: all take the band of their mean.
+    steady = band_of(a, plan, generation, decoding=True)
+    both = prefill.plus(generation)
+    both = settled(a, both, possible, joined_bands(both, first, steady))
+    prefill = settled(a, prefill, possible, first)
+    decode, last, generation = (settled(a, phase, possible, steady) for phase in (decode, last, generation))
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
     phases = {
         "prefill": phase_metrics(a, plan, prefill, output_tokens=None),
@@ -264,12 +266,23 @@ class _Decoding:
             settled = self._settled[id(program)] = settle(self._a, program, self.step)
         return price(self._a, program, self.step, run, settled=settled)[0]
 
+    def _steady_estimate(self, timing: Timing) -> Steady:
+        """Kernels that see tokens only: worked out once for each batch that occurs."""
+        a, n = self._a, self.step.sequences
+        few = None if self.step.riding else a.distinct(n)
+        if few is None:
+            return steady_of(a, timing, self.step, decoding=True)
+        batches, places = few
+        tokens = batches * self.new
+        step = _step(a, self._plan, sequences=batches, tokens=tokens, logits=tokens)
+        return tuple(part.at(places) for part in steady_of(a, timing, step, decoding=True))
+
     def _estimate(self, run: Run) -> Estimate:
         timing = self._plan.timing
         if timing is None:
             return Estimate()
         if self._steady is None:
-            self._steady = steady_of(self._a, timing, self.step, decoding=True)
+            self._steady = self._steady_estimate(timing)
         return estimate_of(self._a, timing, self.step, run, decoding=True, steady=self._steady)
 
 

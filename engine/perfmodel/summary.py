@@ -25,6 +25,8 @@ Column: TypeAlias = NDArray[Any]
 
 # Some twenty arrays are alive in the kernel: at this length they stay in a core's L2 cache.
 CHUNK: Final = 8192
+_MOST_COUNTED: Final = 65536
+"""Batches beyond this are not tabulated."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,24 @@ class _ArrayArithmetic:
         # Token counts repeat in a sweep: each distinct one is worked out once.
         distinct, places = np.unique(a, return_inverse=True)
         return np.array([function(float(x)) for x in distinct])[places]
+
+    def picked(self, edges: Sequence[float], a: Values, *tables: Any) -> tuple[Values, ...]:
+        # A handful of comparisons is quicker than a search.
+        place = np.zeros(np.shape(a), dtype=np.int8)
+        for edge in edges:
+            place = place + (a > edge)
+        return tuple(np.take(table, place) for table in tables)
+
+    def distinct(self, a: Values) -> tuple[Values, Values] | None:
+        if not isinstance(a, np.ndarray) or not 0 <= a.min() <= a.max() <= _MOST_COUNTED:
+            return None
+        whole = a.astype(np.int64)
+        present = np.flatnonzero(np.bincount(whole))
+        if 4 * len(present) > len(a):
+            return None
+        table = np.zeros(present[-1] + 1, dtype=np.int64)
+        table[present] = np.arange(len(present))
+        return present.astype(np.float64), table[whole]
 
     def smallest(self, a: Values) -> float:
         return float(np.min(a))

@@ -28,7 +28,8 @@ class LawParameters(Settings):
     memory_efficiency: Efficiency
     """Share of the data-sheet bandwidth (of the link, for collectives) that large kernels reach."""
     root: Seconds = 0.0
-    """Slow approach to those rates: the kernel takes sqrt(root x bound) longer."""
+    """Slow approach to those rates: the kernel takes sqrt(root x work) longer, work being its
+    time without launch."""
     wave_share: Share = 0.0
     """How much of the last, partly filled wave of work items is lost: 0 none, 1 all of it."""
     wave_cost: Seconds = 0.0
@@ -97,7 +98,7 @@ class OperatorFit(Settings):
     form: Literal["overlapped", "added", "waves"]
     """`overlapped`: launch + fourth-power mean of compute / efficiency and bytes / efficiency. `added`:
     launch + both, one after the other and in whole waves, + a cost per wave. `waves`: launch + fourth-power
-    mean of bytes / efficiency and the cost of the waves. Each plus sqrt(root x bound)."""
+    mean of bytes / efficiency and the cost of the waves. Each plus sqrt(root x the rest but the launch)."""
     parameters: LawParameters
     """The fitted numbers."""
     rows: Annotated[int, Field(ge=1)]
