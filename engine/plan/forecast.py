@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.plan.diff import Fate, compare
 from engine.spec.analytical import AnalyticalSettings
+from engine.spec.energy import EnergySettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,16 @@ def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path 
         if verdict.fate == "again" and verdict.why:
             reasons[verdict.why] += verdict.task.size
     to_run = found.points("new") + found.points("again")
-    measured = any(v.task.kind != "analytical" for fate in _PENDING for v in found.of(fate))
+    pending = [verdict.task for fate in _PENDING for verdict in found.of(fate)]
+    unknown = any(task.kind not in ("analytical", "energy") for task in pending)
+    metered = [task for task in pending if task.kind == "energy"]
+    metered_s = sum(
+        task.settings.expected_s(block.combination.model.num_hidden_layers)
+        for task in metered
+        if isinstance(task.settings, EnergySettings)
+        for block, _, _ in task.spans
+    )
+    predicted = to_run - len(metered)
     unfit, refused = _obstacles(plan)
     return Outlook(
         points={fate: found.points(fate) for fate in FATES},
@@ -80,7 +90,7 @@ def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path 
         unfit=unfit,
         refused=refused,
         to_run=to_run,
-        estimate_s=None if measured else (_START_S + to_run / _POINTS_PER_S if to_run else 0.0),
+        estimate_s=None if unknown else _START_S + predicted / _POINTS_PER_S + metered_s if to_run else 0.0,
     )
 
 

@@ -128,6 +128,22 @@ class EnergySettings(Settings):
             raise ValueError("`metrics` names one thing twice")
         return self
 
+    def expected_s(self, layers: int) -> float:
+        """Seconds that one point takes at least, for a plan: idle, requests, and loops of a usual model."""
+        if self.source == "replay":
+            return 1.0
+        # A gated dense model has 17 components; one layer is one component of its own.
+        parts = {"phase": 0, "layer": layers + 5, "component": 17}[self.granularity]
+        parts = 0 if self.method == "time_weighted" else parts + 2 * self.ablation
+        loop = self.loop
+        usual = (5.0, 2.0, 5.0) if self.metered else (0.1, 0.02, 0.0)
+        given = (loop.window, loop.warmup, loop.cooldown)
+        trial = sum(own if own is not None else value for own, value in zip(given, usual, strict=True))
+        idle = 3 * (self.idle.settle + self.idle.window) + self.probe.duration if self.metered else 0.0
+        # Five windows of at least 1.2 s each, and a rest between them.
+        requests = (self.repeats + 1) * (7.5 if self.metered else 1.0)
+        return idle + requests + 2 * parts * self.trials * trial
+
     @property
     def metered(self) -> bool:
         """Whether energy is asked for; else only time."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import random
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -111,33 +110,43 @@ class SimulatedBoard:
         return np.floor(np.asarray(joules) * 1e3 + 0.5) / 1e3 + 1e3
 
 
-_PARTS: Final = (
+_DECODE: Final = (
     # component, parent, runs in a step, seconds of one run, watts while it runs
     ("step", None, 1, 3.2e-3, 402.0),
     ("embedding", "step", 1, 6.0e-6, 210.0),
     ("attention", "step", 16, 7.3e-5, 368.0),
-    ("ffn", "step", 16, 9.2e-5, 441.0),
-    ("norm", "step", 33, 4.1e-6, 228.0),
-    ("lm_head", "step", 1, 2.1e-4, 455.0),
     ("q", "attention", 16, 1.3e-5, 432.0),
     ("k", "attention", 16, 6.1e-6, 391.0),
     ("v", "attention", 16, 6.1e-6, 391.0),
-    ("rope", "attention", 16, 5.2e-6, 246.0),
-    ("context", "attention", 16, 2.2e-5, 338.0),
+    ("rope", "attention", 16, 6.9e-6, 246.0),
+    ("context", "attention", 16, 2.6e-5, 338.0),
     ("o", "attention", 16, 1.3e-5, 432.0),
-    ("gate", "ffn", 16, 2.9e-5, 449.0),
-    ("up", "ffn", 16, 2.9e-5, 449.0),
+    ("ffn", "step", 16, 9.9e-5, 441.0),
+    ("gate", "ffn", 16, 3.1e-5, 449.0),
+    ("up", "ffn", 16, 3.1e-5, 449.0),
     ("act", "ffn", 16, 4.4e-6, 236.0),
-    ("down", "ffn", 16, 2.9e-5, 451.0),
+    ("down", "ffn", 16, 3.1e-5, 451.0),
+    ("norm", "step", 33, 4.1e-6, 228.0),
+    ("lm_head", "step", 1, 2.1e-4, 455.0),
+)
+_PREFILL: Final = (
+    ("step", None, 1, 3.1e-2, 655.0),
+    ("embedding", "step", 1, 5.0e-5, 240.0),
+    ("attention", "step", 16, 6.1e-4, 610.0),
+    ("ffn", "step", 16, 1.22e-3, 688.0),
+    ("norm", "step", 33, 2.6e-5, 320.0),
+    ("lm_head", "step", 1, 2.2e-4, 455.0),
 )
 """Invented, in the proportions of a small model on a large board."""
+_PARTS: Final = {"prefill": _PREFILL, "decode": _DECODE}
 _LAYERS: Final = 16
+_DECODE_RUNS: Final = 2
 _CHUNK_S: Final = 0.05
 _IDLE_W: Final = 72.0
 _RESIDENT_W: Final = 96.0
 
 
-def smoke_trace(*, seed: int = 7, trials: int = 5, window_s: float = 2.5) -> Trace:
+def smoke_trace(*, seed: int = 7, trials: int = 5, window_s: float = 2.0) -> Trace:
     """A whole campaign on the pretend device: idle, load, three requests, and component loops."""
     import numpy as np
 
@@ -180,23 +189,24 @@ def _idle(course: PowerCourse, variant: str, watts: float) -> Event:
 
 def _request(course: PowerCourse, chance: random.Random, repeat: int) -> list[Event]:
     """One measured request; what is too short for a sensor is repeated within its window."""
-    warm = {"repeat": max(repeat, 0), "warmup": repeat < 0}
+    warm: dict[str, Any] = {"repeat": max(repeat, 0), "warmup": repeat < 0}
     spread = chance.gauss(1.0, 0.004)
     found = [
-        Event("phase", "tokenize", *course.add(1.2, 101.0), iterations=1500, tokens=4096, **warm),  # type: ignore[arg-type]
+        Event("phase", "tokenize", *course.add(1.2, 101.0), iterations=1500, tokens=4096, **warm),
         Event("phase", "prefill", *course.add(2.0, 655.0 * spread), iterations=64, tokens=4096,
-              intensity=410.0, **warm),  # type: ignore[arg-type]
+              intensity=410.0, **warm),
     ]  # fmt: skip
     begin = course.now_s
-    for step in range(255):
-        seconds = 6.0e-3 + 2.0e-6 * step
-        window = course.add(seconds, (392.0 + 0.06 * step) * spread)
+    for step in [*range(255)] * _DECODE_RUNS:
+        window = course.add(3.074e-3 + 1.0e-6 * step, (392.0 + 0.08 * step) * spread)
         found.append(
-            Event("step", "decode", *window, token_index=step, tokens=8, intensity=7.6 - 0.004 * step, **warm)  # type: ignore[arg-type]
+            Event("step", "decode", *window, token_index=step, tokens=8, intensity=7.6 - 0.004 * step, **warm)
         )
-    found.append(Event("phase", "decode", begin, course.now_s, tokens=255 * 8, **warm))  # type: ignore[arg-type]
     found.append(
-        Event("phase", "detokenize", *course.add(1.1, 99.0), iterations=2200, tokens=256 * 8, **warm)  # type: ignore[arg-type]
+        Event("phase", "decode", begin, course.now_s, iterations=_DECODE_RUNS, tokens=255 * 8, **warm)
+    )
+    found.append(
+        Event("phase", "detokenize", *course.add(1.1, 99.0), iterations=2200, tokens=256 * 8, **warm)
     )
     course.add(0.5, _RESIDENT_W)
     return found
@@ -206,14 +216,15 @@ def _plan_loops(
     course: PowerCourse, chance: random.Random, trials: int, window_s: float
 ) -> list[tuple[Any, ...]]:
     """Trials of all components in shuffled order, each after a rest of random length."""
-    order = [(part, trial) for part in _PARTS for trial in range(trials)]
+    order = [(phase, part, trial) for phase, parts in _PARTS.items() for part in parts
+             for trial in range(trials)]  # fmt: skip
     chance.shuffle(order)
     found = []
-    for part, trial in order:
+    for phase, part, trial in order:
         course.add(0.3 + chance.uniform(0.0, 0.1), _RESIDENT_W)
         seconds = part[3] * _visits(part)
         begin, end = course.add(window_s + 0.4, part[4] * chance.gauss(1.0, 0.003))
-        found.append((part, trial, begin + 0.2, end, seconds))
+        found.append((phase, part, trial, begin + 0.2, end, seconds))
     return found
 
 
@@ -223,7 +234,13 @@ def _visits(part: tuple[Any, ...]) -> int:
 
 
 def _read(
-    board: SimulatedBoard, part: tuple[Any, ...], trial: int, begin: float, end: float, seconds: float
+    board: SimulatedBoard,
+    phase: str,
+    part: tuple[Any, ...],
+    trial: int,
+    begin: float,
+    end: float,
+    seconds: float,
 ) -> LoopReads:
     import numpy as np
 
@@ -231,12 +248,14 @@ def _read(
     turns = max(1, round(_CHUNK_S / seconds))
     times = np.arange(begin + turns * seconds, end, turns * seconds)
     visits = _visits(part)
-    share: dict[int, float] = dict.fromkeys(range(_LAYERS), 1 / _LAYERS) if visits > 1 else {}
+    # Early layers take a little longer, as if their weights came from farther away.
+    weights = {layer: 1.0 + 0.15 * 0.6**layer for layer in range(_LAYERS)} if visits > 1 else {}
+    share = {layer: weight / sum(weights.values()) for layer, weight in weights.items()}
     return LoopReads(
-        component=name, phase="decode", trial=trial, times_s=np.round(times, 6),
+        component=name, phase=phase, trial=trial, times_s=np.round(times, 6),
         iterations=np.arange(1, len(times) + 1, dtype=np.float64) * turns * visits,
         energy_j=board.counter_j(times), power_w=np.round(board.power_w(times), 2),
-        parent=parent, count=count, share=share, order=_PARTS.index(part),
+        parent=parent, count=count, share=share, order=_PARTS[phase].index(part),
     )  # fmt: skip
 
 
@@ -252,14 +271,9 @@ def _heat(watts: Floats, *, step_s: float = 0.1, slow_s: float = 25.0) -> Floats
     return found
 
 
-def true_energies() -> dict[str, float]:
+def true_energies(phase: str = "decode") -> dict[str, float]:
     """Joules that one run of each component of the smoke trace really takes, but for its spread of 0.3 %."""
-    return {part[0]: part[3] * part[4] for part in _PARTS}
-
-
-def names(parts: Sequence[tuple[Any, ...]] = _PARTS) -> list[str]:
-    """Components of the smoke trace."""
-    return [part[0] for part in parts]
+    return {part[0]: part[3] * part[4] for part in _PARTS[phase]}
 
 
 def write_smoke_trace(path: Path) -> None:

@@ -107,7 +107,8 @@ def _remainder(whole: Part, children: Sequence[Part]) -> Part:
         net = difference(whole.net, _sum([(p, p.net) for p in children], whole))
     invalid = [p.component for p in (whole, *children) if not p.valid]
     return Part(
-        component=REMAINDER, phase=whole.phase, parent=whole.component, layer=whole.layer, count=whole.count,
+        component=REMAINDER if whole.parent is None else f"{REMAINDER} {whole.component}",
+        phase=whole.phase, parent=whole.component, layer=whole.layer, count=whole.count,
         time=time, energy=energy, net=net, trials=whole.trials, method="remainder", valid=not invalid,
         reason=f"rests on invalid {', '.join(invalid)}" if invalid else None,
     )  # fmt: skip

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from engine.results.tables import Tables
     from engine.spec.energy import EnergySettings
 
+LOOPS = "component loops"
+"""What the samples between the first and the last loop belong to."""
 SIMULATED = "simulated power: no device was metered"
 
 
@@ -191,12 +193,15 @@ class _Marks:
         loops = [(float(lp.times_s[0]), float(lp.times_s[-1]), lp.component) for lp in trace.loops]
         named = [(e.begin_s, e.end_s, e.component) for e in trace.of("component") if e.component]
         self._components = sorted([*loops, *named])
+        self._loops = (min(one[0] for one in loops), max(one[1] for one in loops)) if loops else None
 
     def at(self, moment_s: float) -> tuple[str | None, str | None]:
         phase = None
         for begin, end, name in self._phases:  # longest first: the last that fits is the innermost
             if begin <= moment_s < end:
                 phase = name
+        if phase is None and self._loops is not None and self._loops[0] <= moment_s <= self._loops[1]:
+            phase = LOOPS
         component = next((c for begin, end, c in self._components if begin <= moment_s < end), None)
         return phase, component
 

@@ -97,8 +97,8 @@ def _children(
     left_j = None
     if above["energy_j"] is not None and all(row["energy_j"] is not None for row in rows):
         left_j = above["energy_j"] - sum(row["energy_j"] for row in rows)
-    layer = above["layer"]
-    rows.append(_row(above["phase"], REMAINDER, layer, parent, "remainder", left_s, left_j, runs, None))
+    name = REMAINDER if above["parent"] is None else f"{REMAINDER} {parent}"
+    rows.append(_row(above["phase"], name, above["layer"], parent, "remainder", left_s, left_j, runs, None))
     return rows
 
 
