@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import EngineError, PlanError
 from engine.plan.compile import Plan, compile_plan
+from engine.plan.fingerprint import digest_of
+from engine.plan.stored import names_of
 from engine.spec.calibration import Calibration
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
@@ -31,7 +34,11 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "name": plan.experiment.name,
         "fingerprint": plan.fingerprint,
         "points": plan.size,
-        "tasks": len(plan.tasks),
+        "names": _names(plan),
+        "tasks": [
+            {"kind": t.kind, "points": t.size, "fingerprint": t.fingerprint, "subject": t.subject}
+            for t in plan.tasks
+        ],
         "dropped": [{"when": d.when, "because": d.because, "points": d.points} for d in plan.dropped],
         "versions": {task.kind: task.result_version for task in plan.tasks},
         "only": sorted({task.kind for task in plan.tasks}),
@@ -43,15 +50,20 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_from_document(document: Mapping[str, Any]) -> Plan:
-    """The plan a document describes; raises `PlanError` when it is damaged or from another version."""
+def plan_from_document(document: Mapping[str, Any], *, to_run: bool) -> Plan:
+    """The plan a document describes; raises `PlanError` when it is damaged or cannot be made again.
+
+    A plan `to_run` must come out exactly as it was written. One to read old results by need not: where a
+    later engine knows further settings, only what points are called and which counts they have must agree,
+    and tasks keep the fingerprints under which their results lie.
+    """
     if document.get("format") != FORMAT:
         raise PlanError(
             f"the plan has format {document.get('format')}, this engine reads {FORMAT}",
             hint="use the version of the engine that wrote it",
         )
     try:
-        expected = document["fingerprint"]
+        expected, written = document["fingerprint"], document["tasks"]
         experiment = Experiment.model_validate(document["experiment"])
         entries = {
             kind: {name: _ENTRY_CLASSES[kind].model_validate(entry) for name, entry in found.items()}
@@ -69,12 +81,23 @@ def plan_from_document(document: Mapping[str, Any]) -> Plan:
         raise PlanError("the plan is damaged", hint="run the spec again to write a new one") from err
     except EngineError as err:
         raise PlanError(f"the plan cannot be made again: {err.message}", hint=err.hint) from err
-    if plan.fingerprint != expected:
+    if plan.fingerprint == expected:
+        return plan
+    if to_run or document.get("names") != _names(plan):
         raise PlanError(
             "the plan does not come out as it was written: this engine resolves the same text differently",
             hint="use the version of the engine that wrote it, or run the spec again",
         )
-    return plan
+    tasks = (
+        replace(task, fingerprint=old["fingerprint"], subject=old["subject"])
+        for task, old in zip(plan.tasks, written, strict=True)
+    )
+    return replace(plan, tasks=tuple(tasks))
+
+
+def _names(plan: Plan) -> str:
+    """Fingerprint of what the points of every task are called and which counts they have."""
+    return digest_of(names_of(task) for task in plan.tasks)
 
 
 def resolved_experiment(plan: Plan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from engine.errors import EngineError, MeasurementError, StoreError
 from engine.plan.stored import describe
 from engine.results import registry
 from engine.results.atomic import TEMPORARY, Disk, discard, put_in_place, write_failed, write_temporary
+from engine.results.environment import without_secrets
 from engine.results.lock import FILE as LOCK_FILE
 from engine.results.lock import FolderLock
 from engine.results.registry import Outcome, Registry, Shard, TaskRecord
@@ -146,7 +147,7 @@ class ResultStore:
             task.fingerprint,
             describe(task),
             self._put_in_place(task, drafts),
-            error=text,
+            error=without_secrets(text),
             tail=tail or None,
             seconds=seconds,
         )

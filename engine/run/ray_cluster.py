@@ -163,7 +163,7 @@ def _on_node(document: str, fingerprint: str) -> _Answer:
     """Carry out one task on a node and return the bytes of its shards."""
     if document not in _plans:
         _plans.clear()
-        _plans[document] = plan_from_document(json.loads(document))
+        _plans[document] = plan_from_document(json.loads(document), to_run=True)
     plan = _plans[document]
     task = next(task for task in plan.tasks if task.fingerprint == fingerprint)
     with tempfile.TemporaryDirectory(prefix="engine-") as scratch:

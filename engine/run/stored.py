@@ -45,7 +45,7 @@ def open_run(run: Path, *, runs: Path = Path("runs")) -> StoredRun:
         )
     store = ResultStore.open(folder, write=False)
     try:
-        plan = plan_from_document(read_json(folder / PLAN))
+        plan = plan_from_document(read_json(folder / PLAN), to_run=False)
         text = (folder / EXPERIMENT).read_text(encoding="utf-8") if (folder / EXPERIMENT).exists() else None
         return StoredRun(folder, plan, store, tuple(sessions(folder)), text)
     except BaseException:

@@ -26,7 +26,7 @@ def main(folder: Path, spec_folder: Path) -> None:
     answers = _private_stdout()
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
-    plan = plan_from_document(read_json(folder / PLAN))
+    plan = plan_from_document(read_json(folder / PLAN), to_run=True)
     tasks = {task.fingerprint: task for task in plan.tasks}
     job = Job(plan, folder, spec_folder, say=lambda line: _answer(answers, {"say": line}))
     while (line := requests.get()) is not None:

@@ -36,7 +36,7 @@ def written(plan):
 
 def test_a_plan_comes_back_the_same():
     plan = the_plan()
-    again = plan_from_document(written(plan))
+    again = plan_from_document(written(plan), to_run=True)
     assert [t.fingerprint for t in again.tasks] == [t.fingerprint for t in plan.tasks]
     assert [t.result_version for t in again.tasks] == [t.result_version for t in plan.tasks]
     assert (again.size, again.dropped) == (plan.size, plan.dropped) == (9, plan.dropped)
@@ -48,31 +48,51 @@ def test_entries_of_the_catalogue_travel_with_the_plan():
     assert document["entries"]["model"]["llama-3.1-8b"]["num_hidden_layers"] == 32
     document["entries"]["model"]["llama-3.1-8b"]["num_hidden_layers"] = 33
     with pytest.raises(PlanError) as failure:
-        plan_from_document(document)
+        plan_from_document(document, to_run=True)
     assert failure.value.message == (
         "the plan does not come out as it was written: this engine resolves the same text differently"
     )
+
+
+def test_old_results_are_read_under_their_old_fingerprints():
+    """As when a later engine knows one more setting, or another default."""
+    plan = the_plan()
+    document = written(plan)
+    document["versions"]["analytical"] = 4
+    with pytest.raises(PlanError):
+        plan_from_document(document, to_run=True)
+    again = plan_from_document(document, to_run=False)
+    assert [t.fingerprint for t in again.tasks] == [t.fingerprint for t in plan.tasks]
+    assert again.fingerprint == plan.fingerprint
+
+
+def test_points_that_would_be_mixed_up_are_not_read():
+    document = written(the_plan())
+    document["versions"]["analytical"] = 4
+    document["experiment"]["sweep"]["axes"]["workload.batch_size"] = [1, 3, 4]
+    with pytest.raises(PlanError, match="does not come out as it was written"):
+        plan_from_document(document, to_run=False)
 
 
 def test_a_limit_that_was_raised_stays_raised():
     spec = experiment(
         sweep={"axes": {"workload.prompt_tokens": list(range(1, 10_003))}}, measurements=[{"kind": "energy"}]
     )
-    assert plan_from_document(written(compile_plan(spec, max_points=20_000))).size == 10_002
+    assert plan_from_document(written(compile_plan(spec, max_points=20_000)), to_run=True).size == 10_002
 
 
-@pytest.mark.parametrize("missing", ["experiment", "entries", "versions", "fingerprint"])
+@pytest.mark.parametrize("missing", ["experiment", "entries", "versions", "fingerprint", "tasks"])
 def test_a_damaged_plan_says_so(missing):
     document = written(the_plan())
     del document[missing]
     with pytest.raises(PlanError) as failure:
-        plan_from_document(document)
+        plan_from_document(document, to_run=True)
     assert failure.value.message == "the plan is damaged"
 
 
 def test_a_plan_of_another_format_says_so():
     with pytest.raises(PlanError) as failure:
-        plan_from_document({"format": 2})
+        plan_from_document({"format": 2}, to_run=False)
     assert failure.value.message == "the plan has format 2, this engine reads 1"
 
 

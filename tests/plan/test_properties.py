@@ -67,6 +67,6 @@ def test_points_are_those_of_the_product(axes, drops):
     assert plan.size + sum(d.points for d in plan.dropped) == plan.expansion.combinations
     numbers = [n for task in plan.tasks for span in task.point_numbers for n in span]
     assert numbers == list(range(plan.size))
-    again = plan_from_document(plan_document(plan))
+    again = plan_from_document(plan_document(plan), to_run=True)
     assert again.fingerprint == plan.fingerprint
     assert found(again) == wanted
