@@ -108,7 +108,7 @@ def score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult:
     ranking = rank(total, [f.oriented for f in factors], low=low, high=high)
     table = scores_table(judged, ranking, reasons, total=total, low=low, high=high)
     ordered = tuple(f.sorted(ranking.order) for f in factors)
-    notes = tuple(_notes(scoring, judged))
+    notes = (*_notes(scoring, judged), *_mixed_bases(judged, pool))
     return ScoreResult(scoring, judged.source, table, judged.rows[ranking.order], notes, ordered)
 
 
@@ -218,6 +218,18 @@ def _factors(scoring: Scoring, judged: Judged, pool: Mask) -> list[Factor]:
     return [
         normalise(o, judged, pool=pool, weight=o.weight / share, penalty=penalty) for o in scoring.objectives
     ]
+
+
+def _mixed_bases(judged: Judged, pool: Mask) -> list[str]:
+    """Whether bounds and estimates are compared: a bound flatters."""
+    if "basis" not in judged.summary.column_names:
+        return []
+    bound = int((is_one_of(judged.summary, "basis", "bound")[judged.rows] & pool).sum())
+    estimate = int((is_one_of(judged.summary, "basis", "estimate")[judged.rows] & pool).sum())
+    if not bound or not estimate:
+        return []
+    counts = f"{bound:,} ranked rows are data-sheet bounds and {estimate:,} are calibrated estimates"
+    return [f"{counts}: bounds flatter; `calibration: none` in the measurement compares bounds only"]
 
 
 def _notes(scoring: Scoring, judged: Judged) -> list[str]:

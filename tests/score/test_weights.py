@@ -160,6 +160,16 @@ def test_measured_rows_come_before_predicted_ones_and_borrow_joules() -> None:
     assert by_point(predicted) == {0: 10.0, 1: 10.0}
 
 
+def test_bounds_beside_estimates_are_said() -> None:
+    table = summary(output_tokens_per_s=[1.0, 2.0, 3.0], basis=["bound", "estimate", "estimate"])
+    (note,) = judge(table, objectives=[THROUGHPUT]).notes
+    assert note.startswith(
+        "1 ranked rows are data-sheet bounds and 2 are calibrated estimates: bounds flatter"
+    )
+    alone = summary(output_tokens_per_s=[1.0, 2.0], basis=["bound", "bound"])
+    assert judge(alone, objectives=[THROUGHPUT]).notes == ()
+
+
 def test_factors_multiply_up_to_the_score() -> None:
     found = judge(TWO, objectives=[THROUGHPUT, LATENCY])
     rows = found.factors(1).to_pylist()

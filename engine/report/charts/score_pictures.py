@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.scores import label_of_objective, names_of
 from engine.report.charts.story import Story, chart_table
-from engine.report.charts.style import INK, PALETTE, QUIET, WIDTH, description, rounded
+from engine.report.charts.style import INK, PALETTE, QUIET, WIDTH, description, log_axis, rounded
 from engine.report.numbers import Scale, quantity, significant
 from engine.report.page import Chart, Column
 
@@ -48,14 +48,16 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
         Column("then", "Then", "Score after this factor.", "number", _PLAIN),
     )
     alt = f"Waterfall of {len(steps)} steps to a score of {significant(best[0]['score'])}."
-    scale: dict[str, Any] = {"zero": True} if adds else {"type": "log", "nice": True}
+    x: dict[str, Any] = {"field": "from", "type": "quantitative", "title": "Score so far"}
+    if not adds:
+        x = log_axis("from", "Score so far", [step[end] for step in steps for end in ("from", "to")])
     body = {
         "width": WIDTH - 230,
         "height": {"step": 24},
         "mark": {"type": "bar"},
         "encoding": {
             "y": _names([s["what"] for s in steps]),
-            "x": {"field": "from", "type": "quantitative", "title": "Score so far", "scale": scale},
+            "x": x,
             "x2": {"field": "to"},
             "color": _kinds(),
             "tooltip": [{"field": "what", "title": "Factor"}, {"field": "value", "title": "Value"},
