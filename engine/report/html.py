@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
 from engine.report.numbers import prefixes
+from engine.report.own import OwnSection
 from engine.report.page import Chart, Column, Fact, Table, View
 from engine.spec.catalog import packaged_root
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 Mode = Literal["screen", "pdf"]
-Added = Sequence[tuple[str, str, str]]
-"""Sections of a user's own templates: name, title, HTML that was rendered and cleaned elsewhere."""
 
 _PRINT_COLUMNS: Final = 14
 
@@ -97,7 +96,7 @@ _ATTRIBUTES: Final = frozenset(
 
 
 def render_page(
-    view: View, svgs: Mapping[str, str], *, mode: Mode, bundle: str = "", added: Added = ()
+    view: View, svgs: Mapping[str, str], *, mode: Mode, bundle: str = "", added: Sequence[OwnSection] = ()
 ) -> str:
     """The whole document: for the screen with scripts (`bundle` is Vega's), for the PDF without."""
     from markupsafe import Markup
@@ -126,7 +125,7 @@ def render_page(
             if mode == "screen"
             else "the HTML report and the workbook have all of them",
             row_kind=_row_kind,
-            added=[(name, title, Markup(body)) for name, title, body in added],  # noqa: S704 - cleaned by engine.report.own
+            added=[(one.name, one.title, Markup(one.body)) for one in added],  # noqa: S704 - cleaned by `own`
         )
     )
 

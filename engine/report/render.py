@@ -7,19 +7,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import EngineError, ReportError
 from engine.report import pdf
+from engine.report.clean import clean_text
 from engine.report.draw import chart_svg, script_bundle
 from engine.report.excel import write_workbook
 from engine.report.html import render_page
 from engine.report.inputs import ReportInputs
+from engine.report.own import OwnSection, own_sections
+from engine.report.page import Notice, View
 from engine.report.view import build_view
 
 if TYPE_CHECKING:
-    from engine.report.page import View
     from engine.spec.report import Format
 
 SUFFIXES: Final[Mapping[Format, str]] = {"html": ".html", "pdf": ".pdf", "xlsx": ".xlsx"}
@@ -40,10 +43,19 @@ def render_report(
         printer = pdf.start(paper) if "pdf" in targets else None
         bundler = _start_bundle() if "html" in targets else None
         try:
-            view = build_view(inputs, share=share)
+            view, added = _with_own_sections(build_view(inputs, share=share), inputs)
             svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
-            pending = pdf.Pending(printer, render_page(view, svgs, mode="pdf"), svgs) if printer else None
-            _write_all(view, svgs, targets, bundler, lambda: _printed(pending, paper))
+            pending = (
+                pdf.Pending(printer, render_page(view, svgs, mode="pdf", added=added), svgs)
+                if printer
+                else None
+            )
+            makers: dict[Format, Callable[[Path], None]] = {
+                "xlsx": lambda target: write_workbook(view, svgs, target),
+                "html": lambda target: _put(target, _screen(view, svgs, bundler, added)),
+                "pdf": lambda target: _put(target, _printed(pending, paper)),
+            }
+            _write_all(makers, targets)
         finally:
             for child in (printer, bundler):
                 if child is not None and child.poll() is None:
@@ -52,19 +64,30 @@ def render_report(
     return targets
 
 
-def _write_all(
-    view: View,
-    svgs: Mapping[str, str],
-    targets: Mapping[Format, Path],
-    bundler: subprocess.Popen[bytes] | None,
-    printed: Callable[[], bytes],
-) -> None:
+def _with_own_sections(view: View, inputs: ReportInputs) -> tuple[View, list[OwnSection]]:
+    """The user's own sections; where they fail the report says so and goes on without them."""
+    named = inputs.experiment.report.templates
+    if named is None:
+        return view, []
+    try:
+        return view, own_sections(view, _inside(named, inputs.folder))
+    except (ReportError, OSError, UnicodeDecodeError) as err:
+        reason = clean_text(getattr(err, "message", None) or str(err))
+        notice = Notice("templates", "Own sections left out", 1, reason, tone="bad")
+        return replace(view, notices=(*view.notices, notice)), []
+
+
+def _inside(named: str, folder: Path | None) -> Path:
+    """The folder of templates, below the spec's folder or the current one; a spec may not name any other."""
+    path = Path(named)
+    if path.is_absolute() or ".." in path.parts:
+        raise ReportError(f"`report.templates` is `{named}`, but must lie below the folder of the spec")
+    roots = [root for root in (folder, Path.cwd()) if root is not None]
+    return next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
+
+
+def _write_all(makers: Mapping[Format, Callable[[Path], None]], targets: Mapping[Format, Path]) -> None:
     """Every format in turn, the one that somebody else makes last; the first error after all of them."""
-    makers: dict[Format, Callable[[Path], None]] = {
-        "xlsx": lambda target: write_workbook(view, svgs, target),
-        "html": lambda target: _put(target, _screen(view, svgs, bundler)),
-        "pdf": lambda target: _put(target, printed()),
-    }
     failures: list[EngineError] = []
     for name, make in makers.items():
         if name in targets:
@@ -76,8 +99,13 @@ def _write_all(
         raise failures[0]
 
 
-def _screen(view: View, svgs: Mapping[str, str], bundler: subprocess.Popen[bytes] | None) -> bytes:
-    return render_page(view, svgs, mode="screen", bundle=_bundle(bundler)).encode("utf-8")
+def _screen(
+    view: View,
+    svgs: Mapping[str, str],
+    bundler: subprocess.Popen[bytes] | None,
+    added: Sequence[OwnSection],
+) -> bytes:
+    return render_page(view, svgs, mode="screen", bundle=_bundle(bundler), added=added).encode("utf-8")
 
 
 def _printed(pending: pdf.Pending | None, paper: Path) -> bytes:
