@@ -13,7 +13,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -65,10 +65,18 @@ class Recorder:
         """What the process said when it was ready."""
 
     def __enter__(self) -> Recorder:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -143,8 +151,18 @@ def read_channels(path: Path, *, names: dict[str, str]) -> list[Channel]:
     return found
 
 
-def record(source: PowerSource, path: Path, *, interval_s: float, until: Any) -> dict[str, Any]:
-    """Read at fixed times until `until(seconds)` - a wait - says so; what was done, as data."""
+def record(
+    source: PowerSource,
+    path: Path,
+    *,
+    interval_s: float,
+    until: Callable[[float], bool],
+    started: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Read at fixed times until `until(seconds)` - a wait - says so; what was done, as data.
+
+    `started` is called when the first reading is taken.
+    """
     writer = _Writer(path)
     rows = late = turn = 0
     begin = time.perf_counter()
@@ -158,6 +176,8 @@ def record(source: PowerSource, path: Path, *, interval_s: float, until: Any) ->
                 writer.add(moment, device.uuid, reading)
                 rows += 1
             turn += 1
+            if turn == 1:
+                started()
             wait = begin + turn * interval_s - time.perf_counter()
             if wait < -interval_s:
                 late += 1
@@ -213,9 +233,13 @@ def main() -> None:
     try:
         source = _open(order)
         names = {device.uuid: device.name for device in source.devices}
-        source.read()
-        _say({"ready": True, "pid": os.getpid(), "names": names})
-        said = record(source, Path(order["path"]), interval_s=order["interval_s"], until=_input_closed)
+        said = record(
+            source,
+            Path(order["path"]),
+            interval_s=order["interval_s"],
+            until=_input_closed,
+            started=lambda: _say({"ready": True, "pid": os.getpid(), "names": names}),
+        )
         source.close()
     except EngineError as err:
         said = {"error": err.message}
