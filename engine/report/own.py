@@ -126,9 +126,13 @@ def _rendered(given: dict[str, Any], folder: Path) -> dict[str, str]:
 
 
 _ALLOWED: Final = frozenset(
-    "a abbr b blockquote br caption cite code dd del details div dl dt em figcaption figure h3 h4 h5 hr i ins kbd li "
-    "ol p pre q s section small span strong sub summary sup table tbody td tfoot th thead tr u ul var".split()
-)
+    {
+        "a", "abbr", "b", "blockquote", "br", "caption", "cite", "code", "dd", "del", "details", "div",
+        "dl", "dt", "em", "figcaption", "figure", "h3", "h4", "h5", "hr", "i", "ins", "kbd", "li", "ol",
+        "p", "pre", "q", "s", "section", "small", "span", "strong", "sub", "summary", "sup", "table",
+        "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul", "var",
+    }
+)  # fmt: skip
 _VOID: Final = frozenset({"br", "hr"})
 _KEPT: Final = frozenset({"class", "colspan", "rowspan", "scope", "title"})
 _SILENT: Final = frozenset({"script", "style", "template", "iframe", "object", "svg", "math", "noscript"})
