@@ -126,8 +126,11 @@ def _table(law: Law) -> BandTable:
     return _TABLES[law]
 
 
-def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = ()) -> Banded:
-    """The estimate and its band; `whole` are bands of whole requests, and the wider one counts."""
+def banded(
+    a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = (), widened: float = 1.0
+) -> Banded:
+    """The estimate and its band; `whole` are bands of whole requests, `widened` the factor on their ends, and
+    the wider one counts."""
     total = estimate.time_s
     below: Values = 0.0
     above: Values = 0.0
@@ -143,7 +146,8 @@ def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = ()) -> 
     below, above = a.sqrt(below), a.sqrt(above)
     if whole:
         low, high = factors(a, whole, total / a.maximum(estimate.steps, 1e-9))
-        below, above = a.maximum(below, total * (1 - low)), a.maximum(above, total * (high - 1))
+        below = a.maximum(below, total * (1 - low / widened))
+        above = a.maximum(above, total * (high * widened - 1))
     return Banded(estimate, total, a.maximum(total - below, 0.0), total + a.maximum(above, 0.0), outside)
 
 

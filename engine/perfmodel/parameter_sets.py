@@ -38,6 +38,7 @@ TRANSFERRED_WIDER: Final[Mapping[OperatorKind, float]] = {
 }
 """Factor on both ends of a band for parameters of another device: the p90 of A100 -> H100 and back on the
 fitted tables (docs/calibration.md), where the notes give 1.3 to 1.7."""
+_REQUEST_WIDER: Final = 1.5
 EXTRAPOLATED_WIDER: Final = 1.25
 """Factor on both ends beyond the fitted sizes; no held-out rows exist there, so it is a stated guess."""
 SUBSTITUTED_WIDER: Final = 1.4
@@ -90,7 +91,9 @@ class Chosen:
     request: RequestFit | None
     energy: EnergyFit | None
     transferred: bool
-    """Something comes from another device."""
+    """Everything comes from another device."""
+    widened: float
+    """Factor on both ends of the bands of whole requests."""
     notes: tuple[str, ...]
     """What a reader must know."""
 
@@ -150,9 +153,10 @@ def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> 
         laws=laws,
         all_reduce=tuple(sorted(collectives.items())),
         fused=sets[first].fused,
-        request=next((s.request for s in here if s.request is not None), None),
+        request=next((sets[name].request for name, _ in ranked if sets[name].request is not None), None),
         energy=next((s.energy for s in here if s.energy is not None), None),
-        transferred=bool(ranked[0][1]),
+        transferred=ranked[0][1],
+        widened=_REQUEST_WIDER if ranked[0][1] else 1.0,
         notes=_notes(ranked, sets),
     )
 

@@ -92,7 +92,8 @@ def band_of(a: Arithmetic, plan: Plan, phase: Phase, *, decoding: bool) -> Bande
     if phase.estimate is None or plan.timing is None:
         return None
     request = plan.timing.chosen.request
-    return banded(a, phase.estimate, whole=request.bands if decoding and request is not None else ())
+    whole = request.bands if decoding and request is not None else ()
+    return banded(a, phase.estimate, whole=whole, widened=plan.timing.chosen.widened)
 
 
 def joined_bands(both: Phase, first: Banded | None, second: Banded | None) -> Banded | None:

@@ -31,15 +31,19 @@ def serving_metrics(
     interference = prefill.time_s * (request.interference / output)
     tpot = decode + interference
     low, high = factors(a, request.bands, tpot)
+    wider = plan.timing.chosen.widened
+    # Below the bound nothing can be, whatever the quantiles of other models say.
+    floor = tpot if generation.bound_s is None else generation.bound_s / more
+    shortest, longest = a.maximum(tpot * (low / wider), floor), tpot * (high * wider)
     rate = batch / tpot
     found = {
         "serving_tpot_s": tpot,
-        "serving_tpot_s_low": tpot * low,
-        "serving_tpot_s_high": tpot * high,
+        "serving_tpot_s_low": shortest,
+        "serving_tpot_s_high": longest,
         "serving_interference_s": interference,
         "serving_output_tokens_per_s": rate,
-        "serving_output_tokens_per_s_low": batch / (tpot * high),
-        "serving_output_tokens_per_s_high": batch / (tpot * low),
+        "serving_output_tokens_per_s_low": batch / longest,
+        "serving_output_tokens_per_s_high": batch / shortest,
         "serving_requests_per_s": rate / output,
     }
     one = prefill.time_s / batch

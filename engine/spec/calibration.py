@@ -135,6 +135,8 @@ class RequestFit(Settings):
 
     step: Seconds
     """Time of a decode step outside its kernels: scheduling, sampling, hand-over."""
+    layer: Seconds = 0.0
+    """Time of each layer outside its kernels, in prefill too: an engine that launches them one by one."""
     collective_step: Seconds = 0.0
     """More of it where devices work together."""
     interference: Annotated[float, Field(ge=0, le=10)] = 1.0
