@@ -16,7 +16,7 @@ __all__ = ["BenchRequest", "bench_yaml", "known_device"]
 _FILES: Final = (".json", ".yaml", ".yml")
 _UNKNOWN: Final = {
     "name": "unknown device",
-    "peak": {"fp32": "1 TFLOP/s"},
+    "peak": {"fp32": "1 TFLOP/s", "fp16": "1 TFLOP/s", "bf16": "1 TFLOP/s"},
     "memory_bandwidth": "100 GB/s",
     "confidence": "C",
     "source": "placeholder: the device is not in the catalogue, so nothing is predicted for it",

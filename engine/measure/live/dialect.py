@@ -79,6 +79,10 @@ class Speaker:
             optional |= {"ignore_eos": True, "min_tokens": output_tokens}
         return found | {name: value for name, value in optional.items() if name in self.dialect.fields}
 
+    def without_key(self, text: str | None) -> str | None:
+        """A text of the server, in which it may have repeated our key, without it."""
+        return text.replace(self.key, "***") if text and self.key else text
+
     def _head(self, length: int) -> bytes:
         path = f"{self.address.path}/{'chat/' if self.target.endpoint == 'chat' else ''}completions"
         lines = [
@@ -132,10 +136,10 @@ async def probe(
             break
         smaller = _without_refused(dialect, speaker, answer, exchange.status)
         if smaller is None:
-            raise _no_answer(target, answer)
+            raise _no_answer(speaker, answer)
         dialect = smaller
     else:
-        raise _no_answer(target, answer)
+        raise _no_answer(speaker, answer)
     overhead = 0
     if count is not None and answer.prompt_tokens is not None:
         overhead = max(0, answer.prompt_tokens - count(_PROBE_TEXT))
@@ -182,7 +186,7 @@ def _without_refused(
     return replace(dialect, fields=dialect.fields - named, notes=(*dialect.notes, note))
 
 
-def _no_answer(target: HttpTarget, answer: Answer) -> MeasurementError:
+def _no_answer(speaker: Speaker, answer: Answer) -> MeasurementError:
     hints = {
         "refused": "start the server, or correct `base_url`",
         "http-401": "name the variable that holds the key with `api_key_env`",
@@ -190,9 +194,9 @@ def _no_answer(target: HttpTarget, answer: Answer) -> MeasurementError:
         "http-404": "`base_url` usually ends in /v1, and `model` is the name the server serves",
         "redirect": "write the address it points to into `base_url`",
     }
-    error = without_secrets(answer.error or "")
+    error = without_secrets(speaker.without_key(answer.error) or "")
     return MeasurementError(
-        f"`{without_secrets(target.base_url)}` gave no usable answer: {answer.error_class}: {error}",
+        f"`{without_secrets(speaker.target.base_url)}` gave no usable answer: {answer.error_class}: {error}",
         hint=hints.get(answer.error_class or ""),
         error_class=answer.error_class,
     )

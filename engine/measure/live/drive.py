@@ -206,7 +206,7 @@ def to_record(
     if tokens is None and count is not None and answer.text:
         tokens = count(answer.text)
         source = count_source if tokens is not None else None
-    error_class, error = answer.error_class, answer.error
+    error_class, error = answer.error_class, speaker.without_key(answer.error)
     outcome: Outcome = "ok"
     if error_class == "cancelled":
         outcome, phase = "cancelled", "cancelled"

@@ -49,12 +49,14 @@ def _tokens_per_s(measured: Measured) -> float:
 async def search_rate(run: ServerRun) -> list[Measured]:
     """The bracket of the highest Poisson rate at which enough requests meet the limits.
 
-    Rates are doubled until one fails, then the bracket is halved until it is narrow enough. Every probe is
+    From the rate of one request after the other, rates are doubled until one fails, then the bracket is halved until it is narrow enough. Every probe is
     a measured load of its own, with its warm-up; the answer is a bracket, never a single number.
     """
     load = run.settings.load
     low, high = 0.0, math.inf
-    rate = min(1.0, load.rates[-1]) if load.rates else 1.0
+    alone = await run.warm_up(Measured(Level("alone", concurrency=1)), least=1)
+    # One request after the other is a rate that any server holds, and close enough to double from.
+    rate = min([1 / alone if alone > 0 else 1.0, *load.rates[-1:]])
     found: list[Measured] = []
     for _ in range(_MOST_PROBES):
         if run.late:

@@ -223,13 +223,13 @@ class ServerRun:
         elif note not in measured.notes:
             measured.notes.append(note)
 
-    async def warm_up(self, measured: Measured) -> float:
+    async def warm_up(self, measured: Measured, *, least: int = 0) -> float:
         """Blocks of requests until three in a row agree; the mean request time, to spread slots over."""
         begin = time.perf_counter()
         level = measured.level
         size = level.concurrency or max(2, min(16, math.ceil(level.rate or 1)))
         means: list[float] = []
-        for block in range(_MOST_BLOCKS if self.settings.warmup > 0 else 0):
+        for block in range(_MOST_BLOCKS if self.settings.warmup > 0 else least):
             requests = self._ask(size, [])
             driven = await closed_loop(
                 self.client, requests, size, stream=self.speaker.target.stream, deadline_ns=self.deadline_ns

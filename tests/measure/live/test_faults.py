@@ -94,7 +94,7 @@ def test_a_connection_closed_while_idle_is_opened_again_and_counted():
         if asked.number == 0:
             reply.finish()
 
-    answers, exchanges, _, client = exchange_with(closes_afterwards, requests=2)
+    answers, _, _, client = exchange_with(closes_afterwards, requests=2)
     assert [a.error_class for a in answers] == [None, None]
     assert client.opened == 2
 

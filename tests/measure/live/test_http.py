@@ -1,0 +1,324 @@
+"""Loads against the paced and the instant stub: what is sent, when, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+
+import pytest
+
+from engine.errors import EnvironmentMissing, MeasurementError, UsageError
+from engine.measure.live.http_client import address_of
+from engine.measure.live.load import arrivals, read_trace
+from engine.spec.live import Load
+from engine.testing.faults import FAULTS, after
+from engine.testing.stub_server import instant, paced, piece, running, usage
+
+QUICK = {"repeats": 2, "warmup": "0 s", "predict": False}
+
+
+def live(base, load, **more):
+    target = {"kind": "openai", "base_url": base, "model": "stub", **more.pop("target", {})}
+    return {"target": target, "load": load, **QUICK, **more}
+
+
+def request_rows(tables):
+    return [row for row in tables["requests"] if row["run_phase"] != "warmup"]
+
+
+def test_closed_loop_keeps_its_number_in_flight(measure):
+    with running(lambda: paced(0.02, 0.002)) as (base, server):
+        tables = measure(live(base, {"concurrency": [1, 4], "requests": 12}))
+    row = {r["variant"]: r for r in tables["summary"]}
+    assert row["concurrency 4"]["completed_requests"] == 24
+    assert row["concurrency 1"]["ttft_s"] >= 0.02
+    assert row["concurrency 4"]["tpot_s"] >= 0.001
+    assert row["concurrency 4"]["requests_per_s"] > 1.5 * row["concurrency 1"]["requests_per_s"]
+    assert {r["token_source"] for r in request_rows(tables)} == {"usage"}
+    # No prompt was asked twice, over all loads, repeats and the probe.
+    prompts = [json.dumps(asked.body["messages"]) for asked in server.asked]
+    assert len(set(prompts)) == len(prompts)
+    flying = request_rows(tables)
+    most = max(
+        sum(a["repeat"] == b["repeat"] and a["variant"] == b["variant"] == "concurrency 4"
+            and a["sent_s"] <= b["sent_s"] < a["done_s"] for a in flying)
+        for b in flying
+    )  # fmt: skip
+    assert most == 4
+
+
+def test_the_servers_own_times_agree(measure):
+    with running(lambda: paced(0.03, 0.003)) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 8}))
+    gaps = sorted(r["first_token_s"] - r["sent_s"] - r["server_prefill_s"] for r in request_rows(tables))
+    assert gaps[0] >= 0
+    assert gaps[len(gaps) // 2] < 0.01
+    assert all(r["server_decode_s"] > 0 for r in request_rows(tables))
+
+
+def test_open_patterns_count_from_the_schedule(measure):
+    """A server that takes one request at a time makes later ones wait; only the schedule shows it."""
+    with running(lambda: paced(0.05, 0.001, parallel=1)) as (base, _):
+        tables = measure(live(base, {"pattern": "constant", "rate": ["100 /s"], "requests": 10}, repeats=1))
+    rows = sorted(request_rows(tables), key=lambda r: r["scheduled_s"])
+    waits = [r["first_token_s"] - r["scheduled_s"] for r in rows]
+    # Every 10 ms one arrives, every 50 ms one is served: the tenth waits at least 10 x 50 - 9 x 10 ms.
+    assert waits[-1] >= 0.40
+    row = tables["summary"][0]
+    assert row["variant"] == "constant 100/s"
+    assert row["ttft_from_schedule_s"] >= row["ttft_s"]
+    assert row["offered_requests_per_s"] == pytest.approx(100)
+    assert "saturated" in {f["rule"] for f in tables["findings"]}
+
+
+def test_a_binding_cap_is_named(measure):
+    with running(lambda: paced(0.05, 0.001)) as (base, _):
+        load = {"pattern": "constant", "rate": ["200 /s"], "requests": 10, "max_in_flight": 1}
+        tables = measure(live(base, load, repeats=1))
+    assert "client-limited" in {f["rule"] for f in tables["findings"]}
+    assert max(r["sent_s"] - r["scheduled_s"] for r in request_rows(tables)) > 0.2
+
+
+def test_schedules_by_hand_and_by_seed():
+    def offsets(pattern, **more):
+        load = Load.model_validate({"pattern": pattern, "rate": ["10 /s"], **more})
+        return [a.at_s for a in arrivals(load, rate=10, count=2000, seed=5)]
+
+    assert offsets("constant")[:4] == [0, 0.1, 0.2, 0.3]
+    assert offsets("burst", burst=3)[:6] == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3])
+    assert offsets("poisson") == offsets("poisson")
+    for pattern, spread in (("poisson", 1.0), ("gamma", 2**0.5)):
+        times = offsets(pattern)
+        gaps = [b - a for a, b in pairwise(times)]
+        mean = sum(gaps) / len(gaps)
+        deviation = (sum((g - mean) ** 2 for g in gaps) / len(gaps)) ** 0.5
+        assert mean == pytest.approx(0.1, rel=0.1)
+        # Coefficient of variation of gamma gaps of shape k is 1 / sqrt(k); 0.5 by default.
+        assert deviation / mean == pytest.approx(spread, rel=0.12)
+    ramp = offsets("ramp")
+    # From 1/s to 10/s: 2000 requests take 2 x 2000 / 11 s; the gap shrinks from 1 s to a tenth.
+    assert ramp[1] - ramp[0] == pytest.approx(1, rel=0.02)
+    assert ramp[-1] - ramp[-2] == pytest.approx(0.1, rel=0.02)
+
+
+def test_a_trace_is_replayed(measure, tmp_path):
+    (tmp_path / "trace.csv").write_text(
+        "arrival,prompt_tokens,output_tokens\n10.00,8,2\n10.05,16,3\n10.02,12,1\n"
+    )
+    with running(instant) as (base, _):
+        load = {"pattern": "replay", "trace": "trace.csv", "time_scale": 2.0}
+        tables = measure(live(base, load, repeats=1), folder=tmp_path)
+    rows = sorted(request_rows(tables), key=lambda r: r["request"])
+    assert [r["scheduled_s"] for r in rows] == pytest.approx([0, 0.04, 0.10], abs=1e-6)
+    assert [(r["prompt_tokens_asked"], r["output_tokens"]) for r in rows] == [(8, 2), (12, 1), (16, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "row 2 of `t` has no arrival time"),
+        ("arrival\nsoon\n", "row 2 of `t`: `arrival` is `soon`, not a number"),
+        ("arrival\n-1\n", "row 2 of `t`: `arrival` is `-1`, not a number"),
+        ("arrival\nnan\n", "row 2 of `t`: `arrival` is `nan`, not a number"),
+        ('{"arrival": 1}\n[2]\n', "line 2 of the trace is not an object"),
+        ("arrival\n", "trace `t` has no rows"),
+    ],
+)
+def test_a_bad_trace_names_its_row(tmp_path, text, message):
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(MeasurementError) as caught:
+        read_trace(tmp_path / "t")
+    assert caught.value.message == message
+
+
+def test_fields_a_server_refuses_are_left_out_and_recorded(measure):
+    def strict():
+        answer = instant()
+
+        def script(asked, reply):
+            extra = sorted({"ignore_eos", "min_tokens"} & set(asked.body))
+            if extra:
+                reply.whole(json.dumps({"detail": f"unknown fields: {extra}"}).encode(),
+                            status="422 Unprocessable Entity")  # fmt: skip
+                return
+            answer(asked, reply)
+
+        return script
+
+    with running(strict) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}))
+    observed = {row["setting"]: row for row in tables["observed"]}
+    assert observed["ignore_eos"] == {
+        "point": 0, "variant": None, "setting": "ignore_eos", "requested": "true", "observed": "false",
+    }  # fmt: skip
+    assert observed["dialect"]["observed"] == "refused with status 422: ignore_eos, min_tokens"
+    assert tables["summary"][0]["error_rate"] == 0
+
+
+def test_token_ids_are_sent_where_the_server_takes_them(measure):
+    with running(instant) as (base, server):
+        tables = measure(
+            live(base, {"concurrency": [1], "requests": 3}, target={"endpoint": "completions"}),
+            workload={"prompt_tokens": 20},
+        )
+    assert {len(a.body["prompt"]) for a in server.asked[2:]} == {20}
+    assert {r["prompt_tokens"] for r in request_rows(tables)} == {20}
+
+
+def test_usage_with_every_piece_tells_tokens_of_each(measure):
+    def continuous():
+        def script(asked, reply):
+            reply.head()
+            for i, total in enumerate((3, 4, 6)):
+                counts = {"prompt_tokens": 3, "completion_tokens": total}
+                reply.event(piece(" x", chat=asked.chat, finish="length" if i == 2 else None, usage=counts))
+            reply.event(b"[DONE]")
+            reply.end()
+
+        return script
+
+    with running(continuous) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 2}))
+    assert {(r["output_tokens"], r["events"]) for r in request_rows(tables)} == {(6, 3)}
+    assert "itl_s" not in tables["summary"][0]
+
+
+def test_cached_prompts_are_found(measure):
+    def caching():
+        def script(asked, reply):
+            reply.head()
+            reply.event(piece(" x", chat=asked.chat, finish="length"))
+            details = {"prompt_tokens": 16, "completion_tokens": 1,
+                       "prompt_tokens_details": {"cached_tokens": 8}}  # fmt: skip
+            reply.event(json.dumps({"choices": [], "usage": details}).encode())
+            reply.event(b"[DONE]")
+            reply.end()
+
+        return script
+
+    with running(caching) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}))
+    assert tables["summary"][0]["cached_prompt_share"] == 0.5
+    assert tables["summary"][0]["short_share"] == 1.0
+    assert {"prefix-cache", "short-answers"} <= {f["rule"] for f in tables["findings"]}
+
+
+def test_too_many_failures_fail_the_load_and_keep_what_went_well(measure):
+    with running(after(instant, 9, FAULTS["server-error"].answer)) as (base, _):
+        tables = measure(live(base, {"concurrency": [2], "requests": 12}, repeats=1), failing=True)
+    row = tables["summary"][0]
+    assert row["status"] == "failed"
+    assert (row["completed_requests"], row["failed_requests"]) == (8, 4)
+    assert row["reason"].startswith("33.3% of the requests failed, more than 1.0%; 4 x http-500")
+    assert row["ttft_s"] is not None
+    assert {r["outcome"] for r in request_rows(tables)} == {"ok", "failed"}
+
+
+def test_a_dead_server_is_given_up_after_twenty_failures(measure):
+    with running(after(instant, 1, FAULTS["reset"].answer)) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 500}, repeats=1), failing=True)
+    assert len(request_rows(tables)) == 20
+    assert "20 failures in a row" in tables["summary"][0]["reason"]
+
+
+def test_no_server_at_all(measure):
+    with pytest.raises(MeasurementError) as caught:
+        measure(live("http://127.0.0.1:1/v1", {"concurrency": [1]}))
+    assert caught.value.message == (
+        "`http://127.0.0.1:1/v1` gave no usable answer: refused: nobody listens there"
+    )
+    assert caught.value.hint == "start the server, or correct `base_url`"
+
+
+def test_a_missing_key_names_its_variable_and_a_key_is_never_stored(measure, monkeypatch):
+    settings = live("http://127.0.0.1:1/v1", {"concurrency": [1]}, target={"api_key_env": "LIVE_KEY"})
+    monkeypatch.delenv("LIVE_KEY", raising=False)
+    with pytest.raises(EnvironmentMissing) as caught:
+        measure(settings)
+    assert caught.value.message == "the environment variable `LIVE_KEY` is not set"
+    monkeypatch.setenv("LIVE_KEY", "canary-0123456789")
+
+    def echoing():
+        answer = instant()
+
+        def script(asked, reply):
+            if asked.number > 2:
+                reply.whole(asked.headers["authorization"].encode(), status="401 Unauthorized")
+            else:
+                answer(asked, reply)
+
+        return script
+
+    with running(echoing) as (base, server):
+        tables = measure(
+            live(base, {"concurrency": [1], "requests": 4}, target={"api_key_env": "LIVE_KEY"}), failing=True
+        )
+    assert server.asked[0].headers["authorization"] == "Bearer canary-0123456789"
+    assert "canary" not in json.dumps(tables)
+
+
+@pytest.mark.parametrize("address", ["http://user:secret@127.0.0.1:1/v1", "ftp://x/v1", "http://h:99999/v1"])
+def test_addresses_that_cannot_work(address):
+    with pytest.raises(UsageError) as caught:
+        address_of(address)
+    assert "secret" not in caught.value.message
+
+
+def test_saturation_stops_past_the_knee(measure):
+    with running(lambda: paced(0.01, 0.002, parallel=2)) as (base, _):
+        tables = measure(live(base, {"pattern": "saturation", "requests": 8}, repeats=1))
+    variants = [row["variant"] for row in tables["summary"]]
+    assert variants[:2] == ["concurrency 1", "concurrency 2"]
+    assert len(variants) <= 4
+    assert "saturated" in tables["summary"][-1]["reason"]
+
+
+def test_the_highest_rate_within_limits_is_a_bracket(measure):
+    """Four at a time, 40 ms each: 100 requests/s is the most; with a limit on waiting it is less."""
+    with running(lambda: paced(0.03, 0.01 / 3, parallel=4)) as (base, _):
+        load = {"pattern": "rate_search", "requests": 30, "rate": ["400 /s"], "resolution": 0.4}
+        tables = measure(
+            live(base, load, repeats=1, require={"ttft_from_schedule_s": "<= 100 ms"}, time_limit="60 s")
+        )
+    reasons = " ".join(row["reason"] for row in tables["summary"])
+    assert "the highest rate within the limits is at least" in reasons
+    good = [r for r in tables["summary"] if r["goodput_share"] is not None and r["goodput_share"] >= 0.99]
+    assert good
+    assert all(row["variant"].startswith("search ") for row in tables["summary"])
+
+
+def test_reasoning_text_counts_as_first_token_but_not_as_answer(measure):
+    def thinking():
+        async def script(asked, reply):
+            reply.head()
+            reply.event(b'{"choices": [{"delta": {"reasoning_content": "hm"}}]}')
+            await asyncio.sleep(0.02)
+            reply.event(piece(" x", chat=True, finish="stop"))
+            reply.event(usage(asked, 2))
+            reply.event(b"[DONE]")
+            reply.end()
+
+        return script
+
+    with running(thinking) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 3}))
+    row = tables["summary"][0]
+    assert row["ttft_answer_s"] >= row["ttft_s"] + 0.019
+
+
+def test_whole_answers_have_no_first_token(measure):
+    def plain():
+        def script(asked, reply):
+            body = {"choices": [{"message": {"content": "a b c d"}, "finish_reason": "length"}],
+                    "usage": {"prompt_tokens": 16, "completion_tokens": 4}}  # fmt: skip
+            reply.whole(json.dumps(body).encode())
+
+        return script
+
+    with running(plain) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 3}, target={"stream": False}))
+    row = tables["summary"][0]
+    assert "ttft_s" not in row
+    assert row["e2e_s"] > 0
+    assert row["output_tokens"] == 2 * 3 * 4

@@ -1,0 +1,160 @@
+"""Numbers worked out by hand, and intervals that cover what they promise."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from engine.measure.live.records import Level, Measured, Repeat, Request
+from engine.measure.live.statistics import (
+    document_percentile,
+    enough_for,
+    interval_of_means,
+    percentile,
+    percentiles,
+    steady_window,
+    student_t,
+    trend_is_up,
+)
+from engine.measure.live.summary import Goals, error_share, meets, summary_rows, tokens_in
+
+MS = 1_000_000
+
+
+def request(number=0, *, sent=0, first=50, gap=10, tokens=5, scheduled=None, **more):
+    """A request with times in milliseconds."""
+    events = tuple((sent + first + i * gap) * MS for i in range(tokens))
+    at = sent * MS
+    defaults = {
+        "number": number,
+        "scheduled_ns": at if scheduled is None else scheduled * MS,
+        "dispatched_ns": at,
+        "sent_ns": at,
+        "done_ns": events[-1] if events else at + first * MS,
+        "event_ns": events,
+        "output_tokens": tokens,
+        "prompt_tokens": 16,
+    }
+    return Request(**{**defaults, **more})
+
+
+def test_a_request_by_hand():
+    r = request(sent=100, first=50, gap=10, tokens=5, scheduled=80)
+    assert r.ttft_s == 0.05
+    assert r.ttft_from_schedule_s == 0.07
+    assert r.queue_s == 0.02
+    assert r.e2e_s == 0.09  # 50 + 4 x 10
+    assert r.tpot_s == pytest.approx(0.01)  # (90 - 50) / (5 - 1)
+    assert r.ntpot_s == pytest.approx(0.018)  # 90 / 5
+    assert r.output_tokens_per_s_per_user == pytest.approx(100)
+
+
+def test_one_token_has_no_time_per_token():
+    assert request(tokens=1).tpot_s is None
+
+
+def test_a_first_piece_of_several_tokens_is_taken_out():
+    r = request(tokens=3, first=50, gap=10, event_tokens=(4, 1, 1), output_tokens=6)
+    assert r.tpot_s == pytest.approx(0.01)  # 20 ms / (6 - 4)
+    assert not r.one_token_events
+
+
+def test_pieces_of_one_read_have_no_gaps():
+    assert not request(tokens=4, reads=2).resolved
+    assert request(tokens=4, reads=6).resolved
+
+
+def test_percentiles_need_their_numbers():
+    assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
+    assert document_percentile([1.0, 2.0, 3.0, 4.0], 50) == 3.0
+    assert [n for n in (58, 59) if enough_for(95, n)] == [59]  # 0.95^59 = 0.0485
+    assert [n for n in (298, 299) if enough_for(99, n)] == [299]
+    found = percentiles([float(i) for i in range(40)])
+    assert found[50] == 19.5
+    assert found[95] is None
+    assert found[99] is None
+
+
+def test_interval_by_hand():
+    found = interval_of_means([1.0, 2.0, 3.0, 4.0, 5.0])
+    # spread sqrt(2.5), half width 2.776 x 1.58114 / sqrt(5) = 1.9629
+    assert found.mean == 3.0
+    assert found.high - found.mean == pytest.approx(1.9629, abs=1e-4)
+    assert interval_of_means([2.0]).high is None
+    assert student_t(30) == 2.042
+    assert student_t(100) == pytest.approx(1.984, abs=5e-4)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    chance = random.Random(3)
+    hits = 0
+    for _ in range(2000):
+        found = interval_of_means([chance.gauss(10, 2) for _ in range(5)])
+        hits += found.low <= 10 <= found.high
+    assert 0.935 < hits / 2000 < 0.965
+
+
+def test_a_rising_series_is_seen_and_noise_is_not():
+    chance = random.Random(1)
+    times = [float(i) for i in range(20)]
+    assert trend_is_up(times, [t + chance.gauss(0, 1) for t in times])
+    alarms = sum(trend_is_up(times, [chance.gauss(0, 1) for _ in times]) for _ in range(400))
+    assert alarms / 400 < 0.06
+
+
+def test_the_steady_window_leaves_out_ramp_and_drain():
+    requests = [request(i, sent=i * 10) for i in range(10)]
+    assert steady_window(requests, 4) == (30 * MS, 90 * MS)
+    assert steady_window(requests[:7], 4) is None
+
+
+def test_tokens_of_a_window():
+    r = request(sent=0, first=50, gap=10, tokens=5)  # at 50, 60, 70, 80, 90 ms
+    assert tokens_in([r], (55 * MS, 80 * MS)) == 3
+    # Ten tokens in five pieces of unknown size: two a piece.
+    assert tokens_in([request(tokens=5, output_tokens=10)], (55 * MS, 80 * MS)) == 6
+
+
+def failed(number, **more):
+    return request(number, outcome="failed", error_class="http-500", tokens=0, **more)
+
+
+def test_failures_stay_in_the_denominator():
+    requests = [*(request(i) for i in range(3)), failed(3)]
+    assert error_share(requests) == 0.25
+    measured = Measured(Level("concurrency 2", concurrency=2), [Repeat(0, requests, 0, 10**9)])
+    goals = Goals({"ttft_s": "<= 60 ms"}, 0.01, 5, 16)
+    row = summary_rows(measured, goals, None)[0]
+    assert (row["completed_requests"], row["failed_requests"], row["error_rate"]) == (3, 1, 0.25)
+    assert row["status"] == "failed"
+    assert row["reason"] == "25.0% of the requests failed, more than 1.0%; 1 x http-500"
+    assert row["goodput_share"] == 0.75
+    assert row["ttft_s"] == pytest.approx(0.05)
+
+
+def test_goodput_asks_for_every_limit():
+    limits = {"ttft_s": "<= 60 ms", "tpot_s": "<= 8 ms"}
+    assert meets(request(first=50, gap=5), limits)
+    assert not meets(request(first=50, gap=10), limits)
+    assert not meets(request(first=70, gap=5), limits)
+    assert not meets(failed(0), limits)
+    assert meets(request(first=50, tokens=1), limits)  # one token has no gap to miss
+
+
+def test_sum_of_rates_and_wall_rate_differ_when_requests_take_turns():
+    # Two requests of 90 ms and 5 tokens, one after the other.
+    requests = [request(0, sent=0), request(1, sent=90)]
+    measured = Measured(Level("concurrency 2", concurrency=2), [Repeat(0, requests, 0, 10**9)])
+    row = summary_rows(measured, Goals({}, 0.01, 5, 16), None)[0]
+    assert row["sum_of_request_tokens_per_s"] == pytest.approx(2 * 5 / 0.09)
+    assert row["wall_output_tokens_per_s"] == pytest.approx(10 / 0.18)
+
+
+def test_repeats_make_the_interval_and_requests_do_not():
+    repeats = [Repeat(n, [request(i, first=50 + n) for i in range(30)], 0, 10**9) for n in range(5)]
+    row = summary_rows(Measured(Level("x", concurrency=1), repeats), Goals({}, 0.01, 5, 16), None)[0]
+    # means 50..54 ms: spread 1.5811 ms, half width 2.776 x 1.5811 / sqrt(5) = 1.963 ms
+    assert row["ttft_s_high"] - row["ttft_s"] == pytest.approx(0.001963, abs=1e-6)
+    assert row["ttft_s_n"] == 150
+    assert row["ttft_s_p99"] is None
