@@ -25,7 +25,7 @@ SPAN_POINTS: Final = 65_536
 """Most points of one analytical task: a shard of a few megabytes."""
 SPAN_COMBINATIONS: Final = 512
 """Most combinations of one analytical task: each is worked out anew, which takes milliseconds."""
-_WHOLE_EXPERIMENT: Final = ("run_folder", "training")
+_WHOLE_EXPERIMENT: Final = ("run_folder", "training", "device_probe")
 _PER_POINT: Final = ("live", "energy")
 
 

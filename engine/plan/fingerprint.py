@@ -33,7 +33,8 @@ def digest_of(fingerprints: Iterable[str]) -> str:
 def plain(part: Any) -> Any:
     """What a fingerprint sees of a value, ready for JSON."""
     if isinstance(part, BaseModel):
-        return part.model_dump(mode="json", exclude=_PROSE & set(type(part).model_fields))
+        # What is absent is left out, so that a new optional field repeats no measurement by itself.
+        return part.model_dump(mode="json", exclude=_PROSE & set(type(part).model_fields), exclude_none=True)
     if isinstance(part, dict):
         return {key: plain(value) for key, value in part.items()}
     if isinstance(part, list | tuple):

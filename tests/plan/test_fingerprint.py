@@ -25,6 +25,16 @@ def test_remarks_are_not_covered():
     assert fingerprint(Settled(memory=81e9)) != fingerprint(Settled())
 
 
+def test_a_new_optional_field_changes_nothing_until_it_is_used():
+    class Grown(Settled):
+        """The same entry in a later engine."""
+
+        power: float | None = None
+
+    assert fingerprint(Grown()) == fingerprint(Settled())
+    assert fingerprint(Grown(power=700.0)) != fingerprint(Settled())
+
+
 def test_keys_have_no_order_and_lists_do():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint([1, 2]) != fingerprint([2, 1])
