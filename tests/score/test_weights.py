@@ -281,3 +281,20 @@ def test_a_score_grows_with_every_factor(rows: Any, column: int, times: float) -
         after = judge(table_of([tuple(better), *rows[1:]]), objectives=objectives, aggregation=aggregation)
         assert by_point(after)[0] >= by_point(before)[0]
         assert by_point(after, "rank")[0] <= by_point(before, "rank")[0]
+
+
+def test_moved_ranks_are_those_of_the_moved_weights() -> None:
+    dice = np.random.default_rng(3)
+    table = summary(
+        output_tokens_per_s=list(dice.lognormal(7, 1, 40)), tpot_s=list(dice.lognormal(-4, 1, 40))
+    )
+    for aggregation in ("weighted_sum", "weighted_geometric_mean", "product"):
+        found = judge(table, objectives=[THROUGHPUT, LATENCY], aggregation=aggregation)
+        heavier = [{**THROUGHPUT, "weight": 0.6 * 1.2}, LATENCY]
+        again = by_point(judge(table, objectives=heavier, aggregation=aggregation), "rank")
+        points_in_order = found.scores["point"].to_pylist()
+        moved = [
+            m for m in found.moved_ranks(40) if (m["metric"], m["change"]) == ("output_tokens_per_s", 0.2)
+        ]
+        assert [m["rank"] for m in moved] == [again[points_in_order[m["row"]]] for m in moved]
+        assert [m["row"] for m in moved] == list(range(40))
