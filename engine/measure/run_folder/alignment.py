@@ -26,6 +26,8 @@ STEP_RATIO: Final = 2.3
 STEP_RISE_W: Final = 3.0
 _FEWEST: Final = 3
 _HALF_HOUR: Final = 1800.0
+_LARGEST_TIME: Final = 1e11
+"""Seconds; dates end long before it."""
 _LARGEST_ZONE: Final = 14 * 3600.0
 
 
@@ -72,7 +74,7 @@ def align(
     """The inference window on the clock of `trace`; `stated` comes from the inference log."""
     if run in settings.windows:
         return _given(trace, settings, run)
-    if stated is not None and settings.alignment in ("auto", "clock"):
+    if stated is not None and _sensible(stated) and settings.alignment in ("auto", "clock"):
         return _by_clock(trace, settings, stated, zone)
     if settings.alignment == "clock":
         return Alignment(
@@ -86,6 +88,11 @@ def align(
             return Alignment(None, (Note("no-step", "no step in power marks the start of inference"),))
     text = "the whole log: no times in the inference log and no step in power"
     return Alignment(Window(trace.start, trace.end, "whole", text), (Note("whole-log", text),))
+
+
+def _sensible(window: tuple[float, float]) -> bool:
+    """Whether a damaged log left a span of time that can be meant."""
+    return abs(window[0]) < _LARGEST_TIME and 0 < window[1] - window[0] < _LARGEST_TIME
 
 
 def _given(trace: Trace, settings: RunFolderSettings, run: str) -> Alignment:

@@ -53,6 +53,8 @@ def _epoch(text: str) -> tuple[float, Zone] | None:
         value = float(text)
     except ValueError:
         return None
+    if not abs(value) < 1e20:  # infinity and NaN too
+        return None
     for limit, factor in ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3), (1e8, 1.0)):
         if value >= limit and not re.fullmatch(r"(19|20)[0-9]{6}", text):  # 20260304 is a date
             return value * factor, "utc"

@@ -77,9 +77,9 @@ def _point(digits: str, *, comma: bool) -> str:
     return digits.replace(",", "")
 
 
-def number(text: str, *, comma: bool = False) -> float | None:
-    """The number in a cell, units ignored; None when there is none."""
-    return split_number(text, comma=comma)[0]
+def number(text: str | None, *, comma: bool = False) -> float | None:
+    """The number in a cell, units ignored; None when there is none, or no cell (a short row)."""
+    return split_number(text, comma=comma)[0] if text is not None else None
 
 
 def to_base(value: float, unit: str) -> float:

@@ -9,6 +9,7 @@ from engine.measure.run_folder.record import Note
 from engine.measure.run_folder.trace import FlagBuilder, Quantity, Scope, Trace, TraceBuilder, Zone
 
 _CHUNK: Final = 65_536
+_LARGEST_TIME: Final = 1e11
 
 
 class Recorder:
@@ -25,7 +26,7 @@ class Recorder:
     def add(self, quantity: Quantity, scope: Scope, device: str, time_s: float, value: float) -> None:
         """One reading in base units; for flags 1 is set."""
         low, high = PLAUSIBLE.get(quantity, (-1e300, 1e300))
-        if not low <= value <= high:
+        if not low <= value <= high or not abs(time_s) < _LARGEST_TIME:
             self.implausible += 1
             return
         self.readings += 1
