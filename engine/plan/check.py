@@ -69,8 +69,9 @@ def _issues(combination: Combination, settings: AnalyticalSettings | None) -> li
 
 
 def _drops_all_of(rule: DropRule, combination: Combination) -> bool:
-    fixed = combination.fixed_labels
-    return all(fixed.get(path) in {label_of(v) for v in values} for path, values in rule.when.items())
+    return all(
+        combination.label_at(path) in {label_of(v) for v in values} for path, values in rule.when.items()
+    )
 
 
 def _place_of(experiment: Experiment, field: str, values: dict[str, Any]) -> tuple[str | int, ...]:

@@ -107,7 +107,7 @@ def _blocks(expansion: Expansion, resolver: Resolver) -> tuple[tuple[Block, ...]
         combination = resolver.combination({p: v for p, v in values.items() if not _is_count(p)})
         grid = _grid(combination, {p: v for p, v in values.items() if _is_count(p)}, factors)
         if expansion.drops:
-            grid = _without_dropped(grid, expansion.drops, combination.fixed_labels, removed)
+            grid = _without_dropped(grid, expansion.drops, combination, removed)
         if not grid.size:
             continue
         block = Block(combination, grid, first)
@@ -169,12 +169,16 @@ def _grid(combination: Combination, fixed: dict[str, Any], factors: tuple[GridFa
 
 
 def _without_dropped(
-    grid: Grid, drops: tuple[DropRule, ...], fixed: dict[str, str], removed: list[int]
+    grid: Grid, drops: tuple[DropRule, ...], combination: Combination, removed: list[int]
 ) -> Grid:
     """The grid without points that a rule matches; each dropped point counts for the first such rule."""
     applicable = [
         (i, rule) for i, rule in enumerate(drops)
-        if all(fixed.get(p) in {label_of(v) for v in vs} for p, vs in rule.when.items() if not _is_count(p))
+        if all(
+            combination.label_at(p) in {label_of(v) for v in vs}
+            for p, vs in rule.when.items()
+            if not _is_count(p)
+        )
     ]  # fmt: skip
     if not applicable:
         return grid

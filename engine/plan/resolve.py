@@ -59,11 +59,20 @@ class Combination:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     """Parameter sets that predictions may use; no part of the digest, as measurements do not."""
 
-    @property
-    def fixed_labels(self) -> dict[str, str]:
-        """Label of every path that is fixed within the combination, swept or not: what drop rules compare."""
-        names = {name: label.split("{")[0] for name, label in self.labels.items()}
-        return {**names, **{path: label_of(value) for path, value in self.values.items()}}
+    def label_at(self, path: str) -> str | None:
+        """Label of a field, swept or not, as drop rules compare it; None for counts, which vary point by
+        point, and for fields of an absent section."""
+        section, *keys = path.split(".")
+        if path in self.values:
+            return label_of(self.values[path])
+        if not keys:
+            return self.labels[section].split("{")[0]
+        if section == "workload" and keys[0] in COUNTS:
+            return None
+        value: Any = getattr(self, section)
+        for key in keys:
+            value = getattr(value, key, None)
+        return None if value is None else label_of(value)
 
     @property
     def speculation(self) -> Speculation | None:

@@ -127,6 +127,27 @@ def test_a_drop_matches_names_and_counts_together():
     assert plan.dropped[0].points == 2
 
 
+def test_a_drop_may_name_a_field_that_nothing_sweeps():
+    def size(**when):
+        rule = {"when": {key.replace("__", "."): value for key, value in when.items()}, "because": "as it is"}
+        try:
+            return compile_plan(
+                experiment(
+                    parallelism={"tensor": 2},
+                    sweep={"axes": {"workload.batch_size": [1, 2]}, "drop": [rule]},
+                )
+            ).size
+        except NothingSelected:
+            return 0
+
+    assert size(parallelism__tensor=2) == 0
+    assert size(parallelism__tensor=[1, 4]) == 2
+    assert size(parallelism__tensor=2, workload__batch_size=2) == 1
+    assert size(hardware__memory="80 GB") == 0
+    assert size(hardware__memory="40 GB") == 2
+    assert size(workload__speculation__tokens=4) == 2
+
+
 def test_a_plan_without_points_is_refused():
     with pytest.raises(NothingSelected) as failure:
         compile_plan(swept(drop=[{"when": {"workload.batch_size": 1}, "because": "nothing left"}]))
