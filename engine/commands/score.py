@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,8 @@ from engine.commands.options import RUNS
 from engine.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from engine.measure.training.reading import Reading
     from engine.score.nki_llama import NkiLlamaScore
     from engine.spec.experiment import Experiment
@@ -65,7 +69,8 @@ _OURS: Final = ("nki_kernel_score", "training_score")
 )
 @click.option(
     "--inference-results",
-    help=f"Inference report; training-only mode without one.  [default: {_INFERENCE} where it exists]",
+    help="Inference report, or a folder with results of any run; training-only mode without one.  "
+    f"[default: {_INFERENCE} where it exists]",
 )
 @click.option(
     "--reference-latency", type=float, default=50000, show_default=True, help="Reference latency in ms."
@@ -151,7 +156,7 @@ def score(terminal: Terminal, /, run: Path | None, runs: Path, form: str, **opti
     settings = _training(checked)
     _require_files(settings)
     reading = _read(settings)
-    result = _judge(checked, settings, reading)
+    result = _judge(checked, settings, reading, _stored_results(options["inference_results"]))
     _write(options, settings, reading, result)
     _show(terminal, options, reading, result)
 
@@ -174,6 +179,11 @@ def _experiment(options: dict[str, Any]) -> dict[str, Any]:
         "warmup_steps": options["warmup_steps"] or None,
         "inference_results": inference,
     }
+    folder = inference if inference is not None and Path(inference).is_dir() else None
+    if folder is not None:
+        training["inference_results"] = None
+    if folder is not None and _is_run(folder):
+        folder = None  # finished results of ours are joined as they are: nothing measures them
     numbers = {
         "training_weight": options["training_weight"],
         "inference_weight": options["inference_weight"],
@@ -190,7 +200,10 @@ def _experiment(options: dict[str, Any]) -> dict[str, Any]:
         "name": "nki-llama-score",
         "model": options["model_config"],
         "hardware": _DEVICES.get(options["hw_backend"], options["hw_backend"]),
-        "measurements": [{name: value for name, value in training.items() if value is not None}],
+        "measurements": [
+            {name: value for name, value in training.items() if value is not None},
+            *([{"kind": "run_folder", "path": folder}] if folder is not None else []),
+        ],
         "scoring": {
             "preset": options["preset"],
             "nki_llama": {name: value for name, value in numbers.items() if value is not None},
@@ -252,17 +265,58 @@ def _read(settings: TrainingSettings) -> Reading:
         raise click.exceptions.Exit(1) from err
 
 
-def _judge(experiment: Experiment, settings: TrainingSettings, reading: Reading) -> NkiLlamaScore:
+def _judge(
+    experiment: Experiment, settings: TrainingSettings, reading: Reading, stored: Sequence[pa.Table]
+) -> NkiLlamaScore:
     from engine.measure.training.tables import tables_of
+    from engine.results.tables import concatenate
     from engine.score.preset import judge_preset
 
     if experiment.scoring is None:
         raise UsageError("nothing to judge by")
-    (judged,) = judge_preset(experiment.scoring, tables_of(settings, reading)["summary"])
-    if judged.result is None:
-        click.echo(f"error: no score: {judged.reason}", err=True)
+    found = [tables_of(settings, reading)["summary"], *_other_results(experiment), *stored]
+    judged = judge_preset(experiment.scoring, concatenate("summary", found))
+    best = judged[0]
+    if best.result is None:
+        click.echo(f"error: no score: {best.reason}", err=True)
         raise click.exceptions.Exit(1)
-    return judged.result
+    if len(judged) == 1:
+        return best.result
+    note = (
+        f"the best of {len(judged)} inference results: {best.variant or 'unnamed'} of source `{best.source}`"
+    )
+    return replace(best.result, notes=(*best.result.notes, note))
+
+
+def _is_run(folder: str) -> bool:
+    from engine.results.documents import PLAN
+
+    return (Path(folder) / PLAN).exists()
+
+
+def _stored_results(inference: str | None) -> list[pa.Table]:
+    """The summary of a finished run of ours; nothing for any other file or folder."""
+    if inference is None or not _is_run(inference):
+        return []
+    from engine.run.stored import open_run
+
+    stored = open_run(Path(inference))
+    with stored.store:
+        return [stored.store.read(stored.plan, "summary")]
+
+
+def _other_results(experiment: Experiment) -> Iterator[pa.Table]:
+    """Summaries of the measurements that read somebody's results, through the same door as in a run."""
+    import tempfile
+
+    from engine.measure.registry import Tools, find
+    from engine.plan.compile import compile_plan
+
+    for task in compile_plan(experiment, search=(Path.cwd(),)).tasks:
+        if task.kind != "training":
+            with tempfile.TemporaryDirectory() as scratch:
+                tools = Tools(Path.cwd(), Path(scratch))
+                yield find(task.kind).function(task.settings, task, tools)["summary"]
 
 
 def _write(

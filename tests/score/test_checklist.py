@@ -457,3 +457,26 @@ def test_150_no_module(run: Run, place: Path) -> None:
 def test_150_an_inference_report_named_and_missing(run: Run) -> None:
     answer = run(*GIVEN, "--inference-results", "none.json")
     assert (answer.code, answer.err) == (1, "error: `inference_results`: `none.json` does not exist\n")
+
+
+def test_results_of_any_run_instead_of_a_report(run: Run, place: Path) -> None:
+    """Another tool's result folder is read like any run folder; a finished run of ours as it is."""
+    (place / "logs").mkdir()
+    (place / "logs" / "benchmark_report.json").write_text(json.dumps(FULL), encoding="utf-8")
+    answer = run(*GIVEN, "--inference-results", "logs")
+    assert answer.results["mode"] == "combined"
+    assert answer.results["nki_kernel_score"] == pytest.approx(15.4586, abs=5e-5)
+    shown = run("--inference-results", "logs", "--print-spec")
+    assert "- kind: run_folder\n  path: logs\n" in shown.out
+
+
+def test_a_finished_run_instead_of_a_report(run: Run, place: Path) -> None:
+    spec = {"version": 1, "name": "served", "model": "llama-3.1-8b", "hardware": "trainium1"}
+    text = json.dumps({**spec, "measurements": [{"kind": "analytical"}]})
+    (place / "served.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["run", "served.yaml", "--no-report"])
+    answer = run(*GIVEN, "--inference-results", "runs/served")
+    part = answer.results["detailed_breakdown"]["inference"]
+    assert answer.results["mode"] == "combined"
+    assert part["achieved_latency_ms"] * part["reduced_latency"] == pytest.approx(50000)
