@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _REPEAT: Final = re.compile(
     r"(?:^|/)(?:(?:run|rep|repeat|iter|iteration|trial|attempt)[-_]?|r)?[0-9]{1,4}$", re.IGNORECASE
 )
+_MOST_FINDINGS: Final = {"note": 50, "warning": 500, "error": 500}
 _LARGEST_COUNT: Final = 10**12
 """What a log says beyond it is a fault of the log."""
 _ADVICE: Final = {
@@ -218,8 +219,28 @@ def findings_table(
         for place, note in run.notes:
             rows.append((points.get(run.run.name), *_finding(place, note, run.run.place.model)))
     rows += [(None, *_finding(place, note, None)) for place, note in extra]
+    rows = _not_too_many(rows)
     names = ("point", "rule", "severity", "finding", "evidence", "change")
     return make_table("findings", {name: [row[i] for row in rows] for i, name in enumerate(names)})
+
+
+def _not_too_many(
+    rows: Sequence[tuple[int | None, str, str, str, str, str | None]],
+) -> list[tuple[int | None, str, str, str, str, str | None]]:
+    """The first findings of each rule, and how many more there are: nobody reads a thousand notes."""
+    counts: dict[tuple[str, str], int] = {}
+    kept = []
+    for row in rows:
+        key = (row[1], row[2])
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] <= _MOST_FINDINGS[row[2]]:
+            kept.append(row)
+    for (rule, severity), count in counts.items():
+        more = count - _MOST_FINDINGS[severity]
+        if more > 0:
+            text = f"{more:,} more findings of this rule; the table of files names them file by file"
+            kept.append((None, rule, severity, text, "", None))
+    return kept
 
 
 def _finding(place: str, note: Note, model: str | None) -> tuple[str, str, str, str, str | None]:

@@ -211,3 +211,10 @@ def test_formulas_are_arithmetic_and_nothing_else(text: str) -> None:
 def test_formula_like_text_stays_text(tmp_path: Path) -> None:
     _, found = read_text(tmp_path, "llm_load_print_meta: model ftype      = =cmd|' /C calc'!A0\n" + timings())
     assert found.texts["quantization"] == "=cmd|' /C calc'!A0"
+
+
+def test_a_thousand_notes_become_fifty_and_a_count(tmp_path: Path) -> None:
+    put(tmp_path, {f"llama_7b/batch_{i}/a.txt": timings() for i in range(1, 61)})
+    found = [f for f in read(tmp_path)["findings"] if f["rule"] == "no-thermal"]
+    assert len(found) == 51
+    assert found[-1]["finding"].startswith("10 more findings of this rule")
