@@ -282,9 +282,8 @@ def _judge(
         raise click.exceptions.Exit(1)
     if len(judged) == 1:
         return best.result
-    note = (
-        f"the best of {len(judged)} inference results: {best.variant or 'unnamed'} of source `{best.source}`"
-    )
+    named = f"point {best.point}" + (f", {best.variant}" if best.variant and best.variant != "." else "")
+    note = f"the best of {len(judged)} inference results: {named} of source `{best.source}`"
     return replace(best.result, notes=(*best.result.notes, note))
 
 
