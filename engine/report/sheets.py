@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from engine.errors import ReportError
+from engine.report.cells import CellColumn, put_rows, rows_xml
 from engine.report.numbers import RATIOS
 from engine.report.page import Column, Table
 
@@ -54,6 +54,9 @@ class Sheet:
     title: str
     row: int = 0
     cached: list[float | str | None] = field(default_factory=list)
+    """Results of formulas that went through openpyxl, in order."""
+    raw: list[tuple[str, bytes, int]] = field(default_factory=list)
+    """Marker, XML and number of rows that are put in when the book is saved."""
 
     def add(self, values: Sequence[Any]) -> int:
         """Append a row of cells or plain values and return its number."""
@@ -162,31 +165,26 @@ class Workbook:
     ) -> Place:
         """Heading and rows of a table. `formulas` maps a column to a function (row number, row) -> Formula
         or None, columns beyond the table's own being `extra` headings."""
-        from openpyxl.cell import WriteOnlyCell
         from openpyxl.utils import get_column_letter
 
         self.heads(sheet, [*(heading(column) for column in table.columns), *extra])
         head = sheet.row
-        live = dict(formulas or {})
-        width = len(table.columns) + len(extra)
-        # In this mode a cell is written when its row is appended, so one object a column serves all rows.
-        cells = [WriteOnlyCell(sheet.page) for _ in range(width)]
-        forms = [number_format(column) for column in table.columns] + ["#,##0.000"] * len(extra)
-        for cell, form in zip(cells, forms, strict=True):
-            cell.number_format = form
-        room = MOST_ROWS - sheet.row - 2
-        for row in table.rows[:room]:
-            out: list[Any] = []
-            for i, cell in enumerate(cells):
-                formula = live[i](sheet.row + 1, row) if i in live else None
-                if formula is not None:
-                    out.append(self.formula(sheet, formula, forms[i]))
-                elif i < len(row):
-                    out.append(_fill(cell, table.columns[i], row[i]))
-                else:
-                    out.append(None)
-            sheet.add(out)
+        shown = table.rows[: MOST_ROWS - sheet.row - 2]
+        columns = self._cell_columns(sheet, table, len(extra))
+        made = dict(formulas or {})
+
+        def live(column: int, row: int, values: Sequence[Any]) -> tuple[str, Any] | None:
+            formula = made[column](row, values) if column in made else None
+            return None if formula is None else (formula.text, formula.cached)
+
+        if shown:
+            marker = f"@@rows-{len(sheet.raw)}@@"
+            body = "".join(rows_xml(head + 1, shown, columns, live=live, text=cut)).encode("utf-8", "replace")
+            sheet.page.append([marker])
+            sheet.raw.append((marker, body, len(shown)))
+            sheet.row += len(shown)
         last = sheet.row
+        room = len(shown)
         if len(table.rows) > room:
             sheet.add([self.text(sheet, f"{len(table.rows) - room:,} more rows do not fit on a sheet")])
         letters = {column.name: get_column_letter(i) for i, column in enumerate(table.columns, start=1)}
@@ -194,6 +192,21 @@ class Workbook:
             {name: get_column_letter(len(table.columns) + i) for i, name in enumerate(extra, start=1)}
         )
         return Place(sheet.title, head + 1, last, letters)
+
+    def _cell_columns(self, sheet: Sheet, table: Table, extra: int) -> list[CellColumn]:
+        """How each column is written; a number's format is registered with the book."""
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.utils import get_column_letter
+
+        found = []
+        for i in range(len(table.columns) + extra):
+            column = table.columns[i] if i < len(table.columns) else None
+            cell = WriteOnlyCell(sheet.page)
+            cell.number_format = number_format(column) if column else "#,##0.000"
+            number = column is None or column.align == "number"
+            factor = 1.0 if column is None or is_ratio(column) else column.scale.factor
+            found.append(CellColumn(get_column_letter(i + 1), cell.style_id, number, factor))
+        return found
 
     def filter(self, sheet: Sheet, place: Place) -> None:
         """Filter buttons on the heading of a table."""
@@ -209,23 +222,23 @@ class Workbook:
         self._book.save(raw)
         partial = target.with_name(f".{target.name}.partial")
         try:
-            partial.write_bytes(_fixed(raw, made, [sheet.cached for sheet in self.sheets.values()]))
+            partial.write_bytes(_fixed(raw, made, list(self.sheets.values())))
             partial.replace(target)
         except OSError as err:
             partial.unlink(missing_ok=True)
             raise ReportError(f"the workbook cannot be written: {err.strerror or err}") from err
 
 
-def _fixed(raw: io.BytesIO, made: dt.datetime, cached: Sequence[Sequence[float | str | None]]) -> bytes:
+def _fixed(raw: io.BytesIO, made: dt.datetime, sheets: Sequence[Sheet]) -> bytes:
     """The archive again with one time for all members, in sorted order, and results beside formulas."""
     stamp = max(made, dt.datetime(1980, 1, 1)).timetuple()[:6]  # noqa: DTZ001 - a zip archive knows no zone
     out = io.BytesIO()
     with zipfile.ZipFile(raw) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as new:
         for member in old.namelist():
             content = old.read(member)
-            sheet = re.fullmatch(r"xl/worksheets/sheet(\d+)\.xml", member)
-            if sheet and cached[int(sheet.group(1)) - 1]:
-                content = _with_results(content, iter(cached[int(sheet.group(1)) - 1]))
+            number = re.fullmatch(r"xl/worksheets/sheet(\d+)\.xml", member)
+            if number:
+                content = _finished(content, sheets[int(number.group(1)) - 1])
             elif member == "docProps/core.xml":
                 moment = made.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
                 content = _MODIFIED.sub(rb"\g<1>" + moment + rb"\g<2>", content)
@@ -234,6 +247,15 @@ def _fixed(raw: io.BytesIO, made: dt.datetime, cached: Sequence[Sequence[float |
             info.external_attr = 0o600 << 16
             new.writestr(info, content)
     return out.getvalue()
+
+
+def _finished(content: bytes, sheet: Sheet) -> bytes:
+    """A sheet with the results of its formulas and the rows that openpyxl did not write."""
+    if sheet.cached:
+        content = _with_results(content, iter(sheet.cached))
+    for marker, rows, count in sheet.raw:
+        content = put_rows(content, marker, rows, count=count)
+    return content
 
 
 def _with_results(content: bytes, results: Iterator[float | str | None]) -> bytes:
@@ -245,20 +267,6 @@ def _with_results(content: bytes, results: Iterator[float | str | None]) -> byte
         return match.group(1) + f"<v>{shown}</v>".encode()
 
     return _FORMULA.sub(filled, content)
-
-
-def _fill(cell: Any, column: Column, value: Any) -> Any:
-    """The column's cell with this value, typed by the column; None where nothing is known."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    if isinstance(value, bool):
-        cell.value = value
-    elif isinstance(value, int | float) and column.align == "number":
-        cell.value = value if is_ratio(column) or column.scale.factor == 1 else value / column.scale.factor
-    else:
-        cell.value = cut(str(value))
-        cell.data_type = "s"
-    return cell
 
 
 def is_ratio(column: Column) -> bool:
