@@ -66,6 +66,7 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
         f"  output_tokens: {request.gen_toks}",
         f"  batch_size: {request.batch}",
         "measurements:",
+        *(["  - kind: analytical"] if hardware else []),
         "  - kind: energy",
         f"    source: {source}",
     ]

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def predicted_energies(point: Point) -> dict[str, float]:
-    """Joules of prefill, all decode steps and the request; empty where the device has no coefficients."""
+    """Joules of prefill, all decode steps and the request; empty without energy coefficients.
+
+    They come with a parameter set for the device; a plan reads one where it has `kind: analytical` too.
+    """
     phases = _phases(point)
     request, prefill = (_number(phases, name, "energy_j") for name in ("request", "prefill"))
     found = {}
@@ -37,12 +40,14 @@ def intensities(point: Point) -> dict[str, tuple[float, float]]:
 
 def _phases(point: Point) -> dict[str, Any]:
     from engine.perfmodel.deployment import Deployment, check_deployment
+    from engine.perfmodel.parameter_sets import choose
     from engine.perfmodel.summary import WorkloadArrays, summarise
     from engine.spec.analytical import AnalyticalSettings
 
     c = point.combination
     settings = AnalyticalSettings(kind="analytical")
-    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings)
+    calibration = choose(settings.calibration, c.hardware, c.calibrations)
+    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, calibration)
     if any(issue.severity == "error" for issue in check_deployment(deployment)):
         return {}
     return dict(summarise(deployment, WorkloadArrays.of(point.workload)).phases)

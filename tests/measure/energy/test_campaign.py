@@ -1,0 +1,159 @@
+"""Whole campaigns in this process: a tiny model on the CPU, with power from the pretend NVML or without."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EnvironmentMissing
+from engine.measure.energy import measure_energy
+from engine.measure.registry import Tools
+from engine.plan.compile import compile_plan
+from engine.spec.experiment import Experiment
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+TINY = {
+    "name": "tiny", "architecture": "llama", "hidden_size": 32, "intermediate_size": 64,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320,
+}  # fmt: skip
+QUICK = {
+    "kind": "energy",
+    "target": {"kind": "local", "threads": 1, "device": "cpu"},
+    "repeats": 2,
+    "trials": 2,
+    "loop": {"window": "60 ms", "warmup": "5 ms", "cooldown": "0 s", "min_edges": 3, "precision": 0.5},
+}
+
+
+def measured(tmp_path: Path, **settings: Any) -> dict[str, list[dict[str, Any]]]:
+    """Tables of one point, as lists of rows."""
+    experiment = Experiment.model_validate(
+        {
+            "version": 1,
+            "name": "t",
+            "model": TINY,
+            "hardware": "h100-sxm-80gb",
+            "quantization": "fp32",
+            "workload": {"prompt_tokens": 8, "output_tokens": 5, "batch_size": 2},
+            # A prediction stands beside: its energies are put next to the metered ones.
+            "measurements": [{"kind": "analytical"}, {**QUICK, **settings}],
+        }
+    )
+    _, task = compile_plan(experiment).tasks
+    said: list[str] = []
+    tables = measure_energy(task.settings, task, Tools(tmp_path, tmp_path, seed=3, say=said.append))
+    return {name: table.to_pylist() for name, table in tables.items()} | {"said": said}
+
+
+def test_time_alone_on_any_machine(tmp_path: Path) -> None:
+    found = measured(tmp_path, metrics=["time"], granularity="component", ablation=True)
+    phases = {row["phase"]: row for row in found["summary"] if not row["variant"]}
+    assert set(phases) == {"load", "tokenize", "prefill", "decode", "detokenize", "request"}
+    for row in phases.values():
+        assert row["status"] == "ok"
+        assert row["reason"] == "only time was measured"
+        assert row["time_s"] > 0
+        assert row.get("energy_j") is None  # no estimate passes for a measurement
+    assert phases["decode"]["time_s_n"] == 2
+    components = [row for row in found["components"] if row["layer"] is None]
+    names = {row["component"] for row in components}
+    assert {"step", "attention", "ffn", "q", "context", "unattributed", "lm_head"} <= names
+    assert all(row["energy_j"] is None and row["valid"] for row in components)
+    dropped = [row for row in components if row["method"] == "ablation"]
+    assert {row["component"] for row in dropped} == {"attention", "ffn"}
+    layers = [row for row in found["components"] if row["component"] == "ffn" and row["layer"] is not None]
+    assert {row["layer"] for row in layers} == {0, 1, 2}
+    assert found["samples"] == []
+    assert any("components x 2 trials" in line for line in found["said"])
+
+
+def test_a_quick_look_is_labelled_as_one(tmp_path: Path) -> None:
+    found = measured(tmp_path, metrics=["time"], granularity="layer", method="time_weighted")
+    layers = [row for row in found["components"] if row["component"] == "layer"]
+    assert {(row["phase"], row["layer"]) for row in layers} == {
+        (phase, layer) for phase in ("prefill", "decode") for layer in range(3)
+    }
+    assert {row["method"] for row in layers} == {"time_weighted"}
+    for phase in ("prefill", "decode"):
+        top = next(r for r in found["components"] if r["component"] == phase)
+        parts = [r for r in found["components"] if r["phase"] == phase and r["parent"] == phase]
+        assert sum(r["time_s"] for r in parts) == pytest.approx(top["time_s"])
+
+
+def test_energy_through_the_pretend_nvml(tmp_path: Path, loaded, fake_environment, monkeypatch) -> None:
+    # A device that always draws 300 W and updates every 10 ms: every energy is 300 W times its time.
+    settings = {"virtual_time": 0, "counter_period": 0.01, "power_period": 0.01, "power_window": 0.01}
+    for name, value in fake_environment([(1e6, 300.0)], **settings).items():
+        monkeypatch.setenv(name, value)
+    short = {"window": "300 ms", "settle": "50 ms"}
+    try:
+        found = measured(
+            tmp_path, source="nvml", granularity="component", idle=short, sample_interval="10 ms",
+            probe={"duration": "500 ms", "interval": "1 ms"},
+            limits={"disagreement": 0.5, "closure": 0.9},
+        )  # fmt: skip
+    finally:
+        loaded.reset()
+    idle = [row for row in found["summary"] if row["phase"] == "idle"]
+    assert [row["variant"] for row in idle] == ["cold before", "resident before", "resident after"]
+    for row in idle:
+        assert row["idle_power_w"] == pytest.approx(300.0, rel=0.02)
+    phases = {row["phase"]: row for row in found["summary"] if not row["variant"]}
+    for name in ("prefill", "decode", "request", "tokenize"):
+        row = phases[name]
+        assert row["status"] == "ok"
+        assert row["energy_j"] == pytest.approx(300.0 * row["time_s"], rel=0.05)
+        assert row["net_energy_j"] == pytest.approx(0.0, abs=0.05 * row["energy_j"])
+        assert "energy from counter" in row["reason"]
+        assert row["energy_systematic_j"] > 0.05 * row["energy_j"]
+    assert phases["prefill"]["energy_per_prompt_token_j"] == pytest.approx(phases["prefill"]["energy_j"] / 16)
+    assert phases["decode"]["energy_per_output_token_j"] == pytest.approx(phases["decode"]["energy_j"] / 8)
+    assert phases["request"]["energy_per_request_j"] == pytest.approx(phases["request"]["energy_j"] / 2)
+    # The performance model's energy stands beside the metered one.
+    assert phases["decode"]["predicted_energy_j"] > 0
+    assert phases["decode"]["thermal_headroom_c"] == 42
+    step = next(r for r in found["components"] if r["component"] == "step" and r["phase"] == "decode")
+    assert step["energy_j"] == pytest.approx(300.0 * step["time_s"], rel=0.1)
+    assert step["n"] >= 1
+    steps = [r for r in found["components"] if r["step"] is not None]
+    assert [r["step"] for r in steps] == [0, 1, 2, 3]
+    assert len(found["samples"]) > 100
+    assert {"prefill", "decode", "idle", "component loops"} <= {row["phase"] for row in found["samples"]}
+    assert any("recorder:" in row["finding"] for row in found["findings"])
+
+
+def no_power(monkeypatch) -> None:
+    """No driver, whatever other tests have loaded."""
+    import pynvml
+
+    from engine.measure.energy import nvidia_smi
+
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    monkeypatch.setattr(
+        nvidia_smi.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError())
+    )
+
+
+def test_power_that_was_asked_for_and_is_missing_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    no_power(monkeypatch)
+    with pytest.raises(EnvironmentMissing) as caught:
+        measured(tmp_path)
+    assert caught.value.message == (
+        "no power can be read here: NVML cannot be used: nvml shared library not found; "
+        "the program `nvidia-smi` is not there"
+    )
+    assert "`metrics: [time]`" in caught.value.hint
+
+
+def test_or_it_is_skipped_with_the_reason_when_the_spec_says_so(tmp_path: Path, monkeypatch) -> None:
+    no_power(monkeypatch)
+    found = measured(tmp_path, on_missing="skip")
+    (row,) = found["summary"]
+    assert row["status"] == "skipped"
+    assert row["reason"].startswith("no power can be read here")
+    assert row.get("energy_j") is None
