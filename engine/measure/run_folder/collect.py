@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -16,9 +15,6 @@ from engine.results.tables import concatenate, make_table
 if TYPE_CHECKING:
     from engine.results.tables import Tables
 
-_REPEAT: Final = re.compile(
-    r"(?:^|/)(?:(?:run|rep|repeat|iter|iteration|trial|attempt)[-_]?|r)?[0-9]{1,4}$", re.IGNORECASE
-)
 _MOST_FINDINGS: Final = {"note": 50, "warning": 500, "error": 500}
 _LARGEST_COUNT: Final = 10**12
 """What a log says beyond it is a fault of the log."""
@@ -71,26 +67,28 @@ def collect(runs: Sequence[RunResult]) -> Collected:
 
 
 def _variant(run: RunResult, row: Row) -> str:
-    name = "." if run.run.name == "." else run.run.name
-    return f"{name}: {row.label}" if row.label else name
+    """`llama_7b/batch_4`, with the file and the test behind it where a run has several."""
+    return ": ".join(part for part in (run.run.name, row.file, row.label) if part)
 
 
 def _key(run: RunResult, row: Row) -> tuple[object, ...]:
-    """What makes two rows repeats of one configuration: the folder without its repeat, and the label."""
-    counts = {k: v for k, v in run.run.place.counts.items() if k != "repeat"}
-    folder = _REPEAT.sub("", run.run.name) if "repeat" in run.run.place.counts else run.run.name
-    if run.run.place.model is not None and (counts or run.run.place.texts) and run.run.place.known:
-        folder = ""  # the levels say it all
-    label = "" if row.label.startswith("request ") else row.label
+    """What makes two rows repeats of one configuration: what the folders say but the repeat, and the test."""
+    place = run.run.place
+    counts = {name: count for name, count in place.counts.items() if name != "repeat"}
     return (
-        run.run.place.model or run.texts.get("model"),
+        place.model or run.run.name,
+        row.settings.get("model") or run.texts.get("model"),
         run.hardware or run.texts.get("hardware"),
         run.texts.get("quantization"),
         tuple(sorted(counts.items())),
-        tuple(sorted(run.run.place.texts.items())),
-        folder,
-        label,
+        tuple(sorted(place.texts.items())),
+        _test(row),
     )
+
+
+def _test(row: Row) -> str:
+    """The test of a row; requests of one log are repeats of one test."""
+    return "" if row.label.startswith("request ") else row.label
 
 
 def _configuration(point: int, group: Sequence[tuple[RunResult, Row]]) -> Configuration:
@@ -108,9 +106,9 @@ def _configuration(point: int, group: Sequence[tuple[RunResult, Row]]) -> Config
     extra |= {k: v for k, v in run.texts.items() if k == "label"}
     if extra.get("concurrency") == counts.get("batch_size"):
         extra.pop("concurrency", None)  # the folder's batch and the log's concurrency are one thing
-    label = group[0][1].label
-    if label and not label.startswith("request ") and label != "whole run":
-        extra.setdefault("test", label)
+    test = _test(group[0][1])
+    if test and test != "whole run":
+        extra.setdefault("test", test)
     own = first.get("model")
     return Configuration(
         point,

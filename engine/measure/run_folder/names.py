@@ -41,6 +41,11 @@ _LEVELS: Final = {
 _SHORT_BATCH: Final = re.compile(r"b[-_]?([0-9]{1,7})", re.IGNORECASE)
 _SHORT_REPEAT: Final = re.compile(r"r?([0-9]{1,4})", re.IGNORECASE)
 
+# Folders named by when a run was made are repeats: 2026-03-04, 20260304_101500, 2026-03-04T10-15-00.
+_DATE: Final = re.compile(
+    r"(19|20)[0-9]{2}[-_.]?[0-9]{2}[-_.]?[0-9]{2}([-_T ]?[0-9]{2}[-_.:]?[0-9]{2}([-_.:]?[0-9]{2})?)?"
+)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -107,9 +112,18 @@ def place_of(
     compiled = [re.compile(pattern) for pattern in patterns]
     for part in parts:
         place = _with_part(place, part, compiled, models or {}, devices or {})
-    if place.model is None and (rest := [p for p in parts if not _only_levels(p, devices or {})]):
+    rest = [part for part in parts if not _only_levels(part, devices or {}) and not _any(compiled, part)]
+    if place.model is None and rest:
         place = replace(place, model=rest[-1])  # unknown, but it must have a name to be reported under
+    # What neither names the model nor a level tells configurations apart: `optimised`, `gpu_a`, a root.
+    others = [part for part in rest if place.model not in (part, _without_levels(part))]
+    if others and "label" not in place.texts:
+        place = replace(place, texts={**place.texts, "label": "/".join(others)})
     return place
+
+
+def _any(patterns: Sequence[re.Pattern[str]], part: str) -> bool:
+    return any(pattern.search(part) for pattern in patterns)
 
 
 def _with_part(
@@ -181,7 +195,7 @@ def canonical(name: str) -> str:
 
 def _only_levels(part: str, devices: Mapping[str, str]) -> bool:
     """Whether nothing but levels stands in a name, such as `batch_4` or `fp16`."""
-    if canonical(part) in devices or _SHORT_BATCH.fullmatch(part) or _SHORT_REPEAT.fullmatch(part):
+    if canonical(part) in devices or any(p.fullmatch(part) for p in (_SHORT_BATCH, _SHORT_REPEAT, _DATE)):
         return True
     rest = part
     for level in (*_LEVELS.values(), _FORMATS):

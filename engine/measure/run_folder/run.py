@@ -52,12 +52,14 @@ class Row:
     """One row of the summary."""
 
     label: str
-    """What tells several results of one run apart."""
+    """What tells several results of one run apart: the test, such as `tg128`."""
     phase: str
     settings: Mapping[str, int | str]
     values: Values
     reason: str = ""
     ok: bool = True
+    file: str = ""
+    """Name of the file, where several files of the run hold results: those of one test are repeats."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,14 @@ class _Maker:
         if not results and not self.traces and not any(read.facts for _, read in self.reads):
             return [self._failed(files)]
         single = len(results) == 1
-        rows = [self._result_row(name, r, own_power=single or r.window is not None) for name, r in results]
+        several = len({name for name, _ in results}) > 1
+        rows = [
+            replace(
+                self._result_row(name, result, own_power=single or result.window is not None),
+                file=name.rsplit("/", 1)[-1] if several else "",
+            )
+            for name, result in results
+        ]
         if not results or (not single and self.traces and all(r.window is None for _, r in results)):
             rows.append(self._power_row([r for _, r in results]))
         return [row for result in rows for row in (result, *_phases(result))]

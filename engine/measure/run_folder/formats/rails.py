@@ -15,7 +15,8 @@ from engine.spec.run_folder import RunFolderSettings
 _HEADER: Final = re.compile(
     r"^\ufeff?\s*\"?(Rail Name|Component|Rail|Domain)\"?\s*,.*\b(Average|Avg)", re.IGNORECASE
 )
-_TOTAL: Final = "SOC_POWER_RAIL_NAME"
+_ROLE: Final = "_POWER_RAIL_NAME"
+_TOTAL: Final = f"SOC{_ROLE}"
 # Names of a whole chip, likeliest first; a rail map names it for certain.
 _WHOLE: Final = ("p_soc_total", "soc_total", "total", "package", "cpu/package_0", "p_soc", "soc")
 
@@ -43,7 +44,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     if total is None:
         note = Note("no-total", f"no rail is known to be the total; name one: `rails: {{{_TOTAL}: ...}}`")
         return Read(rows_read=len(rows), notes=(note, _parts(rows, settings)))
-    shown = settings.rails.get(total, total)
+    shown = _shown(total, settings)
     values = rows[total]
     average = values.get("average", values.get("avg"))
     facts, how = {}, {}
@@ -67,9 +68,17 @@ def _total(rows: dict[str, dict[str, float]], settings: RunFolderSettings) -> st
     return next((lower[name] for name in _WHOLE if name in lower), None)
 
 
+def _shown(name: str, settings: RunFolderSettings) -> str:
+    """A rail under the name or the role that a rail map gives it: `SOC (P_SOC_TOTAL)`."""
+    role = next((k for k, v in settings.rails.items() if v == name and k.endswith(_ROLE)), None)
+    if role is not None:
+        return f"{role.removesuffix(_ROLE)} ({name})"
+    return settings.rails.get(name, name)
+
+
 def _parts(rows: dict[str, dict[str, float]], settings: RunFolderSettings) -> Note:
     parts = [
-        f"{settings.rails.get(name, name)} {row.get('average', row.get('avg')):g} W"
+        f"{_shown(name, settings)} {row.get('average', row.get('avg')):g} W"
         for name, row in rows.items()
         if row.get("average", row.get("avg")) is not None and name.lower() not in ("run time", "duration")
     ]

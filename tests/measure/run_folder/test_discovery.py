@@ -1,0 +1,105 @@
+"""Folders -> runs, configurations and repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.measure.run_folder.devices import catalogue_name, known_devices
+from engine.measure.run_folder.names import is_model, model_size, place_of, quantization
+from tests.measure.run_folder.trees import constant, put, read, timings, whole
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("qwen2.5-0.5b", 0.5), ("phi-3-mini-3.8b", 3.8), ("opt-1.3b", 1.3), ("llama3.2-1b", 1), 
+        ("gpt2-124M", 0.124),
+        ("qwen3-30b-a3b", 30), ("llama_7b_q4_0", 7), ("TinyLlama-1.1B", 1.1), ("mixtral-8x7b", None),
+        ("llama-3.1", None), ("bs8", None), ("4bit", None),
+    ],
+)  # fmt: skip
+def test_sizes(name: str, billions: float | None) -> None:
+    assert model_size(name) == (None if billions is None else pytest.approx(billions * 1e9))
+
+
+def test_what_is_no_size_may_be_a_model_all_the_same() -> None:
+    assert is_model("mixtral-8x7b")
+    assert not is_model("foo")
+    assert quantization("llama_7b_w4a16-g128") == "w4a16-g128"
+
+
+def test_levels_are_taken_out_of_a_model_name() -> None:
+    place = place_of(("llama_7b_fp16_batch4", "run_3"))
+    assert (place.model, place.texts, place.counts) == (
+        "llama_7b", {"quantization": "fp16"}, {"batch_size": 4, "repeat": 3},
+    )  # fmt: skip
+
+
+def test_parts_that_say_nothing_known_tell_configurations_apart(tmp_path: Path) -> None:
+    put(tmp_path, {f"{part}/llama_7b/batch_1/a.txt": timings() for part in ("baseline", "optimised")})
+    points = read(tmp_path)["points"]
+    assert [point["settings"] for point in points] == ["label=baseline", "label=optimised"]
+
+
+def test_dated_folders_are_repeats(tmp_path: Path) -> None:
+    days = ("2026-03-04", "20260305_101500", "2026-03-06T10-15-00")
+    put(tmp_path, {f"llama_7b/batch_1/{day}/a.txt": timings() for day in days})
+    tables = read(tmp_path)
+    assert len(tables["points"]) == 1
+    assert len(whole(tables)) == 3
+
+
+def test_several_logs_in_one_folder_are_repeats_told_apart_by_name(tmp_path: Path) -> None:
+    put(tmp_path, {f"llama_7b/batch_1/{name}.txt": timings() for name in ("a", "b")})
+    tables = read(tmp_path)
+    assert len(tables["points"]) == 1
+    assert sorted(whole(tables)) == ["llama_7b/batch_1: a.txt", "llama_7b/batch_1: b.txt"]
+
+
+def test_folders_of_parts_belong_to_the_run_above(tmp_path: Path) -> None:
+    put(
+        tmp_path, {"llama_7b/batch_1/out.txt": timings(), "llama_7b/batch_1/power/p.csv": constant(45.0, 9.0)}
+    )
+    (row,) = whole(read(tmp_path)).values()
+    assert (row["variant"], row["average_power_w"]) == ("llama_7b/batch_1", pytest.approx(45.0))
+
+
+def test_models_of_one_benchmark_are_points_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        {
+            "model_type": f"llama {size} Q4_0",
+            "n_prompt": 0,
+            "n_gen": 128,
+            "avg_ts": 100.0,
+            "model_n_params": n,
+        }
+        for size, n in (("7B", 6_738_415_616), ("13B", 13_015_864_320))
+    ]
+    put(tmp_path, {"bench.json": json.dumps(rows)})
+    tables = read(tmp_path)
+    assert [point["model"] for point in tables["points"]] == ["llama 7B Q4_0", "llama 13B Q4_0"]
+    assert [row["parameters"] for row in tables["summary"]] == [6_738_415_616, 13_015_864_320]
+
+
+def test_folders_are_in_the_order_people_expect(tmp_path: Path) -> None:
+    put(tmp_path, {f"llama_{size}b/batch_{b}/a.txt": timings() for size in (13, 7) for b in (16, 4)})
+    assert list(whole(read(tmp_path))) == [
+        "llama_7b/batch_4", "llama_7b/batch_16", "llama_13b/batch_4", "llama_13b/batch_16",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA H100 PCIe", "h100-pcie-80gb"),
+        ("Some board", None),
+    ],
+)
+def test_devices_as_drivers_print_them(printed: str, name: str | None) -> None:
+    assert catalogue_name(printed, known_devices().names) == name
