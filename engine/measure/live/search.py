@@ -49,8 +49,9 @@ def _tokens_per_s(measured: Measured) -> float:
 async def search_rate(run: ServerRun) -> list[Measured]:
     """The bracket of the highest Poisson rate at which enough requests meet the limits.
 
-    From the rate of one request after the other, rates are doubled until one fails, then the bracket is halved until it is narrow enough. Every probe is
-    a measured load of its own, with its warm-up; the answer is a bracket, never a single number.
+    From the rate of one request after the other, rates are doubled until one fails, then the bracket is
+    halved until it is narrow enough. Every probe is a measured load of its own, with its warm-up; the answer
+    is a bracket, never a single number.
     """
     load = run.settings.load
     low, high = 0.0, math.inf
