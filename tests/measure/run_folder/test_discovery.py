@@ -15,7 +15,7 @@ from tests.measure.run_folder.trees import constant, put, read, timings, whole
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
-        ("qwen2.5-0.5b", 0.5), ("phi-3-mini-3.8b", 3.8), ("opt-1.3b", 1.3), ("llama3.2-1b", 1), 
+        ("qwen2.5-0.5b", 0.5), ("phi-3-mini-3.8b", 3.8), ("opt-1.3b", 1.3), ("llama3.2-1b", 1),
         ("gpt2-124M", 0.124),
         ("qwen3-30b-a3b", 30), ("llama_7b_q4_0", 7), ("TinyLlama-1.1B", 1.1), ("mixtral-8x7b", None),
         ("llama-3.1", None), ("bs8", None), ("4bit", None),
