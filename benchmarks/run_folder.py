@@ -51,11 +51,11 @@ HEADER = "timestamp, index, power.draw [W], utilization.gpu [%], memory.used [Mi
 def make_tree(folder: Path, runs: int, megabytes: float) -> None:
     """Runs of 25 models, 8 batches and 5 repeats; the CSV files fill the size."""
     per_run = megabytes * 1e6 / runs
-    rows = max(40, int(per_run * 0.9 / 62))
+    rows = max(40, int(per_run * 0.9 / len(power_rows(1))))
     power = HEADER + power_rows(rows)
     thermal = "timestamp, index, temperature.gpu\n" + "".join(
         f"{START + dt.timedelta(seconds=i):%Y/%m/%d %H:%M:%S}.000, 0, {40 + i % 30}\n"
-        for i in range(int(per_run * 0.1 / 32))
+        for i in range(int(per_run * 0.1 / 31))
     )
     for i in range(runs):
         size, batch, repeat = 1 + i // 40, 2 ** (i // 5 % 8), i % 5
