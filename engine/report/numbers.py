@@ -13,7 +13,7 @@ ABSENT: Final = "–"
 RATIOS: Final = frozenset(
     {
         "mfu", "mbu", "error_rate", "bandwidth_utilization", "cache_hit_rate", "accuracy", "training_mfu",
-        "kernel_ratio", "utilization",
+        "training_mfu_causal", "kernel_ratio", "utilization",
     }
 )  # fmt: skip
 """Metrics without a unit that are shares: shown in percent."""

@@ -19,6 +19,7 @@ from engine.report.charts.score_pictures import score_pictures
 from engine.report.charts.scores import score_charts, score_sheet_of, score_tables
 from engine.report.charts.story import Story, label_of
 from engine.report.charts.style import Style
+from engine.report.charts.training import training_sections
 from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, clean_tables, identifying_values
 from engine.report.numbers import count_of
@@ -58,7 +59,8 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     choice = choose(found, scoring=scoring, scores=judged.scores if judged else None)
     story = _with_operators(inputs, _story(inputs, found, choice or _nothing(found), redact))
     operators = operator_tables(story, _operator_points(story, inputs.experiment.report.operators_of))
-    listed = [*_sections(story, judged, operators), *run_sections(inputs.tables)]
+    listed = [*_sections(story, judged, operators), *training_sections(inputs.tables)]
+    listed += run_sections(inputs.tables)
     sections = tuple(section for section in listed if section.charts or section.tables)
     sentence, basis, tone = verdict(story)
     table = points_table(story)

@@ -39,7 +39,7 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
     name = next(iter(names_of(story, best).values()))
     title = "How the best score comes about"
     start = "Bars add up from 0" if adds else "Each bar multiplies what stands before it, starting at 1"
-    caption = f"{name}. {start}; grey is what comes out."
+    caption = " ".join([f"{name}. {start}; grey is what comes out.", *(_sentence(n) for n in result.notes)])
     rows = [[s["what"], s["value"], s["by"], s["to"]] for s in steps]
     columns = (
         Column("factor", "Factor"),
@@ -70,6 +70,10 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
         "score-waterfall", title, caption, alt, description(body, data, alt=alt),
         chart_table("score-waterfall", title, columns, rows), metrics,
     )  # fmt: skip
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}."
 
 
 def _steps(factors: Sequence[dict[str, Any]], *, adds: bool) -> Iterator[dict[str, Any]]:
