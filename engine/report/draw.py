@@ -37,6 +37,19 @@ def _own_ids(name: str, svg: str) -> str:
     return _CLIP.sub(renamed, svg)
 
 
+# What only readers of single marks and mouse pointers use, and shapes that are not shown: a third of the
+# text, which WeasyPrint and browsers walk through all the same.
+_HIDDEN: Final = r'<path class="(?:back|fore)ground"[^>]*(?:display="none"|d="M0,0h0v0h0Z"[^>]*)/>'
+_UNSEEN: Final = re.compile(_HIDDEN + r'|\s(?:aria-[a-z]+|role|pointer-events)="[^"]*"|\sopacity="1"')
+_CLASSES: Final = re.compile(r'\sclass="[^"]*"')
+
+
+def slim(svg: str, *, classes: bool = False) -> str:
+    """The same picture without what is not seen; `classes` keeps the names that styles refer to."""
+    found = _UNSEEN.sub("", svg)
+    return found if classes else _CLASSES.sub("", found)
+
+
 def svg_size(svg: str) -> tuple[float, float]:
     """Width and height in pixels."""
     match = _ROOT.search(svg)

@@ -7,9 +7,11 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
+from engine.report.draw import slim
 from engine.report.numbers import prefixes
 from engine.report.own import OwnSection
 from engine.report.page import Chart, Column, Fact, Table, View
@@ -115,7 +117,9 @@ def render_page(
             script=_trusted(script),
             csp=policy(css, bundle, script),
             data=_trusted(script_json(page_data(view))) if mode == "screen" else "",
-            svgs={name: _trusted(_checked(name, svg)) for name, svg in svgs.items()},
+            svgs={chart.name: _trusted(_still(chart, svgs)) for chart in view.charts}
+            if mode == "screen"
+            else {},
             defined={definition.name: definition for definition in view.definitions},
             filters=_filters(view),
             main_columns=main,
@@ -137,6 +141,12 @@ def _trusted(text: str) -> Markup:
     if "</script" in text.lower() or "</style" in text.lower():
         raise ReportError("an embedded asset would end its own element")
     return Markup(text)  # noqa: S704 - packaged files, checked SVG and escaped JSON only
+
+
+def _still(chart: Chart, svgs: Mapping[str, str]) -> str:
+    """The drawing as one picture with one description; the marks have none, the table beneath holds them."""
+    svg = slim(_checked(chart.name, svgs[chart.name]), classes=True)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(chart.alt, quote=True)}" ', 1)
 
 
 def _checked(name: str, svg: str) -> str:
@@ -269,15 +279,25 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
 
 
 def _table_data(table: Table) -> dict[str, Any]:
+    """A table column by column: a column of one value is that value, texts are places in a list of texts."""
     units = table.units or tuple("" for _ in table.columns)
     columns = [_column_data(column, unit) for column, unit in zip(table.columns, units, strict=True)]
-    rows = [[_json_value(value) for value in row] for row in table.rows]
-    return {
-        "title": table.title,
-        "columns": columns,
-        "rows": rows,
-        "intervals": [[None if b is None else list(b) for b in row] for row in table.intervals],
-    }
+    for i, column in enumerate(columns):
+        column.update(_packed([_json_value(row[i]) for row in table.rows]))
+        between = [row[i] for row in table.intervals] if table.intervals else []
+        if any(between):
+            column["intervals"] = [None if b is None else [_json_value(end) for end in b] for b in between]
+    return {"title": table.title, "size": len(table.rows), "columns": columns}
+
+
+def _packed(values: list[Any]) -> dict[str, Any]:
+    if values and all(value == values[0] and type(value) is type(values[0]) for value in values):
+        return {"same": values[0]}
+    if any(isinstance(value, str) for value in values):
+        texts: dict[Any, int] = {}
+        places = [texts.setdefault(value, len(texts)) for value in values]
+        return {"texts": list(texts), "places": places}
+    return {"values": values}
 
 
 def _column_data(column: Column, unit: str) -> dict[str, Any]:
@@ -298,7 +318,7 @@ def _column_data(column: Column, unit: str) -> dict[str, Any]:
 
 def _json_value(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.12g}") if math.isfinite(value) else None
+        return float(f"{value:.10g}") if math.isfinite(value) else None
     return value
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, ReportError
+from engine.report.draw import slim
 
 SCHEME: Final = "chart:"
 """Addresses under which the document names its charts."""
@@ -131,18 +132,6 @@ def _loader(pictures: Mapping[str, str]) -> Any:
             )
 
     return OwnCharts(allowed_protocols=(SCHEME.rstrip(":"),), allow_redirects=False)
-
-
-# What only screen readers and mouse pointers use, and shapes that are not shown: WeasyPrint walks all of it.
-_INVISIBLE: Final = re.compile(
-    r'<path class="(?:back|fore)ground"[^>]*(?:display="none"|d="M0,0h0v0h0Z"[^>]*)/>'
-    r'|\s(?:aria-[a-z]+|role|class|pointer-events)="[^"]*"|\sopacity="1"'
-)
-
-
-def slim(svg: str) -> str:
-    """The same picture without what paper does not show."""
-    return _INVISIBLE.sub("", svg)
 
 
 def _limit_memory() -> None:

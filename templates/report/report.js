@@ -7,6 +7,16 @@
   const absent = "–";
   for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
 
+  // --- tables come column by column; rows are easier to sort and show
+  function unpacked(column, size) {
+    if ("same" in column) return Array(size).fill(column.same);
+    return column.texts ? column.places.map((place) => column.texts[place]) : column.values;
+  }
+  for (const table of Object.values(data.tables)) {
+    const columns = table.columns.map((column) => unpacked(column, table.size));
+    table.rows = Array.from({ length: table.size }, (_, i) => columns.map((values) => values[i]));
+  }
+
   // --- numbers, written as in engine/report/numbers.py
   function shown(column, value) {
     if (value === null || value === undefined) return absent;
@@ -171,10 +181,11 @@
       const begin = this.page * PAGE;
       this.body.replaceChildren(...rows.slice(begin, begin + PAGE).map((row, k) => {
         const line = make("tr", { class: status >= 0 && row[status] !== "ok" ? "off" : null });
-        const between = (this.table.intervals || [])[this.numbers[begin + k]];
+        const place = this.numbers[begin + k];
         for (const i of visible) {
           const text = shown(columns[i], row[i]);
-          const ends = between && between[i] ? ` [${shown(columns[i], between[i][0])}, ${shown(columns[i], between[i][1])}]` : "";
+          const between = columns[i].intervals && columns[i].intervals[place];
+          const ends = between ? ` [${shown(columns[i], between[0])}, ${shown(columns[i], between[1])}]` : "";
           line.append(make("td", { class: columns[i].number ? "n" : null }, text + ends));
         }
         return line;

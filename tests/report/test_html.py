@@ -105,12 +105,11 @@ def test_without_scripts_every_chart_and_every_point_is_there(sweep_page: str, s
 def test_embedded_data_is_exact(sweep_page: str, sweep_view: View) -> None:
     data = json.loads(next(t for t in Page(sweep_page).raw["script"] if t.startswith("{")))
     table = data["tables"]["points"]
-    names = [column["name"] for column in table["columns"]]
-    place = names.index("tpot_s")
+    (column,) = [column for column in table["columns"] if column["name"] == "tpot_s"]
     exact = sweep_view.points.rows[0][[c.name for c in sweep_view.points.columns].index("tpot_s")]
     assert isinstance(exact, float)
-    assert table["rows"][0][place] == pytest.approx(exact, rel=1e-11)
-    assert table["columns"][place]["base"] == "s"
+    assert column["values"][0] == pytest.approx(exact, rel=1e-9)
+    assert (column["base"], table["size"]) == ("s", 110)
 
 
 def test_hostile_texts_are_dead(hostile_page: str) -> None:

@@ -61,12 +61,6 @@ def test_paper_fetches_nothing(tmp_path: Path) -> None:
     assert "body" in text
 
 
-def test_slim_drawings_keep_what_is_seen() -> None:
-    hidden = '<path class="background" d="M0,0h0v0h0Z" display="none"/>'
-    svg = f'<g role="x" aria-label="y">{hidden}<path d="M1" opacity="1"/></g>'
-    assert pdf.slim(svg) == '<g><path d="M1"/></g>'
-
-
 def test_a_document_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="took longer than 0 s and was given up"):
         pdf.Pending(pdf.start(tmp_path / "x.pdf"), "<p>x</p>" * 20_000, {}).finish(seconds=0.01)

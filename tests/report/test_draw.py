@@ -1,0 +1,46 @@
+"""Charts as pictures."""
+
+from pathlib import Path
+
+from engine.errors import ReportError
+from engine.report.draw import chart_svg, png, slim, svg_size
+from engine.report.page import View
+
+HIDDEN = '<path class="background" d="M0,0h0v0h0Z" display="none"/>'
+
+
+def test_slim_drawings_keep_what_is_seen() -> None:
+    svg = f'<g role="x" aria-label="y" class="mark">{HIDDEN}<path d="M1" opacity="1"/></g>'
+    assert slim(svg) == '<g><path d="M1"/></g>'
+    assert slim(svg, classes=True) == '<g class="mark"><path d="M1"/></g>'
+
+
+def test_the_same_chart_drawn_twice_is_the_same_text(sweep_view: View) -> None:
+    chart = next(chart for chart in sweep_view.charts if chart.name == "roofline")
+    assert chart_svg(chart.name, chart.spec) == chart_svg(chart.name, chart.spec)
+
+
+def test_charts_fit_a_page(sweep_svgs: dict[str, str], sweep_view: View) -> None:
+    # 178 mm at 96 pixels an inch are 673 pixels; a little shrinking keeps text of 10.5 px readable.
+    for name, svg in sweep_svgs.items():
+        assert svg_size(svg)[0] <= 760, name
+
+
+def test_a_picture_is_white_behind(sweep_svgs: dict[str, str]) -> None:
+    assert png(sweep_svgs["best-points"]).startswith(b"\x89PNG")
+
+
+def test_a_description_cannot_load_data(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\nleaked\n", encoding="utf-8")
+    for address in (secret.as_uri(), str(secret)):
+        spec = {
+            "data": {"url": address, "format": {"type": "csv"}},
+            "mark": "text",
+            "encoding": {"text": {"field": "a", "type": "nominal"}},
+        }
+        try:
+            drawn = chart_svg("x", spec)
+        except ReportError:
+            continue
+        assert "leaked" not in drawn
