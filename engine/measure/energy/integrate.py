@@ -105,6 +105,11 @@ class Meter:
         return len(self._times) > 0
 
     @property
+    def single(self) -> bool:
+        """Whether there is one reading only: its power is all that is known."""
+        return len(self._times) == 1
+
+    @property
     def span(self) -> tuple[float, float]:
         """First and last moment with a reading."""
         return float(self._times[0]), float(self._times[-1])
@@ -155,6 +160,10 @@ class Board:
         if not self.known:
             return WindowEnergy(None, seconds, "", 0.0, None, 0.0, "no power was read")
         method = ", ".join(dict.fromkeys(str(meter.method) for meter in self.meters))
+        if any(meter.single for meter in self.meters):
+            held = sum(meter.between(begin_s, end_s) for meter in self.meters)
+            told = "a single reading held over the window"
+            return WindowEnergy(held, seconds, method, abs(held), self.peak(begin_s, end_s), 0.0, told)
         edge_j = sum(abs(m.power_near(end_s)) for m in self.meters) * self.period_s
         peak = self.peak(begin_s, end_s)
         reason = self._outside(begin_s, end_s)

@@ -87,7 +87,7 @@ def test_energy_through_the_pretend_nvml(tmp_path: Path, loaded, fake_environmen
     settings = {"virtual_time": 0, "counter_period": 0.01, "power_period": 0.01, "power_window": 0.01}
     for name, value in fake_environment([(1e6, 300.0)], **settings).items():
         monkeypatch.setenv(name, value)
-    short = {"window": "300 ms", "settle": "50 ms"}
+    short = {"window": "1500 ms", "settle": "50 ms"}
     try:
         found = measured(
             tmp_path, source="nvml", granularity="component", idle=short, sample_interval="10 ms",
