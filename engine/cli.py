@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "info": ("info", "What a model is and needs: parameters, weights, cache, memory by load."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
+    "calibrate": ("calibrate", "Fit a device's parameters to measured operators."),
+    "validate-model": ("validate_model", "Show how far off the model is on measured operators."),
     "catalog": ("catalog", "List, show and check devices, models and number formats."),
     "explain": ("explain", "Explain a metric, an exit code or a message code."),
     "init": ("init", "Start a repository of experiments."),

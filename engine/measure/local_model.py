@@ -83,7 +83,7 @@ def build_local_model(request: LocalRequest) -> LocalModel:
     torch = _torch()
     begin = time.perf_counter()
     device = choose_device(request.device)
-    threads = request.threads or _usable_cores()
+    threads = request.threads or usable_cores()
     if device == "cpu":
         torch.set_num_threads(threads)
     dtype = getattr(torch, _DTYPES[request.dtype])
@@ -163,7 +163,7 @@ def _torch() -> Any:
     return torch
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -181,8 +181,8 @@ def _load(request: LocalRequest, *, dtype: Any, device: str, attention: str | No
         options["device_map"] = device
     source = _folder(request) or request.weights
     try:
-        module = AutoModelForCausalLM.from_pretrained(source, **options)
-    except OSError as err:
+        module = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError) as err:  # the hub and the class of the model each have their own
         raise _cannot_load(request, err) from err
     if request.weight_bits >= 16:
         module.to(device)
@@ -198,7 +198,7 @@ def _folder(request: LocalRequest) -> str | None:
     return None
 
 
-def _cannot_load(request: LocalRequest, err: OSError) -> MeasurementError | EnvironmentMissing:
+def _cannot_load(request: LocalRequest, err: Exception) -> MeasurementError | EnvironmentMissing:
     text = str(err)
     gated = any(word in text.lower() for word in ("gated", "401", "403", "access", "authenticated"))
     if gated and not any(os.environ.get(name) for name in _TOKEN_VARIABLES):

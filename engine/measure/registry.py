@@ -21,6 +21,7 @@ MODULES: Final = {
     "energy": "engine.measure.energy",
     "run_folder": "engine.measure.run_folder",
     "training": "engine.measure.training",
+    "device_probe": "engine.measure.device_probe",
 }
 """Kind -> module whose import registers it."""
 

@@ -61,8 +61,8 @@ class Timing:
     """Of one device; the latent cache counts as one."""
     step_s: float
     """Time of a decode step outside its kernels."""
-    layers_s: float
-    """Time of all layers of any step outside its kernels."""
+    host_s: float
+    """Time of any step between its kernels."""
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ def timing_of(
     alternatives = forms if len(forms) > 1 else []
     split, model = deployment.parallelism, deployment.model
     far = split.devices_per_node
-    step = chosen.request
+    step, host = chosen.request, chosen.host
     together = split.tensor * split.pipeline * split.expert > 1
     return Timing(
         chosen=chosen,
@@ -103,7 +103,7 @@ def timing_of(
         heads=-(-model.num_attention_heads // split.tensor),
         kv_heads=1 if model.mla is not None else -(-model.kv_heads // split.tensor),
         step_s=0.0 if step is None else step.step + (step.collective_step if together else 0.0),
-        layers_s=0.0 if step is None else step.layer * model.num_hidden_layers,
+        host_s=0.0 if host is None else host.step + host.layer * model.num_hidden_layers,
     )
 
 
@@ -133,7 +133,7 @@ Steady = tuple[Estimate, ...]
 
 def steady_of(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Steady:
     """The part of a step's estimate that all runs of the step share."""
-    overhead = timing.layers_s + (timing.step_s if decoding else 0.0)
+    overhead = timing.host_s + (timing.step_s if decoding else 0.0)
     common, *forms = (
         _steady(a, timing, timed, step, decoding=decoding) for timed in (timing.common, *timing.variants)
     )

@@ -20,6 +20,7 @@ from engine.spec.calibration import (
     Band,
     Calibration,
     EnergyFit,
+    HostFit,
     LawParameters,
     OperatorFit,
     OperatorKind,
@@ -88,6 +89,7 @@ class Chosen:
     all_reduce: tuple[tuple[int, Law], ...]
     """By number of devices, fewest first."""
     fused: bool
+    host: HostFit | None
     request: RequestFit | None
     energy: EnergyFit | None
     transferred: bool
@@ -153,6 +155,7 @@ def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> 
         laws=laws,
         all_reduce=tuple(sorted(collectives.items())),
         fused=sets[first].fused,
+        host=sets[first].host,
         request=next((sets[name].request for name, _ in ranked if sets[name].request is not None), None),
         energy=next((s.energy for s in here if s.energy is not None), None),
         transferred=ranked[0][1],

@@ -27,6 +27,7 @@ SOURCE_OF: Final[Mapping[str, str]] = {
     "energy": "metered",
     "run_folder": "run_folder",
     "training": "training",
+    "device_probe": "probed",
 }
 """Kind of measurement -> source of its rows."""
 

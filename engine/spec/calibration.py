@@ -135,8 +135,6 @@ class RequestFit(Settings):
 
     step: Seconds
     """Time of a decode step outside its kernels: scheduling, sampling, hand-over."""
-    layer: Seconds = 0.0
-    """Time of each layer outside its kernels, in prefill too: an engine that launches them one by one."""
     collective_step: Seconds = 0.0
     """More of it where devices work together."""
     interference: Annotated[float, Field(ge=0, le=10)] = 1.0
@@ -149,6 +147,17 @@ class RequestFit(Settings):
     """Where measured times per token lie relative to the estimate."""
     source: str
     """Which runs."""
+
+
+class HostFit(Settings):
+    """What a framework does between the kernels it launches one by one, where nothing hides it."""
+
+    step: Seconds
+    """Time of each step, prefill too."""
+    layer: Seconds
+    """Time of each layer of a step."""
+    rows: Annotated[int, Field(ge=1)]
+    """Tiny models it was fitted on."""
 
 
 class EnergyFit(Settings):
@@ -189,6 +198,8 @@ class Calibration(Settings):
     """Date of the fit."""
     operators: Annotated[list[OperatorFit], Field(max_length=60)] = []
     """Fits by operator and precision."""
+    host: HostFit | None = None
+    """Time between kernels; absent for engines that replay captured graphs."""
     request: RequestFit | None = None
     """Terms of whole requests, where they were fitted."""
     energy: EnergyFit | None = None

@@ -1,0 +1,145 @@
+"""Errors of the model over a table of timings, by operator, device, precision, engine and size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from engine.errors import EngineError
+from engine.perfmodel.fit import EDGES_S, Column, KernelRows, predicted_s
+from engine.perfmodel.kernel_table import gated_rows
+from engine.perfmodel.measured_table import Measured, Outcome, fit_table, subjects
+from engine.perfmodel.parameter_sets import choose
+from engine.spec.calibration import Calibration
+from engine.spec.hardware import Hardware
+
+_SIZES: Final = ("below 20 us", "20 to 200 us", "above 200 us")
+
+
+@dataclass(frozen=True)
+class ErrorLine:
+    """Errors of one subject and one size of kernel; fractions of the measured time."""
+
+    subject: str
+    size: str
+    """`all` or a range of measured times."""
+    rows: int
+    sites: int
+    median: float
+    p90: float
+    ratio: float
+    """Median of predicted over measured."""
+    within_10: float
+    within_25: float
+    bound_median: float
+    """Median error of the data-sheet bound, for comparison."""
+    note: str = ""
+    """Why there is no error, or what it is of."""
+
+    def __str__(self) -> str:
+        head = f"{self.subject}, {self.size}: "
+        if self.note and not self.rows:
+            return head + self.note
+        return (
+            f"{head}{self.rows} rows of {self.sites} shapes, median {self.median:.1%}, p90 {self.p90:.1%}, "
+            f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}, bound {self.bound_median:.0%}"
+            + (f" ({self.note})" if self.note else "")
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        """The line for programs."""
+        return asdict(self)
+
+    def as_markdown(self) -> str:
+        """The line as a row of a table."""
+        cells = (
+            self.subject, self.size, str(self.rows), str(self.sites), f"{100 * self.median:.1f}",
+            f"{100 * self.p90:.1f}", f"{self.ratio:.2f}", f"{100 * self.within_10:.0f}",
+            f"{100 * self.within_25:.0f}", f"{100 * self.bound_median:.0f}",
+        )  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+
+def held_out_table(table: Measured, devices: Mapping[str, Hardware]) -> list[ErrorLine]:
+    """Errors of predictions by fits that had not seen a row's site."""
+    return lines_of(fit_table(table, devices))
+
+
+def lines_of(outcome: Outcome) -> list[ErrorLine]:
+    """The held-out errors of fits, then what was refused."""
+    lines: list[ErrorLine] = []
+    for subject, fitted in outcome.fits.items():
+        lines += _lines(str(subject), fitted.gated.rows, fitted.predicted_s)
+    lines += [_absent(subject, reason) for subject, reason in outcome.refused.items()]
+    return lines
+
+
+def shipped_table(
+    table: Measured, devices: Mapping[str, Hardware], sets: Mapping[str, Calibration]
+) -> list[ErrorLine]:
+    """Errors of the parameters that a prediction for each device would use."""
+    lines: list[ErrorLine] = []
+    for subject, places in subjects(table, devices, {}):
+        hardware = devices[subject.device]
+        chosen = choose("auto", hardware, sets)
+        law = None
+        if chosen is not None:
+            law = (
+                chosen.collective(subject.devices)
+                if subject.devices
+                else chosen.law(subject.operator, subject.precision)
+            )
+        if law is None:
+            lines.append(_absent(str(subject), "no parameters: the bound alone"))
+            continue
+        columns = dict(table.take(places).numbers)
+        columns["measured_s"] = columns.pop("time_s")
+        try:
+            rows = gated_rows(subject.operator, subject.precision, columns, hardware).rows
+        except EngineError as err:
+            lines.append(_absent(str(subject), err.message))
+            continue
+        if len(rows):
+            predicted = predicted_s(rows, law.form, law.parameters)
+            lines += _lines(str(subject), rows, predicted, note=f"by {law.origin}")
+    return lines
+
+
+def _absent(subject: str, reason: str) -> ErrorLine:
+    nan = float("nan")
+    return ErrorLine(subject, "all", 0, 0, nan, nan, nan, nan, nan, nan, reason)
+
+
+def _lines(subject: str, rows: KernelRows, predicted: Column, *, note: str = "") -> list[ErrorLine]:
+    """All rows, only the usual shapes where some are not, then by size."""
+    seen = np.isfinite(predicted)
+    place = np.searchsorted(np.asarray(EDGES_S), rows.measured_s)
+    groups = {"all": seen}
+    if not rows.usual.all():
+        groups["usual shapes"] = seen & rows.usual
+    groups |= {size: seen & (place == i) for i, size in enumerate(_SIZES)}
+    found = []
+    for size, which in groups.items():
+        if not which.any():
+            continue
+        measured, times = rows.measured_s[which], predicted[which]
+        error, bound = np.abs(times / measured - 1), np.abs(rows.bound_s[which] / measured - 1)
+        found.append(
+            ErrorLine(
+                subject,
+                size,
+                int(which.sum()),
+                len(np.unique(rows.site[which])),
+                float(np.median(error)),
+                float(np.quantile(error, 0.9)),
+                float(np.median(times / measured)),
+                float(np.mean(error <= 0.1)),
+                float(np.mean(error <= 0.25)),
+                float(np.median(bound)),
+                note,
+            )
+        )
+    return found

@@ -1,0 +1,219 @@
+"""The report of a calibration: held-out errors, predicted against measured, residuals, what was left out."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.report.charts.style import PALETTE, WIDTH, description
+from engine.report.draw import chart_svg, png
+from engine.spec.calibration_file import calibration_text
+from engine.spec.catalog import packaged_root
+from engine.units import format_quantity
+
+if TYPE_CHECKING:
+    from engine.perfmodel.measured_table import Outcome
+    from engine.perfmodel.operator_fit import Fitted
+    from engine.perfmodel.validate import ErrorLine
+    from engine.spec.calibration import Calibration
+
+_MOST_DOTS: Final = 500
+_TITLE: Final = "Calibration"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fit of the report."""
+
+    title: str
+    summary: str
+    parameters: str
+    pictures: tuple[str, ...]
+    """Names of its charts."""
+
+
+def write_calibration_report(outcome: Outcome, made: Mapping[str, Calibration], folder: Path) -> list[Path]:
+    """Write calibration.html, .pdf and .xlsx into a folder; the PDF only where its libraries are."""
+    from engine.errors import EnvironmentMissing
+    from engine.perfmodel.validate import lines_of
+
+    lines = lines_of(outcome)
+    charts = {name: spec for i, found in enumerate(outcome.fits.values()) for name, spec in _charts(i, found)}
+    svgs = {name: chart_svg(name, spec) for name, spec in charts.items()}
+    parts = [_part(i, str(subject), found) for i, (subject, found) in enumerate(outcome.fits.items())]
+    document = _document(lines, parts, svgs, _left_out(outcome), made, mode="screen")
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "calibration.html"
+    page.write_text(document, encoding="utf-8")
+    book = folder / "calibration.xlsx"
+    _workbook(lines, svgs, _left_out(outcome), book)
+    written = [page, book]
+    try:
+        paper = folder / "calibration.pdf"
+        _print(_document(lines, parts, svgs, _left_out(outcome), made, mode="pdf"), svgs, paper)
+        written.append(paper)
+    except EnvironmentMissing:
+        pass  # the page has everything; `engine doctor` says what the PDF needs
+    return written
+
+
+def _part(number: int, title: str, found: Fitted) -> Part:
+    fit, errors = found.fit, found.fit.held_out
+    summary = (
+        f"{fit.rows} rows of {fit.sites} sites. Median {errors.median:.1%}, nine of ten within "
+        f"{errors.p90:.1%}, median ratio {errors.ratio:.2f}, covered {errors.coverage:.0%}."
+    )
+    p = fit.parameters
+    values = [f"launch {format_quantity(p.launch, 'seconds')}"]
+    if p.compute_efficiency is not None:
+        values.append(f"compute efficiency {p.compute_efficiency:.3g}")
+    values.append(f"memory efficiency {p.memory_efficiency:.3g}")
+    values += [f"root {format_quantity(p.root, 'seconds')}"] if p.root else []
+    values += [f"wave share {p.wave_share:.3g}"] if p.wave_share else []
+    values += [f"wave cost {format_quantity(p.wave_cost, 'seconds')}"] if p.wave_cost else []
+    pictures = (f"scatter-{number}", f"residuals-{number}")
+    return Part(title, summary, f"Form {fit.form}: {', '.join(values)}.", pictures)
+
+
+def _charts(number: int, found: Fitted) -> list[tuple[str, dict[str, Any]]]:
+    import numpy as np
+
+    rows, predicted = found.gated.rows, found.predicted_s
+    seen = np.flatnonzero(np.isfinite(predicted))
+    # An even choice, so that a large table stays a readable picture.
+    seen = seen[:: max(1, len(seen) // _MOST_DOTS)]
+    dots = [
+        {
+            "measured": float(f"{rows.measured_s[i] * 1e6:.5g}"),
+            "predicted": float(f"{predicted[i] * 1e6:.5g}"),
+            "ratio": float(f"{predicted[i] / rows.measured_s[i]:.4g}"),
+        }
+        for i in seen
+    ]
+    low, high = min(d["measured"] for d in dots), max(d["measured"] for d in dots)
+    ends = [{"measured": value, "predicted": value, "ratio": 1.0} for value in (low, high)]
+    return [
+        (f"scatter-{number}", _against(dots, ends, "predicted", "Predicted, held out (us)")),
+        (f"residuals-{number}", _against(dots, ends, "ratio", "Predicted / measured")),
+    ]
+
+
+def _against(
+    dots: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any]], field: str, title: str
+) -> dict[str, Any]:
+    logarithmic = {"type": "quantitative", "scale": {"type": "log"}}
+    x = {"field": "measured", **logarithmic, "title": "Measured (us)"}
+    y = {"field": field, **logarithmic, "title": title}
+    body = {
+        "width": WIDTH,
+        "height": 260,
+        "layer": [
+            {
+                "mark": {"type": "point", "size": 12, "filled": True, "opacity": 0.5, "color": PALETTE[0]},
+                "encoding": {"x": x, "y": y},
+            },
+            {
+                "data": {"values": list(ends)},
+                "mark": {"type": "line", "color": PALETTE[1], "strokeWidth": 1.2},
+                "encoding": {"x": x, "y": y},
+            },
+        ],
+    }
+    return description(body, list(dots), alt=f"{title} against measured time, one dot a row")
+
+
+def _left_out(outcome: Outcome) -> list[str]:
+    found = [
+        f"{subject}: {count} rows, {reason}"
+        for subject, fitted in outcome.fits.items()
+        for reason, count in fitted.gated.dropped.items()
+    ]
+    found += [f"{subject}: refused, {reason}" for subject, reason in outcome.refused.items()]
+    return found + [f"{count} rows: {reason}" for reason, count in outcome.ignored.items()]
+
+
+def _document(
+    lines: Sequence[ErrorLine],
+    parts: Sequence[Part],
+    svgs: Mapping[str, str],
+    left_out: Sequence[str],
+    made: Mapping[str, Calibration],
+    *,
+    mode: str,
+) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    templates = packaged_root() / "templates"
+    environment = Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined)
+    css = (templates / "report" / "report.css").read_text(encoding="utf-8")
+    return environment.get_template("calibration/page.html").render(
+        title=f"{_TITLE}: {', '.join(made) or 'nothing fitted'}",
+        mode=mode,
+        css=Markup(css),  # noqa: S704 - a packaged file
+        lines=lines,
+        parts=parts,
+        sources={name: _source(name, svg, mode) for name, svg in svgs.items()},
+        left_out=left_out,
+        texts=[(name, calibration_text(found)) for name, found in made.items()],
+    )
+
+
+def _source(name: str, svg: str, mode: str) -> str:
+    """Where the page finds a chart: inside itself, or handed to the printer beside it."""
+    if mode == "pdf":
+        return f"chart:{name}"
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+
+
+def _workbook(
+    lines: Sequence[ErrorLine], svgs: Mapping[str, str], left_out: Sequence[str], target: Path
+) -> None:
+    from io import BytesIO
+
+    import openpyxl
+    from openpyxl.drawing.image import Image
+
+    from engine.report.clean import clean_text
+
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    sheet = book.create_sheet("Errors")
+    sheet.append(
+        ["Operator", "Size", "Rows", "Sites", "Median", "p90", "Median ratio", "Within 10 %", "Within 25 %",
+         "Bound, median", "Note"]
+    )  # fmt: skip
+    for line in lines:
+        values = list(line.as_data().values())
+        sheet.append([_cell(clean_text(v) if isinstance(v, str) else v) for v in values])
+    for column in "EFHIJ":
+        for cell in sheet[column][1:]:
+            cell.number_format = "0.0%"
+    sheet.column_dimensions["A"].width = 70
+    out = book.create_sheet("Left out")
+    for text in left_out:
+        out.append([_cell(clean_text(text))])
+    pictures = book.create_sheet("Charts")
+    for i, svg in enumerate(svgs.values()):
+        pictures.add_image(Image(BytesIO(png(svg))), f"A{1 + i * 24}")
+    book.properties.creator = "engine"
+    book.properties.created = book.properties.modified = datetime.now(UTC).replace(tzinfo=None)
+    book.save(target)
+
+
+def _cell(value: Any) -> Any:
+    """A value a spreadsheet shows and never runs; what is not a number stays empty."""
+    if isinstance(value, float) and value != value:
+        return None
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" else value
+
+
+def _print(document: str, svgs: Mapping[str, str], target: Path) -> None:
+    from engine.report import pdf
+
+    child = pdf.start(target)
+    pdf.Pending(child, document, svgs).finish()
