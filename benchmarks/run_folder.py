@@ -132,9 +132,9 @@ def main() -> int:
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         seconds, peak, code = measure(folder, options.jobs)
-    print(
-        f"{len(files):,} files, {size / 1e6:,.0f} MB: {seconds:.1f} s, {peak / 1e6:,.0f} MB at most, exit {code}"
-    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = f"{seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of processor time)"
+    print(f"{len(files):,} files, {size / 1e6:,.0f} MB: {spent}, {peak / 1e6:,.0f} MB at most, exit {code}")
     kept = code == 0 and peak <= LIMIT_BYTES and (options.one_file is not None or seconds <= LIMIT_S)
     print("within the limits" if kept else "NOT within the limits")
     return 0 if kept else 1
