@@ -18,9 +18,17 @@ from engine.spec.render import Format
 @SET
 @MAX_POINTS
 @output_format("human", "json", "sarif", "github")
+@click.option(
+    "--oom", is_flag=True, help="Also say whether local loads fit here: 0 low, 1 medium, 3 high risk."
+)
 @click.pass_obj
 def check(
-    terminal: Terminal, spec: Path, overrides: tuple[str, ...], max_points: int | None, output: Format
+    terminal: Terminal,
+    spec: Path,
+    overrides: tuple[str, ...],
+    max_points: int | None,
+    output: Format,
+    oom: bool,
 ) -> None:
     """Check SPEC: syntax, keys, values, names, units and combinations. Needs no GPU and no network."""
     try:
@@ -36,3 +44,7 @@ def check(
         show_skipped(terminal, loaded.skipped)
     else:
         terminal.say(f"{spec}: no problems")
+    if oom:
+        from engine.commands.oom import print_experiment
+
+        raise click.exceptions.Exit(print_experiment(loaded.experiment, search=loaded.search))

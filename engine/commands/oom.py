@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from engine.measure.live.oom import Available, OomCheck
+    from engine.measure.live.oom import OomCheck
     from engine.spec.experiment import Experiment
 
-__all__ = ["RISK_CODES", "check_and_print", "check_experiment"]
+__all__ = ["RISK_CODES", "check_and_print", "print_experiment"]
 
 RISK_CODES: Final = {"fits": 0, "tight": 1, "does_not_fit": 3}
 """Verdict -> exit code: low, medium and high risk."""
@@ -62,44 +62,42 @@ def _say_largest(check: OomCheck, tokens: int) -> None:
     )
 
 
-def check_experiment(experiment: Experiment, *, search: Sequence[Path]) -> Iterator[tuple[str, OomCheck]]:
-    """(what, verdict) of every local load of a spec on this machine; nothing is loaded, nothing is run."""
-    from engine.measure.live.oom import available_memory
+def print_experiment(experiment: Experiment, *, search: Sequence[Path]) -> int:
+    """Print whether each local load of a spec fits on this machine; the exit code of the worst.
+
+    Nothing is loaded and nothing is run. A spec without local loads has no risk.
+    """
+    worst = 0
+    for label, check in _local_loads(experiment, search):
+        click.echo(f"{label}: {_RISKS[check.verdict]} risk: {check.sentence}")
+        worst = max(worst, RISK_CODES[check.verdict])
+    return worst
+
+
+def _local_loads(experiment: Experiment, search: Sequence[Path]) -> Iterator[tuple[str, OomCheck]]:
+    from engine.measure.live.oom import available_memory, check_memory
     from engine.plan.compile import compile_plan
-    from engine.spec.live import LiveSettings, LocalTarget
-
-    plan = compile_plan(experiment, search=search)
-    found: dict[str, Available] = {}
-    for task in plan.tasks:
-        settings = task.settings
-        if not isinstance(settings, LiveSettings) or not isinstance(settings.target, LocalTarget):
-            continue
-        device = settings.target.device
-        if device not in found:
-            found[device] = available_memory(device)
-        yield from _of_task(task, settings, settings.target, found[device])
-
-
-def _of_task(
-    task: object, settings: object, target: object, available: Available
-) -> Iterator[tuple[str, OomCheck]]:
-    from engine.measure.live.oom import check_memory
-    from engine.plan.point import Task
     from engine.spec.catalog import load_quantization
     from engine.spec.live import LiveSettings, LocalTarget
 
-    if not (
-        isinstance(task, Task) and isinstance(settings, LiveSettings) and isinstance(target, LocalTarget)
-    ):
-        return
-    for point in task.points():
-        c = point.combination
-        form = c.quantization if target.dtype == "auto" else load_quantization(target.dtype)
-        for number in settings.load.concurrency or [point.workload.batch_size]:
-            check = check_memory(
-                c.model, form, point.workload, sequences=number, available=available, reserve=settings.reserve
-            )
-            yield f"{c.labels['model']}, {c.labels['quantization']}, concurrency {number}", check
+    for task in compile_plan(experiment, search=search).tasks:
+        settings = task.settings
+        if not isinstance(settings, LiveSettings) or not isinstance(settings.target, LocalTarget):
+            continue
+        target = settings.target
+        available = available_memory(target.device)
+        for point in task.points():
+            c, workload = point.combination, point.workload
+            form = c.quantization if target.dtype == "auto" else load_quantization(target.dtype)
+            for number in settings.load.concurrency or [workload.batch_size]:
+                check = check_memory(
+                    c.model, form, workload, sequences=number, available=available, reserve=settings.reserve
+                )
+                tokens = f"{workload.prompt_tokens}+{workload.output_tokens} tokens"
+                yield (
+                    f"{c.labels['model']}, {c.labels['quantization']}, {tokens}, concurrency {number}",
+                    check,
+                )
 
 
 def _both(size: float) -> str:

@@ -16,7 +16,6 @@ import pytest
 
 from engine.measure.live.dialect import ServerTokenizer
 from engine.spec.live import HttpTarget
-
 from tests.measure.live.conftest import TINY
 
 _SERVE = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
