@@ -24,7 +24,7 @@ FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 # Single modules, not packages: on the ground floor they may lean on each other.
 GROUND = 0
 
-KINDS = ("analytical", "energy", "live", "run_folder", "training")
+KINDS = ("analytical", "device_probe", "energy", "live", "run_folder", "training")
 # The one module that knows all kinds.
 REGISTRY = ("engine.measure", "engine.measure.registry")
 
