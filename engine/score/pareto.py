@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import UsageError
 from engine.metrics import METRICS
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
+
+
+UNDECIDED: Final = -2
+"""A row of which it was not found out whether another one dominates it."""
 
 
 def pareto_front(
@@ -58,24 +63,26 @@ def is_higher(metric: str, directions: Mapping[str, str] | None = None) -> bool:
     return direction == "higher"
 
 
-def dominators(values: Floats, *, ordered: bool = False) -> Rows:
+def dominators(values: Floats, *, ordered: bool = False, limit: int | None = None) -> Rows:
     """For each row (larger is better in every column) a row that dominates it, -1 when none does.
 
     The dominator named is itself on the front. `ordered` promises that no row stands before one that
-    dominates it. O(n log n) for up to two columns; else the size of the front times the rows left over.
+    dominates it. O(n log n) for up to three columns; beyond, the size of the front times the rows left over,
+    and with `limit` rows that this many comparisons do not decide are `UNDECIDED`.
     """
     import numpy as np
 
-    if not len(values):
-        return np.full(0, -1, dtype=np.int64)
-    if values.shape[1] <= 2:
+    width = values.shape[1] if len(values) else 0
+    if width == 0:
+        return np.full(len(values), -1, dtype=np.int64)
+    if width <= 3:
         order = _lexicographic(values)
-        place = _dominators_of_two(values[order])
+        place = _dominators_of_two(values[order]) if width <= 2 else _dominators_of_three(values[order])
     else:
         order = np.arange(len(values)) if ordered else _by_merit(values)
-        place = _dominators_of_many(values[order])
+        place = _dominators_of_many(values[order], limit)
     found = np.full(len(values), -1, dtype=np.int64)
-    found[order] = np.where(place >= 0, order[place], -1)
+    found[order] = np.where(place >= 0, order[place], place)
     return found
 
 
@@ -112,14 +119,49 @@ def _dominators_of_two(values: Floats) -> Rows:
     return np.where(is_record[first], -1, holder)
 
 
-def _dominators_of_many(values: Floats) -> Rows:
+def _dominators_of_three(values: Floats) -> Rows:
+    """For rows in lexicographic order: a row is dominated when an earlier, different one reaches it in the
+    last two columns. The best of the earlier ones form a staircase, rising in one column and falling in the
+    other, so one step of it answers (Kung, Luccio, Preparata, JACM 22, 1975)."""
+    import numpy as np
+
+    found: list[int] = []
+    second: list[float] = []  # rising
+    third: list[float] = []  # falling
+    holders: list[int] = []
+    before: tuple[float, float, float] | None = None
+    for row, (a, b, c) in enumerate(values.tolist()):
+        if (a, b, c) == before:
+            found.append(found[-1])
+            continue
+        before = (a, b, c)
+        place = bisect_left(second, b)
+        if place < len(second) and third[place] >= c:
+            found.append(holders[place])
+            continue
+        found.append(-1)
+        # What this row reaches in both columns no longer shows.
+        stop = place + 1 if place < len(second) and second[place] == b else place
+        start = place
+        while start > 0 and third[start - 1] <= c:
+            start -= 1
+        second[start:stop], third[start:stop], holders[start:stop] = [b], [c], [row]
+    return np.array(found, dtype=np.int64)
+
+
+def _dominators_of_many(values: Floats, limit: int | None) -> Rows:
     """For rows of which none stands before its dominator: the first row left is on the front; it removes
     all it dominates."""
     import numpy as np
 
     found = np.full(len(values), -1, dtype=np.int64)
     left, block = np.arange(len(values)), values
+    spent = 0
     while len(left):
+        spent += len(left)
+        if limit is not None and spent > limit:
+            found[left] = UNDECIDED
+            break
         head = block[0]
         beaten = block[:, 0] <= head[0]
         for column in range(1, values.shape[1]):

@@ -17,6 +17,7 @@ from engine.score.nki_llama import (
     passed,
 )
 from engine.score.rows import is_one_of, judged_rows
+from engine.spec.condition import parse_condition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +91,7 @@ def _inference_rows(scoring: Scoring, summary: pa.Table, point: int | None) -> l
 
 
 def _judge(scoring: Scoring, place: int, training: Row, request: Row | None) -> JudgedPreset:
-    reason = _missing(training, request)
+    reason = _missing(training, request) or _unmet(scoring, training, request)
     shown = request or training
     named = (
         shown["point"],
@@ -116,6 +117,17 @@ def _missing(training: Row, request: Row | None) -> str | None:
     if not lacking:
         return None
     return f"not known: {', '.join(f'`{name}`' for name in lacking)}"
+
+
+def _unmet(scoring: Scoring, training: Row, request: Row | None) -> str | None:
+    """What the requirements find wrong, in the inference row first."""
+    for metric, text in scoring.require.items():
+        found = [row[metric] for row in (request, training) if row and row.get(metric) is not None]
+        if not found:
+            return f"`{metric}` is not known, required {text}"
+        if not parse_condition(metric, str(text)).holds(float(found[0])):
+            return f"`{metric}` misses the required {text}"
+    return None
 
 
 def _result(scoring: Scoring, training: Row, request: Row | None, end: str) -> NkiLlamaScore:

@@ -21,6 +21,11 @@ ROUNDING: Final = 1e-12
 than any order of rounding can make of one score."""
 
 
+COMPARISONS: Final = 2_000_000_000
+"""Comparisons spent on finding who dominates whom, some ten seconds; only four objectives or more, over very
+many rows of which few dominate others, need them all."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """Order and ranks; arrays count the judged rows as given."""
@@ -34,7 +39,8 @@ class Ranking:
     worst: Rows
     """Rank in the opposite case."""
     dominator: Rows
-    """A row that is at least as good in everything and better in something; -1 when there is none."""
+    """A row that is at least as good in everything and better in something; -1 when there is none, -2 where
+    it was not found out."""
 
 
 def rank(total: Floats, oriented: Sequence[Floats], *, low: Floats, high: Floats) -> Ranking:
@@ -58,8 +64,9 @@ def rank(total: Floats, oriented: Sequence[Floats], *, low: Floats, high: Floats
     dominator = np.full(size, -1, dtype=np.int64)
     if len(oriented) and len(order):
         # Best first is an order in which nothing stands before what dominates it: see the module's docstring.
-        found = dominators(np.stack([values[order] for values in oriented], axis=1), ordered=True)
-        dominator[order] = np.where(found >= 0, order[found], -1)
+        columns = np.stack([values[order] for values in oriented], axis=1)
+        found = dominators(columns, ordered=True, limit=COMPARISONS)
+        dominator[order] = np.where(found >= 0, order[found], found)
     rest = np.flatnonzero(~np.isfinite(total))
     return Ranking(np.concatenate([order, rest]), ranks, best, worst, dominator)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
 from engine.score.normalise import Factor, normalise
+from engine.score.pareto import UNDECIDED
 from engine.score.rows import Judged, is_one_of, judged_rows, numbers
 from engine.spec.condition import parse_condition
 from engine.spec.scoring import Scoring
@@ -21,6 +22,7 @@ from engine.spec.scoring import Scoring
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.score.ranking import Ranking
     from engine.score.rows import Floats, Mask, Rows
     from engine.score.tables import Reasons
 
@@ -108,7 +110,7 @@ def score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult:
     ranking = rank(total, [f.oriented for f in factors], low=low, high=high)
     table = scores_table(judged, ranking, reasons, total=total, low=low, high=high)
     ordered = tuple(f.sorted(ranking.order) for f in factors)
-    notes = (*_notes(scoring, judged), *_mixed_bases(judged, pool))
+    notes = (*_notes(scoring, judged), *_mixed_bases(judged, pool), *_undecided(ranking))
     return ScoreResult(scoring, judged.source, table, judged.rows[ranking.order], notes, ordered)
 
 
@@ -230,6 +232,11 @@ def _mixed_bases(judged: Judged, pool: Mask) -> list[str]:
         return []
     counts = f"{bound:,} ranked rows are data-sheet bounds and {estimate:,} are calibrated estimates"
     return [f"{counts}: bounds flatter; `calibration: none` in the measurement compares bounds only"]
+
+
+def _undecided(ranking: Ranking) -> list[str]:
+    rows = int((ranking.dominator == UNDECIDED).sum())
+    return [f"`dominated_by` was not looked for in {rows:,} rows: too many are on the front"] if rows else []
 
 
 def _notes(scoring: Scoring, judged: Judged) -> list[str]:

@@ -93,6 +93,20 @@ def test_what_is_missing_is_no_score_and_named(name: str) -> None:
     assert found.ranked == 0
 
 
+@pytest.mark.parametrize(
+    ("require", "reason"),
+    [
+        ({"e2e_s": "<= 13 s", "training_mfu": ">= 0.1"}, None),
+        ({"e2e_s": "<= 10 s"}, "`e2e_s` misses the required <= 10 s"),
+        ({"training_mfu": ">= 0.4"}, "`training_mfu` misses the required >= 0.4"),
+        ({"accuracy": ">= 0.9"}, "`accuracy` is not known, required >= 0.9"),
+    ],
+)
+def test_requirements_hold_for_presets_too(require: dict[str, str], reason: str | None) -> None:
+    (row,) = judge(TRAINING, BENCHMARK, require=require).scores.to_pylist()
+    assert (row["reason"], row["eligible"]) == (reason, reason is None)
+
+
 def test_intervals_of_the_inputs_reach_the_score() -> None:
     training = {**TRAINING, "training_sequences_per_s_low": 2.0, "training_sequences_per_s_high": 2.2}
     request = {**BENCHMARK, "e2e_s_low": 12.0, "e2e_s_high": 13.0}

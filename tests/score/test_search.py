@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from engine.errors import UsageError
-from engine.score.pareto import dominators, pareto_front
+from engine.score.pareto import UNDECIDED, dominators, pareto_front
 from engine.score.search import best_under, break_even, largest_batch
 from tests.score.rows import points, summary
 
@@ -51,6 +51,30 @@ def test_dominators_agree_with_the_definition(rows: list[list[float]]) -> None:
         assert (found[i] in above) if above else found[i] == -1
         if above:
             assert found[found[i]] == -1  # who is named is on the front
+
+
+def test_dominators_of_a_large_front_are_found_quickly() -> None:
+    angle = np.random.default_rng(1).uniform(0, np.pi / 2, (20_000, 2))
+    inside = np.random.default_rng(2).uniform(0.2, 0.9, 20_000)
+    sphere = np.stack(
+        [
+            np.cos(angle[:, 0]),
+            np.sin(angle[:, 0]) * np.cos(angle[:, 1]),
+            np.sin(angle[:, 0]) * np.sin(angle[:, 1]),
+        ],
+        axis=1,
+    )
+    found = dominators(np.concatenate([sphere, sphere * inside[:, None]]))
+    assert (found[:20_000] == -1).all()  # nothing on a sphere dominates anything else on it
+    assert (found[20_000:] >= 0).all()
+
+
+def test_what_a_limit_leaves_open_is_marked() -> None:
+    line = np.arange(100.0)
+    front = np.stack([line, -line, line, -line], axis=1)
+    assert (dominators(front) == -1).all()
+    limited = dominators(front, limit=150)
+    assert (limited == UNDECIDED).sum() == 99  # the first row takes 100 comparisons, the second 99 more
 
 
 def test_best_point_under_limits() -> None:
