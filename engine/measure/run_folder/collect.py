@@ -83,6 +83,7 @@ def _key(run: RunResult, row: Row) -> tuple[object, ...]:
         tuple(sorted(counts.items())),
         tuple(sorted(place.texts.items())),
         _test(row),
+        row.settings.get("prompt_tokens") if row.file else None,  # logs side by side need not be repeats
     )
 
 

@@ -45,6 +45,8 @@ class RunFolder:
     """Relative to the root; `.` for the root itself."""
     place: Place
     files: tuple[Candidate, ...]
+    certain: bool = True
+    """False when only the content can tell whether the folder is a run."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,12 @@ def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, s
             whole = place_of(parts, patterns=settings.levels, models=settings.models, devices=devices)
             place = whole if whole.model_size is not None or below.model is None else below
         readable = [f for f in files if f.refused is None]
-        is_run = bool(readable) and (below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable))
-        if is_run or (readable and _only_folder(root, folder)):
-            runs.append(RunFolder(relative.as_posix(), place, tuple(files)))
+        certain = below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable)
+        if readable:
+            runs.append(RunFolder(relative.as_posix(), place, tuple(files), certain))
         else:
             loose += files
     return Found(root, tuple(runs), tuple(loose))
-
-
-def _only_folder(root: Path, folder: Path) -> bool:
-    """A root without sub-folders is one run, whatever its files are called."""
-    return folder == root and not any(entry.is_dir() for entry in sorted(root.iterdir()))
 
 
 def _folders(root: Path, merge: Sequence[str]) -> list[tuple[Path, list[Candidate]]]:

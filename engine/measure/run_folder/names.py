@@ -19,6 +19,7 @@ _FAMILIES: Final = (
 _SIZE: Final = re.compile(r"(?<![0-9.xX])(?<![0-9][.])([0-9]+(?:[.][0-9]+)?)[ _-]?([bBmM])(?![a-zA-Z0-9])")
 _EXPERTS: Final = re.compile(r"[0-9]+x[0-9.]+b", re.IGNORECASE)
 _ACTIVE: Final = re.compile(r"(?<![a-zA-Z])a[0-9.]+b(?![a-zA-Z0-9])", re.IGNORECASE)
+_TOOLS: Final = re.compile(r"llama[-_. ]?(cpp|bench|server|cli)|ollama|phi[-_. ]?genai|llamafile")
 _GENERATION: Final = re.compile(r"(?<=[a-zA-Z])[-_ ]?v?[0-9]+\.[0-9]+(?=[-_ ])")
 _FORMATS: Final = re.compile(
     r"(?<![a-zA-Z0-9])(fp32|fp16|bf16|fp8|fp4|nvfp4|mxfp4|int8|int4|f16|f32|"
@@ -89,12 +90,9 @@ def quantization(name: str) -> str | None:
 
 
 def is_model(name: str) -> bool:
-    """Whether a name reads like a model's."""
-    return (
-        model_size(name) is not None
-        or bool(_EXPERTS.search(name))
-        or any(f in name.lower() for f in _FAMILIES)
-    )
+    """Whether a name reads like a model's; llama.cpp and its kin are tools."""
+    plain = _TOOLS.sub("", name.lower())
+    return model_size(name) is not None or bool(_EXPERTS.search(name)) or any(f in plain for f in _FAMILIES)
 
 
 def place_of(

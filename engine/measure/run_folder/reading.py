@@ -39,9 +39,11 @@ def read_folder(
     devices = known_devices((base.resolve(),))
     found = discover(root, settings, devices=devices.names)  # folders and names only, nothing opened
     context = Context(root, settings, devices.names, devices.sheets)
-    runs = list(_read_all(found, context, jobs=jobs, progress=progress))
-    loose = [read_file(candidate, context)[0] for candidate in found.loose]
-    _check_any(found, runs)
+    everything = list(_read_all(found, context, jobs=jobs, progress=progress))
+    runs = [result for result in everything if _is_run(result)]
+    loose = [file for result in everything if not _is_run(result) for file in result.files]
+    loose += [read_file(candidate, context)[0] for candidate in found.loose]
+    _check_any(found, everything)
     if say is not None:
         say(f"{len(runs)} runs, {sum(len(r.files) for r in runs) + len(loose)} files below `{root.name}`")
     collected = collect(runs)
@@ -52,6 +54,11 @@ def read_folder(
 
         tables["summary"] = with_predictions(tables["summary"], collected.configurations, base=base)
     return tables
+
+
+def _is_run(result: RunResult) -> bool:
+    """A folder whose name says nothing is a run when its files do."""
+    return result.run.certain or any(row.ok for row in result.rows)
 
 
 def _read_all(

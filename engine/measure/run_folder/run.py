@@ -21,6 +21,7 @@ from engine.measure.run_folder.derive import (
 from engine.measure.run_folder.devices import Device, catalogue_name
 from engine.measure.run_folder.discovery import Candidate, RunFolder
 from engine.measure.run_folder.formats import format_of
+from engine.measure.run_folder.names import model_size
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source, Unreadable, look
 from engine.measure.run_folder.trace import Trace
@@ -169,10 +170,18 @@ def read_run(run: RunFolder, context: Context) -> RunResult:
     return RunResult(run, texts, hardware, tuple(rows), tuple(files), tuple(notes), tuple(maker.samples()))
 
 
+def _applying(reads: Sequence[tuple[str, Read]], file: str = "") -> list[tuple[str, Read]]:
+    """What may be said about the results of a file: the file itself, and the files without results. Where one
+    file alone holds results, everything is about it."""
+    holders = {name for name, read in reads if read.results}
+    alone = len(holders) <= 1
+    return [(name, read) for name, read in reads if alone or name == file or name not in holders]
+
+
 def _texts(run: RunFolder, reads: Sequence[tuple[str, Read]], context: Context) -> dict[str, str]:
     """Names of model, device and format: folders first, since they are what people compare by."""
     found: dict[str, str] = {}
-    for _, read in reads:
+    for _, read in _applying(reads):
         for key, text in read.texts.items():
             found.setdefault(key, text)
     if run.place.model and (run.place.known or "model" not in found):
@@ -189,7 +198,8 @@ def _hardware(texts: Mapping[str, str], context: Context) -> str | None:
 
 def _run_notes(run: RunFolder, reads: Sequence[tuple[str, Read]]) -> list[Note]:
     notes = []
-    if run.place.model and not run.place.known and not any("parameters" in read.facts for _, read in reads):
+    named = any("parameters" in r.facts or "model" in r.texts or _names_model(r) for _, r in reads)
+    if run.place.model and not run.place.known and not named:
         text = f"model name `{run.place.model}` not recognised; its size stays empty"
         notes.append(Note("unknown-model", f"{text} (name it under `models:` in the spec)"))
     if not any(read.results or {"energy_j", "average_power_w"} & set(read.facts) for _, read in reads):
@@ -204,13 +214,18 @@ def _run_notes(run: RunFolder, reads: Sequence[tuple[str, Read]]) -> list[Note]:
     return notes
 
 
+def _names_model(read: Read) -> bool:
+    return any("model" in result.settings for result in read.results)
+
+
 class _Maker:
     """Puts the rows of one run together."""
 
     def __init__(
         self, run: RunFolder, reads: Sequence[tuple[str, Read]], context: Context, sheet: Device
     ) -> None:
-        self.run, self.reads, self.settings, self.sheet = run, reads, context.settings, sheet
+        self.run, self.reads, self.sheet = run, reads, sheet
+        self.context, self.settings = context, context.settings
         self.notes: list[Note] = []
         self.traces, self._files = self._own_traces()
         self.power = power_of(self.traces)
@@ -266,7 +281,7 @@ class _Maker:
         values = Values()
         for metric, value in result.values.items():
             values.put(metric, value, result.how.get(metric, ""), file)
-        self._facts(values)
+        self._facts(values, file, str(result.settings.get("model", "")))
         reasons = []
         if own_power:
             reasons += self._sensors(values, result)
@@ -274,8 +289,18 @@ class _Maker:
             values.lack(
                 "average_power_w", "several results share one power log; see the row of the whole run"
             )
-        self._finish(values)
-        return Row(result.label, result.phase, self._counts(result.settings), values, "; ".join(reasons))
+        self._finish(values, file)
+        settings = {**self._own_texts(file), **result.settings}
+        return Row(result.label, result.phase, self._counts(settings), values, "; ".join(reasons))
+
+    def _own_texts(self, file: str) -> dict[str, int | str]:
+        """Names that only this file of several gives: model, device, format."""
+        if len({name for name, read in self.reads if read.results}) < 2:
+            return {}
+        texts = dict(next(read for name, read in self.reads if name == file).texts)
+        if "hardware" in texts:
+            texts["hardware"] = catalogue_name(texts["hardware"], self.context.devices) or texts["hardware"]
+        return {**texts}
 
     def _power_row(self, results: Sequence[Result]) -> Row:
         values = Values()
@@ -290,15 +315,19 @@ class _Maker:
         self._finish(values)
         return Row("whole run" if results else "", "request", self._counts({}), values, "; ".join(reasons))
 
-    def _facts(self, values: Values) -> None:
+    def _facts(self, values: Values, file: str = "", model: str = "") -> None:
         """What holds for the whole run; a parameter count in a log wins over the folder's name."""
         place = self.run.place
-        for name, read in self.reads:
+        for name, read in _applying(self.reads, file):
             for metric, value in read.facts.items():
                 if metric != "memory_used_bytes":  # a sampler's peak is better than a sum of buffers
                     values.put(metric, value, read.how.get(metric, ""), name)
         if place.model_size is not None:
             values.put("parameters", place.model_size, f"name of the folder `{place.model}`")
+        names = [model, *(read.texts.get("model", "") for _, read in _applying(self.reads, file))]
+        stated = next((name for name in names if model_size(name)), None)
+        if stated is not None:
+            values.put("parameters", model_size(stated), f"name `{stated}` in the log")
         values.lack("parameters", f"neither a log nor the name `{place.model or '?'}` says it")
 
     def _sensors(self, values: Values, result: Result | None) -> list[str]:
@@ -333,8 +362,8 @@ class _Maker:
         zone = result.zone if result is not None else "local"
         return align(trace, self.settings, run=self.run.name, stated=stated, zone=zone, expected_s=expected)
 
-    def _finish(self, values: Values) -> None:
-        for name, read in self.reads:
+    def _finish(self, values: Values, file: str = "") -> None:
+        for name, read in _applying(self.reads, file):
             if "memory_used_bytes" in read.facts:
                 values.put(
                     "memory_used_bytes",

@@ -103,3 +103,22 @@ def test_folders_are_in_the_order_people_expect(tmp_path: Path) -> None:
 )
 def test_devices_as_drivers_print_them(printed: str, name: str | None) -> None:
     assert catalogue_name(printed, known_devices().names) == name
+
+
+def test_content_makes_a_run_whatever_folders_and_files_are_called(tmp_path: Path) -> None:
+    put(tmp_path, {"odds/ends.dat": timings(), "odds/readme.dat": "nothing", "docs/readme.dat": "nothing"})
+    tables = read(tmp_path)
+    assert list(whole(tables)) == ["odds"]
+    assert [(row["run"], row["file"]) for row in tables["files"]] == [
+        ("odds", "odds/ends.dat"), ("odds", "odds/readme.dat"), (None, "docs/readme.dat"),
+    ]  # fmt: skip
+
+
+def test_what_one_log_says_is_not_said_of_another(tmp_path: Path) -> None:
+    size = "llm_load_print_meta: model params     = 6.74 B\nllm_load_print_meta: model ftype      = Q4_0\n"
+    put(tmp_path, {"odds/a.txt": size + timings(), "odds/b.txt": timings(prompt=32)})
+    tables = read(tmp_path)
+    rows = whole(tables)
+    assert (rows["odds: a.txt"]["parameters"], rows["odds: b.txt"]["parameters"]) == (6.74e9, None)
+    formats = {point["point"]: point["quantization"] for point in tables["points"]}
+    assert [formats[row["point"]] for row in rows.values()] == ["Q4_0", None]
