@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,8 @@ PROGRAM: Final = ("-m", "engine.run.worker")
 """What a worker's Python runs; it gets the run folder and the spec's folder as arguments."""
 _TAIL_BYTES: Final = 4_000
 _GRACE_S: Final = 5.0
+# A worker loads its libraries and makes the plan before the task, and its time limit, begin.
+_START_S: Final = 120.0
 
 
 class Worker:
@@ -50,19 +52,15 @@ class Worker:
         """
         begin = time.monotonic()
         process = self._running()
-        late = threading.Event()
-        timer = threading.Timer(time_limit_s, self._too_late, (late,)) if time_limit_s else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
+        limit = _Limit(time_limit_s, self._kill)
+        limit.begin(grace_s=_START_S)
         try:
-            reply = self._ask(process, task)
+            reply = self._ask(process, task, limit)
         finally:
-            if timer is not None:
-                timer.cancel()
+            limit.end()
         seconds = time.monotonic() - begin
         if reply is None:
-            error = f"took longer than {time_limit_s:g} s" if late.is_set() else _ending(process)
+            error = f"took longer than {time_limit_s:g} s" if limit.passed else _ending(process)
             self._end()
             return Finished(task, seconds, error=error, tail=self._tail.text())
         if reply.get("fatal"):
@@ -96,7 +94,7 @@ class Worker:
         self._tail.follow(process.stderr)
         return process
 
-    def _ask(self, process: subprocess.Popen[bytes], task: Task) -> dict[str, Any] | None:
+    def _ask(self, process: subprocess.Popen[bytes], task: Task, limit: _Limit) -> dict[str, Any] | None:
         """The worker's answer, or None when it died; lines it says meanwhile are passed on."""
         if process.stdin is None or process.stdout is None:
             return None
@@ -108,16 +106,13 @@ class Worker:
                 if "say" in reply:
                     self._job.say(reply["say"])
                 elif "started" in reply:
+                    limit.begin()
                     self._job.started(task)
                 else:
                     return reply
         except (OSError, ValueError):
             return None
         return None
-
-    def _too_late(self, late: threading.Event) -> None:
-        late.set()
-        self._kill()
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -142,6 +137,31 @@ class Worker:
         with self._changing:
             self.stopped = True
         self._end()
+
+
+class _Limit:
+    """Ends a task that takes too long; counts anew each time it begins."""
+
+    def __init__(self, seconds: float | None, kill: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._kill = kill
+        self._timer: threading.Timer | None = None
+        self.passed = False
+
+    def begin(self, *, grace_s: float = 0.0) -> None:
+        self.end()
+        if self._seconds is not None:
+            self._timer = threading.Timer(self._seconds + grace_s, self._pass)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._kill()
 
 
 class _Tail:
