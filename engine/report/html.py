@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import math
@@ -116,7 +117,7 @@ def render_page(
             bundle=_trusted(bundle),
             script=_trusted(script),
             csp=policy(css, bundle, script),
-            data=_trusted(script_json(page_data(view))) if mode == "screen" else "",
+            data=_trusted(packed_data(script_json(page_data(view)))) if mode == "screen" else "",
             svgs={chart.name: _trusted(_still(chart, svgs)) for chart in view.charts}
             if mode == "screen"
             else {},
@@ -324,6 +325,18 @@ def _json_value(value: Any) -> Any:
 
 # `</script>` ends the element whatever the JSON says; the two separators end a JavaScript line.
 _ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+_PLAIN_CHARACTERS: Final = 1_000_000
+"""Data beyond this is compressed: a large run otherwise makes a page that no mail server takes."""
+
+
+def packed_data(text: str) -> str:
+    """The JSON itself, or gzip in base64 where it is long; the page's script sees which by the first letter."""
+    if len(text) <= _PLAIN_CHARACTERS:
+        return text
+    # No time and no name in the header: the same data gives the same bytes.
+    return base64.b64encode(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0)).decode("ascii")
 
 
 def script_json(value: Any) -> str:

@@ -1,11 +1,18 @@
 // Sorting, filtering and live charts on top of a page that is complete without them.
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("report-data").textContent);
+(async () => {
+  const data = JSON.parse(await plain(document.getElementById("report-data").textContent));
   const state = { off: { hardware: new Set(), quantization: new Set() }, sort: {}, query: {}, columns: {} };
   const PAGE = 100;
   const absent = "–";
   for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
+
+  // Long data comes as gzip in base64, which never begins with a brace.
+  async function plain(text) {
+    if (text.startsWith("{")) return text;
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
 
   // --- tables come column by column; rows are easier to sort and show
   function unpacked(column, size) {
@@ -25,18 +32,24 @@
     if (column.each.length) return withOwnUnit(column.each, value);
     const number = value / column.factor;
     if (number !== 0 && Math.abs(number) < 0.5 * 10 ** -column.decimals) return String(Number(number.toPrecision(2)));
-    return number.toLocaleString("en-US", {
-      minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals,
-    }).replace("-", "−");
+    return written(number, column.decimals);
   }
 
+  // Making a formatter takes longer than a hundred uses of it.
+  const formatters = new Map();
+  function written(number, places) {
+    if (!formatters.has(places)) {
+      formatters.set(places, new Intl.NumberFormat("en-US", { minimumFractionDigits: places, maximumFractionDigits: places }));
+    }
+    return formatters.get(places).format(number).replace("-", "−");
+  }
   function withOwnUnit(prefixes, value) {
     let [factor, unit] = prefixes[0];
     for (const [f, u] of prefixes) if (Math.abs(value) >= f * 0.9995) [factor, unit] = [f, u];
     const number = value / factor;
     if (number === 0) return `0 ${unit}`;
     const places = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
-    return number.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", "−") + " " + unit;
+    return written(number, places) + " " + unit;
   }
 
   function make(tag, attributes, ...children) {

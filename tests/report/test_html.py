@@ -1,6 +1,7 @@
 """The page: one file, strict policy, complete without scripts, hostile texts dead."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ import pytest
 
 from engine.errors import ReportError
 from engine.report.draw import chart_svg
-from engine.report.html import policy, render_page, script_json
+from engine.report.html import packed_data, policy, render_page, script_json
 from engine.report.inputs import ReportInputs
 from engine.report.page import View
 from engine.report.view import build_view
@@ -147,3 +148,12 @@ def test_no_script_means_none_is_allowed() -> None:
 def test_ids_of_drawings_are_their_own(sweep_page: str) -> None:
     clips = re.findall(r'id="([a-z0-9-]+-\d+)"', sweep_page)
     assert len(set(clips)) == len(clips)
+
+
+def test_long_data_is_compressed_the_same_way_every_time() -> None:
+    text = script_json({"x": "0123456789" * 200_000})
+    packed = packed_data(text)
+    assert packed == packed_data(text)
+    assert len(packed) < len(text) / 50
+    assert gzip.decompress(base64.b64decode(packed)).decode() == text
+    assert packed_data('{"x":1}') == '{"x":1}'
