@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+import engine
 from engine.errors import MeasurementError, StoreError
 from engine.results.environment import without_secrets
 from engine.results.registry import Shard
@@ -85,7 +86,9 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._tail = _Tail()
         process = subprocess.Popen(
-            [sys.executable, *self._program, str(self._job.folder), str(self._job.spec_folder)],
+            # `-P`: a file in the user's folder must not stand in for a library of the same name.
+            [sys.executable, "-P", *self._program, str(self._job.folder), str(self._job.spec_folder)],
+            env=_surroundings(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -190,6 +193,13 @@ class _Tail:
         lines = self._kept.decode(errors="replace").splitlines()
         shown = (without_secrets("".join(c for c in line if c.isprintable() or c == "\t")) for line in lines)
         return "\n".join(shown).strip() or None
+
+
+def _surroundings() -> dict[str, str]:
+    """This process's environment, with this very engine to be imported first."""
+    here = str(Path(engine.__file__).resolve().parents[1])
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([here, others]) if others else here}
 
 
 def _ending(process: subprocess.Popen[bytes]) -> str:

@@ -306,6 +306,16 @@ def test_workers_give_the_same_bytes(folder, tmp_path):
     assert shards(folder) == shards(tmp_path / "alone")
 
 
+def test_a_file_beside_the_user_stands_in_for_no_library(folder, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('hijacked')")
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    with ResultStore.open(folder, write=True) as store:
+        summary = run(predictions(2), store, executor=LocalExecutor(workers=2))
+    assert (summary.done, summary.failed) == (2, 0)
+
+
 def shards(folder):
     return {path.name: path.read_bytes() for path in (folder / "results").rglob("*.parquet")}
 
