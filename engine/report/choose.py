@@ -35,6 +35,11 @@ _PRIMARY: Final = (
 _SIGNS: Final = {"<=": "≤", ">=": "≥", "==": "="}
 
 
+ROOF: Final = 1.02
+"""Share of peak or bandwidth from which a value is called impossible; clocks above the published boost
+explain a little."""
+
+
 @dataclass(frozen=True)
 class Requirement:
     """One hard condition of the spec."""
@@ -130,6 +135,8 @@ def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice |
         return None
     wanted, unread = requirements(scoring.require if scoring else {})
     ok = rows.mask("status", "ok")
+    impossible = above_roof(rows)
+    ok &= ~impossible
     qualified = ok & np.isfinite(rows.numbers(metric))
     for requirement in wanted:
         qualified &= requirement.met(rows)
@@ -153,6 +160,15 @@ def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice |
         tuple(wanted),
         tuple(unread),
     )
+
+
+def above_roof(rows: Records) -> Mask:
+    """Rows that use more than all of the device's peak or bandwidth: something is wrong with them."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        found: Mask = (rows.numbers("mfu") > ROOF) | (rows.numbers("mbu") > ROOF)
+    return found
 
 
 def _comparable_first(rows: Records, ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:

@@ -332,7 +332,7 @@ _PLAIN_CHARACTERS: Final = 1_000_000
 
 
 def packed_data(text: str) -> str:
-    """The JSON itself, or gzip in base64 where it is long; the page's script sees which by the first letter."""
+    """The JSON itself, or gzip in base64 where it is long; the first letter tells which."""
     if len(text) <= _PLAIN_CHARACTERS:
         return text
     # No time and no name in the header: the same data gives the same bytes.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
 from engine.report.charts.story import Story
+from engine.report.choose import above_roof
 from engine.report.numbers import count_of, quantity, scale_for, significant
 from engine.report.page import Notice, Tile, Tone
 
@@ -205,10 +206,26 @@ def notices(story: Story) -> tuple[Notice, ...]:
         rows = story.rows.where(story.rows.mask("status", status))
         if rows.size:
             found += _by_reason(story, rows, status, title, tone)
+    found += _impossible(story)
     found += _other_sources(story)
     for rule in story.choice.unread:
         found.append(Notice("requirement", "Requirement not applied", 1, story.redact.text(rule), tone="bad"))
     return tuple(found)
+
+
+def _impossible(story: Story) -> list[Notice]:
+    """Rows above the roof of their device, from whatever source; they are never ranked."""
+    import numpy as np
+
+    places = np.flatnonzero(above_roof(story.found) & story.found.mask("status", "ok"))
+    if not len(places):
+        return []
+    examples = tuple(story.name(row) for row in story.found.take(places[:_MOST_EXAMPLES]).rows())
+    reason = (
+        "more than all of the device's peak or bandwidth is used, which cannot be: look for a wrong device,"
+        " skipped work, cached prompts, or a wrong count of tokens; these rows are not ranked"
+    )
+    return [Notice("impossible", "Above the roof", len(places), reason, examples, tone="bad")]
 
 
 def _by_reason(story: Story, rows: Records, status: str, title: str, tone: Tone) -> list[Notice]:

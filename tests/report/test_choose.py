@@ -101,3 +101,10 @@ def test_among_bounds_alone_the_best_wins() -> None:
     choice = choose(rows, scoring=None, scores=None)
     assert choice is not None
     assert (choice.order, choice.passed_over) == ((0, 1), None)
+
+
+def test_a_row_above_its_roof_never_wins() -> None:
+    rows = judged(output_tokens_per_s_per_device=[900.0, 300.0], mfu=[1.4, 0.5])
+    choice = choose(rows, scoring=None, scores=None)
+    assert choice is not None
+    assert (choice.best, choice.ok) == (1, 1)

@@ -184,3 +184,13 @@ def test_operators_are_worked_out_again_where_none_are_stored() -> None:
     assert tables[0].title == "h200-sxm, w4a16-g128, batch 64, 512 + 128 tokens"
     formulas = [row[-1] for row in tables[0].rows]
     assert any("2·T·" in str(formula) for formula in formulas)
+
+
+def test_a_row_above_its_roof_is_a_banner(sweep: ReportInputs) -> None:
+    table = sweep.tables["summary"]
+    values = [1.5 if i == 0 else v for i, v in enumerate(table["mfu"].to_pylist())]
+    changed = table.set_column(table.column_names.index("mfu"), "mfu", [values])
+    view = build_view(replace(sweep, tables={**sweep.tables, "summary": changed}))
+    (notice,) = [notice for notice in view.notices if notice.status == "impossible"]
+    assert (notice.count, notice.tone) == (1, "bad")
+    assert notice.examples == ("a100-sxm-80gb, bf16, batch 1, 512 + 128 tokens",)
