@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -105,7 +107,7 @@ class Recorder:
         self._process.wait(_END_S)
         _close(self._process)
         self._process = None
-        return read_channels(self._path, names=self.ready.get("names", {}))
+        return read_channels(self._path, devices=self.ready["names"])
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         stream = _stream(self._process.stdout if self._process else None)
@@ -133,21 +135,20 @@ def _close(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def read_channels(path: Path, *, names: dict[str, str]) -> list[Channel]:
-    """Channels of a file that a recorder wrote."""
+def read_channels(path: Path, *, devices: Mapping[str, str]) -> list[Channel]:
+    """Channels of a file that a recorder wrote; `devices` are UUID -> name in the order it numbered them."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     from engine.measure.energy.trace import channel
 
-    table = pq.read_table(path).to_pydict()
-    rows_of: dict[str, list[int]] = {}
-    for at, device in enumerate(table["device"]):
-        rows_of.setdefault(device, []).append(at)
+    table = pq.read_table(path)
+    columns = {name: table[name].to_numpy() for name in COLUMNS}
     found = []
-    for device, rows in rows_of.items():
-        readings = {q: [table[q][at] for at in rows] for q in COLUMNS[2:]}
-        kept = {q: values for q, values in readings.items() if any(v is not None for v in values)}
-        found.append(channel(device, [table["time_s"][at] for at in rows], kept, name=names.get(device)))
+    for number, (uuid, name) in enumerate(devices.items()):
+        own = columns["device"] == number
+        readings = {q: columns[q][own] for q in COLUMNS[2:] if not np.isnan(columns[q][own]).all()}
+        found.append(channel(uuid, columns["time_s"][own], readings, name=name))
     return found
 
 
@@ -172,8 +173,8 @@ def record(
         while True:
             moment = time.perf_counter()
             found = source.read(slow=turn % slow_every == 0)
-            for device, reading in zip(source.devices, found, strict=True):
-                writer.add(moment, device.uuid, reading)
+            for device, reading in enumerate(found):
+                writer.add(moment, device, reading)
                 rows += 1
             turn += 1
             if turn == 1:
@@ -197,30 +198,35 @@ def record(
 
 
 class _Writer:
-    """Rows to Parquet, a group at a time."""
+    """Rows to Parquet, a group at a time; numbers lie as they will in the file, NaN where one is absent.
+
+    Arrow takes them as buffers: made from lists it would look for pandas first, a third of a second.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._pa = pa
-        types = [(name, pa.string() if name == "device" else pa.float64()) for name in COLUMNS]
-        self._schema = pa.schema(types)
+        self._schema = pa.schema([(name, pa.float64()) for name in COLUMNS])
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        self._rows = [array("d") for _ in COLUMNS]
 
-    def add(self, moment: float, device: str, reading: Any) -> None:
-        self._rows["time_s"].append(moment)
-        self._rows["device"].append(device)
-        for name in COLUMNS[2:]:
-            self._rows[name].append(reading.get(name))
-        if len(self._rows["time_s"]) >= _ROWS_IN_MEMORY:
+    def add(self, moment: float, device: int, reading: Mapping[str, float]) -> None:
+        self._rows[0].append(moment)
+        self._rows[1].append(device)
+        for name, values in zip(COLUMNS[2:], self._rows[2:], strict=True):
+            values.append(reading.get(name, math.nan))
+        if len(self._rows[0]) >= _ROWS_IN_MEMORY:
             self._flush()
 
     def _flush(self) -> None:
-        if self._rows["time_s"]:
-            self._file.write_table(self._pa.table(self._rows, schema=self._schema))
-            self._rows = {name: [] for name in COLUMNS}
+        pa, size = self._pa, len(self._rows[0])
+        if size:
+            buffers = [[None, pa.py_buffer(values)] for values in self._rows]
+            arrays = [pa.Array.from_buffers(pa.float64(), size, pair) for pair in buffers]
+            self._file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._rows = [array("d") for _ in COLUMNS]
 
     def close(self) -> None:
         self._flush()
