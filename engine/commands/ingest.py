@@ -65,6 +65,12 @@ _DEVICE: Final = "a100-sxm-80gb"
     show_default=True,
     help="Which repeat of a configuration is compared, by average power.",
 )
+@click.option(
+    "--pages",
+    type=click.Choice(["html", "pdf"]),
+    multiple=True,
+    help="Write a report beside the workbook too; repeatable.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes that read; one a core when left out.")
 @click.option("--print-spec", is_flag=True, help="Print the experiment instead of reading anything.")
 @click.option("--list-formats", is_flag=True, help="List the formats that are understood.")
@@ -92,6 +98,11 @@ def ingest(terminal: Terminal, /, roots: tuple[str, ...], output: Path | None, *
     tables = read_all(terminal, experiment, jobs=options["jobs"])
     _write(tables, output, roots, text, options["repeats"])
     click.echo(str(output))
+    if options["pages"]:
+        from engine.commands.ingest_pages import write_pages
+
+        for path in write_pages(experiment, tables, text=text, workbook=output, formats=options["pages"]):
+            click.echo(str(path))
     _tell(terminal, tables, options["resource"], options["repeats"])
     statuses = tables["summary"]["status"].to_pylist()
     if "failed" in statuses:

@@ -162,3 +162,11 @@ def test_the_example_tree_fills_every_sheet(tmp_path: Path) -> None:
     ):
         assert book[name].max_row > 5, name
         assert book[name].freeze_panes is not None, name
+
+
+def test_pages_stand_beside_the_workbook(tree: Path, tmp_path: Path) -> None:
+    result = ingest("-i", tree, "-o", tmp_path / "a.xlsx", "--pages", "html")
+    assert result.stdout.splitlines() == [str(tmp_path / "a.xlsx"), str(tmp_path / "a.html")]
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "Runs found in folders" in page
+    assert "llama_7b/batch_4" in page
