@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.commands.analysis import Analysis
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[Any]):
     """One count, or several with commas between them: an axis."""
 
     name = "N[,N...]"
@@ -28,7 +28,7 @@ class _Numbers(click.ParamType):
         return found if len(found) > 1 else found[0]
 
 
-class _Names(click.ParamType):
+class _Names(click.ParamType[Any]):
     """One name or path, or several with commas between them: an axis."""
 
     name = "NAME[,NAME...]"
@@ -144,7 +144,7 @@ def _draw(analysis: Analysis, target: Path) -> list[Path]:
 
     rows = [row for row in analysis.operator_rows() if row.intensity]
     points = [RoofPoint(row.operator, row.phase, row.intensity or 0.0) for row in rows]
-    roofs = {}
+    roofs: dict[str, tuple[float, float]] = {}
     for block in analysis.plan.blocks:
         found = analysis.operator_rows(block.first_point)
         peak = max(row.peak_flops_per_s or 0.0 for row in found)

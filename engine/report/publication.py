@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from engine.errors import UsageError
 
@@ -95,8 +95,10 @@ def _style() -> Any:
     import matplotlib as mpl
 
     # No display is needed and nothing of the user's own style leaks in; text in SVG stays text.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "engine", "font.size": 9, "axes.spines.top": False}
-    return mpl.rc_context({**mpl.rcParamsDefault, "backend": "agg", **settings})
+    plain: dict[str, Any] = dict(mpl.rcParamsDefault)
+    plain |= {"backend": "agg", "svg.fonttype": "none", "svg.hashsalt": "engine"}
+    plain |= {"font.size": 9, "axes.spines.top": False}
+    return mpl.rc_context(cast("Any", plain))
 
 
 def _no_date(path: Path) -> dict[str, Any]:
@@ -105,14 +107,12 @@ def _no_date(path: Path) -> dict[str, Any]:
 
 def _figure(points: Sequence[RoofPoint], roofs: Sequence[Roof], title: str) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     ridges = [roof.ridge_flops_per_byte for roof in roofs]
     ranges = broken_ranges([*(p.flops_per_byte for p in points), *ridges])
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.2), layout=ConstrainedLayoutEngine(wspace=0.0, w_pad=0.02))
     panels = _panels(figure, ranges)
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.set(wspace=0.0, w_pad=0.02)
     _roofs(panels, ranges, roofs)
     _points(panels, ranges, points, roofs[0])
     if len(panels) == 2:
