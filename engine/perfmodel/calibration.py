@@ -43,6 +43,11 @@ class Timed:
     prefill: Law
     """In a prefill step; the same one for everything but attention."""
 
+    @property
+    def attends(self) -> bool:
+        """Whether its work depends on what a step attends to."""
+        return any(symbol in ("Q", "K") for symbol, _ in (*self.compute_s, *self.memory_s))
+
 
 @dataclass(frozen=True, eq=False)
 class Timing:
@@ -176,7 +181,7 @@ def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *
         kernel, law = each.kernel, each.law if decoding else each.prefill
         rows = basis.get(kernel.rows, 1)
         # A step of which no token wants logits does not launch the head.
-        if kernel.family == "attention" or (not hasattr(rows, "shape") and rows == 0):
+        if each.attends or (not hasattr(rows, "shape") and rows == 0):
             continue
         waves = gemm_waves(a, rows, kernel.columns, timing.units) if kernel.family == "gemm" else None
         amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves)
@@ -190,7 +195,7 @@ def _attending(
 ) -> Estimate:
     spent: dict[int, Spent] = {}
     for each in timed:
-        if each.kernel.family == "attention":
+        if each.attends:
             law = each.law if decoding else each.prefill
             _add(spent, Spent(law, *_attention(a, timing, each, law, step, run, decoding=decoding)))
     return Estimate(spent)
@@ -205,11 +210,7 @@ def _attention(
     a: Arithmetic, timing: Timing, timed: Timed, law: Law, step: Step, run: Run, *, decoding: bool
 ) -> tuple[Values, Values]:
     n, mask = step.sequences, timed.kernel.mask
-    waves: Values | None = None
-    if timing.units is not None and decoding:
-        waves = n * (timing.kv_heads / timing.units)
-    elif timing.units is not None:
-        waves = n * a.ceil(step.busiest["T"] / n / TILE) * (timing.heads / timing.units)
+    waves = _items(a, timing, step, decoding=decoding) if timed.kernel.family == "attention" else None
     riding = step.riding.get(mask)
     total: Values = 0.0
     calls: Values = 0
@@ -223,6 +224,16 @@ def _attention(
         total = total + time * (times * timed.count)
         calls = calls + times * timed.count
     return total, calls
+
+
+def _items(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Values | None:
+    """Work items of attention over multiprocessors: key heads in decode, tiles of queries in prefill."""
+    n = step.sequences
+    if timing.units is None:
+        return None
+    if decoding:
+        return n * (timing.kv_heads / timing.units)
+    return n * a.ceil(step.busiest["T"] / n / TILE) * (timing.heads / timing.units)
 
 
 def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values, Values]:

@@ -41,7 +41,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, float):
         # Counts are exact; measured numbers are worth no more digits.
-        return int(value) if value.is_integer() and value < 1e15 else float(f"{value:.{_DIGITS}g}")
+        worth = value if value.is_integer() else float(f"{value:.{_DIGITS}g}")
+        return int(worth) if worth.is_integer() and abs(worth) < 1e15 else worth
     return value
 
 

@@ -1,0 +1,149 @@
+"""Estimates of whole models: above the bound, inside their bands, monotone, alike for one point and many."""
+
+import numpy as np
+import pytest
+
+from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.point import predict_point
+from engine.perfmodel.program import compiled
+from engine.perfmodel.summary import WorkloadArrays, summarise
+from engine.spec.analytical import AnalyticalSettings
+from engine.spec.catalog import load_calibrations, load_hardware, load_model, load_quantization
+from engine.spec.workload import Parallelism, Workload
+
+H100 = load_hardware("h100-sxm-80gb")
+CHOSEN = choose("auto", H100, load_calibrations([H100]))
+
+
+def deployment(
+    model: str = "llama-3.1-8b", *, tensor: int = 1, quantization: str = "bf16", arrivals: float | None = None
+) -> Deployment:
+    settings = AnalyticalSettings.model_validate(
+        {"kind": "analytical", "arrivals": arrivals}, context={"trusted": True}
+    )
+    return Deployment(
+        load_model(model),
+        H100,
+        load_quantization(quantization),
+        Parallelism(tensor=tensor),
+        settings,
+        calibration=CHOSEN,
+    )
+
+
+def request(found: Deployment, **workload: int) -> dict[str, float]:
+    return predict_point(found, Workload(**workload)).phases["request"]
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v2-lite", "gemma-3-12b"])
+@pytest.mark.parametrize("quantization", ["bf16", "fp8"])
+def test_estimates_stand_above_the_bound_and_inside_their_band(model: str, quantization: str) -> None:
+    found = deployment(model, tensor=4, quantization=quantization)
+    for batch in (1, 7, 64):
+        phases = predict_point(found, Workload(prompt_tokens=700, output_tokens=50, batch_size=batch)).phases
+        for phase, metrics in phases.items():
+            low, high = metrics["time_s_low"], metrics["time_s_high"]
+            assert metrics["bound_time_s"] <= low <= metrics["time_s"] <= high, phase
+
+
+def test_the_estimate_of_a_known_deployment() -> None:
+    # Llama-3.1-8B on one H100 with vLLM, batch 64: ML.ENERGY measured 11.5 ms between tokens in chats, and
+    # AIConfigurator's tables give 46.7 ms of prefill for 2048 tokens; neither was fitted.
+    chat = request(deployment(), prompt_tokens=1000, output_tokens=400, batch_size=64)
+    assert chat["serving_tpot_s"] == pytest.approx(11.5e-3, rel=0.25)
+    assert request(deployment(), prompt_tokens=2048, output_tokens=2)["ttft_s"] == pytest.approx(
+        46.7e-3, rel=0.1
+    )
+
+
+def test_more_work_takes_longer() -> None:
+    found = deployment()
+    by_batch = [request(found, batch_size=b)["tpot_s"] for b in (1, 2, 4, 8, 16, 32, 64, 128)]
+    by_prompt = [request(found, prompt_tokens=p)["tpot_s"] for p in (128, 256, 1024, 4096, 16384)]
+    assert by_batch == sorted(by_batch)
+    assert by_prompt == sorted(by_prompt)
+
+
+def test_one_point_and_many_agree() -> None:
+    found = deployment("mixtral-8x7b", tensor=2)
+    batches, prompts = np.array([1, 3, 8, 8, 40, 8, 1, 3]), np.array([64, 100, 900, 2000, 64, 64, 64, 64])
+    one = np.ones(1, dtype=np.int64)
+    arrays = WorkloadArrays(prompts, 32 * one, batches, 0 * one, 0 * one, 0 * one)
+    together = summarise(found, arrays).phases
+    for i, (batch, prompt) in enumerate(zip(batches, prompts, strict=True)):
+        single = predict_point(
+            found, Workload(prompt_tokens=int(prompt), output_tokens=32, batch_size=int(batch))
+        ).phases
+        for phase in together:
+            for name in ("time_s", "time_s_low", "time_s_high", "bound_time_s"):
+                assert together[phase][name][i] == pytest.approx(single[phase][name], rel=1e-9), (phase, name)
+
+
+def test_the_bound_does_not_move() -> None:
+    plain = Deployment(load_model("llama-3-8b"), H100, load_quantization("bf16"))
+    workload = Workload(prompt_tokens=2048, output_tokens=256, batch_size=8)
+    bound = predict_point(plain, workload).phases
+    estimate = predict_point(deployment("llama-3-8b"), workload).phases
+    for phase, metrics in bound.items():
+        assert estimate[phase]["bound_time_s"] == pytest.approx(metrics["time_s"], rel=1e-12)
+        assert "bound_time_s" not in metrics
+    # The golden bound: 5.151 ms for a step at batch 8.
+    assert estimate["decode"]["bound_time_s"] == pytest.approx(5.151e-3, rel=2e-4)
+
+
+def test_attention_in_the_middle_of_a_run_stands_for_all_its_steps() -> None:
+    found = deployment()
+    whole = request(found, prompt_tokens=512, output_tokens=65, batch_size=16)["generation_s"]
+    steps = [
+        predict_point(found, Workload(prompt_tokens=512 + i, output_tokens=2, batch_size=16)).phases["decode"]
+        for i in range(64)
+    ]
+    assert whole == pytest.approx(sum(step["time_s"] for step in steps), rel=1e-3)
+
+
+def test_kernels_are_those_an_engine_launches() -> None:
+    timing = compiled(deployment()).timing
+    assert timing is not None
+    families = [(timed.kernel.family, timed.kernel.columns, timed.count) for timed in timing.common]
+    # Joined projections: 4096 + 2 x 1024 columns, and 2 x 14336.
+    assert ("gemm", 6144, 32) in families
+    assert ("gemm", 28672, 32) in families
+    assert [f for f in families if f[0] == "attention"] == [("attention", 0, 32)]
+
+
+def test_serving_adds_the_share_of_prefills() -> None:
+    found = request(deployment(), prompt_tokens=2048, output_tokens=256, batch_size=32)
+    assert CHOSEN is not None
+    assert CHOSEN.request is not None
+    share = CHOSEN.request.interference * found["ttft_s"] / 256
+    assert found["serving_interference_s"] == pytest.approx(share)
+    assert found["serving_tpot_s"] == pytest.approx(found["tpot_s"] + share)
+    assert found["serving_output_tokens_per_s"] == pytest.approx(32 / found["serving_tpot_s"])
+    assert found["serving_tpot_s_low"] <= found["serving_tpot_s"] <= found["serving_tpot_s_high"]
+
+
+def test_a_queue_grows_with_arrivals_and_is_absent_where_it_never_ends() -> None:
+    shape = {"prompt_tokens": 512, "output_tokens": 128, "batch_size": 16}
+    rate = request(deployment(), **shape)["serving_requests_per_s"]
+    waits = [
+        request(deployment(arrivals=rate * load), **shape)["serving_queue_s"] for load in (0.5, 0.8, 0.9)
+    ]
+    assert waits == sorted(waits)
+    assert waits[0] < 1e-2
+    assert np.isnan(request(deployment(arrivals=1.2 * rate), **shape)["serving_queue_s"])
+    assert "serving_queue_s" not in request(deployment(), **shape)
+
+
+def test_energy_comes_with_the_set_and_stays_below_the_boards() -> None:
+    found = request(deployment(tensor=4), batch_size=64)
+    assert found["energy_j"] <= 4 * 700 * found["time_s"] * (1 + 1e-12)
+    low, high = found["energy_per_output_token_j_low"], found["energy_per_output_token_j_high"]
+    assert low < found["energy_per_output_token_j"] < high
+
+
+def test_sizes_never_fitted_are_flagged() -> None:
+    # A prompt of half a million tokens: an attention kernel of seconds, where 45 ms was the longest fitted.
+    long = request(deployment("llama-3.1-8b", tensor=4), prompt_tokens=100_000, output_tokens=2)
+    assert long["extrapolated"]
+    assert not request(deployment(), prompt_tokens=2048, output_tokens=64, batch_size=8)["extrapolated"]

@@ -1,0 +1,107 @@
+"""Fits: a known device is found again, bands hold what they promise, and bad rows are refused or dropped."""
+
+import numpy as np
+import pytest
+
+from engine.errors import UsageError
+from engine.perfmodel.fit import band_factors, bands_of, folds_of
+from engine.perfmodel.operator_fit import fit_operator
+from engine.spec.calibration import OperatorKind
+from tests.perfmodel.synthetic import DEVICE, TRUE, measured
+
+KINDS: tuple[OperatorKind, ...] = ("gemm", "prefill_attention", "decode_attention")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_synthetic_device_is_recovered_within_two_percent(kind: OperatorKind) -> None:
+    fit = fit_operator(kind, "bf16", measured(kind, noise=0.0), DEVICE).fit
+    assert fit.held_out.p90 < 0.005
+    for name, true in TRUE[kind].model_dump(mode="python").items():
+        if true:
+            assert getattr(fit.parameters, name) == pytest.approx(true, rel=0.02), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bands_cover_nine_of_ten_unseen_rows(kind: OperatorKind) -> None:
+    fit = fit_operator(kind, "bf16", measured(kind, noise=0.1), DEVICE).fit
+    assert 0.85 <= fit.held_out.coverage <= 0.95
+    # Median of |noise| of a normal law is 0.6745 sigma.
+    assert fit.held_out.median == pytest.approx(0.067, abs=0.02)
+    assert fit.held_out.ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_few_wild_rows_change_little() -> None:
+    rows = measured("gemm", noise=0.0)
+    rows["measured_s"][::11] *= 7
+    fit = fit_operator("gemm", "bf16", rows, DEVICE).fit
+    assert fit.parameters.compute_efficiency == pytest.approx(0.8, rel=0.03)
+    assert fit.parameters.launch == pytest.approx(4e-6, rel=0.1)
+
+
+def test_impossible_broken_and_missing_rows_are_dropped_with_a_count() -> None:
+    rows = measured("gemm", noise=0.0)
+    rows["measured_s"][0] = np.nan
+    rows["measured_s"][1] = 0.0
+    rows["measured_s"][2] = -1.0
+    rows["measured_s"][3] = 1e9
+    rows["n"][4] = np.nan
+    rows["measured_s"][5] = 1e-9
+    fitted = fit_operator("gemm", "bf16", rows, DEVICE)
+    assert fitted.gated.dropped == {
+        "no time": 1,
+        "time is not above zero": 2,
+        "longer than an hour: wrong unit?": 1,
+        "`n` is missing or not above zero": 1,
+        "faster than the data sheet allows": 1,
+    }
+    assert fitted.fit.dropped == 6
+    assert fitted.fit.rows == len(rows["m"]) - 6
+
+
+def test_one_row_is_no_calibration() -> None:
+    rows = {name: column[:1] for name, column in measured("gemm", noise=0.0).items()}
+    with pytest.raises(UsageError) as caught:
+        fit_operator("gemm", "bf16", rows, DEVICE)
+    assert caught.value.message == "`gemm` has 1 usable rows of 1 shapes, a fit needs 12 of 3"
+    assert caught.value.hint == "measure more shapes"
+
+
+def test_a_precision_the_device_lacks_is_refused() -> None:
+    with pytest.raises(UsageError, match="`synthetic` does not offer fp8"):
+        fit_operator("gemm", "fp8", measured("gemm", noise=0.0), DEVICE)
+
+
+def test_a_missing_column_is_named() -> None:
+    rows = measured("gemm", noise=0.0)
+    del rows["k"]
+    with pytest.raises(UsageError, match="rows of `gemm` need `k`"):
+        fit_operator("gemm", "bf16", rows, DEVICE)
+
+
+def test_decode_shapes_nobody_serves_are_judged_but_not_fitted() -> None:
+    rows = measured("decode_attention", noise=0.0)
+    odd = rows["num_heads"] == 32
+    rows["num_kv_heads"][odd] = 2.0  # 16 queries a key head
+    rows["measured_s"][odd] *= 50  # a fallback kernel
+    fit = fit_operator("decode_attention", "bf16", rows, DEVICE).fit
+    assert fit.rows == int((~odd).sum())
+    assert fit.held_out.p90 < 0.01
+    assert fit.held_out_all is not None
+    assert fit.held_out_all.p90 > 0.5
+
+
+def test_folds_hold_out_whole_sites_whatever_the_order() -> None:
+    sites = np.array(["a", "b", "c", "a", "b"])
+    folds = folds_of(sites)
+    assert folds[0] == folds[3]
+    assert folds[1] == folds[4]
+    assert list(folds_of(sites[::-1])) == list(folds[::-1])
+
+
+def test_sizes_with_few_rows_share_a_band() -> None:
+    predicted = np.array([1e-6] * 30 + [1e-4] * 5 + [1e-2] * 30)
+    bands = bands_of(predicted, predicted * 1.1)
+    assert [(band.below, band.rows) for band in bands] == [(20e-6, 30), (None, 35)]
+    low, high = band_factors(bands, np.array([1e-6, 1e-2]))
+    assert low == pytest.approx([1.1, 1.1])
+    assert high == pytest.approx([1.1, 1.1])
