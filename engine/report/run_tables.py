@@ -57,6 +57,7 @@ FAMILIES: Final = {
         "gap_energy_share",
         "whole_log_power_w",
         "whole_log_energy_j",
+        "idle_power_w",
         "net_energy_j",
         "output_tokens",
         "throughput_tokens_per_s",

@@ -20,6 +20,8 @@ SCOPE_TEXT: Final[dict[str, str]] = {
 }
 
 
+_FEWEST_IDLE: Final = 5
+"""Sampling intervals outside the window that make an idle level worth the name."""
 _LARGEST: Final = 1e300
 """Beyond it lies infinity; NaN is not below it either."""
 
@@ -99,6 +101,14 @@ def put_power(row: Values, power: Trace, window: Window | None, *, why_not: str,
         "energy in gaps longer than 3 median intervals",
         file,
     )
+    if window.kind != "whole" and power.end - power.start - inside >= _FEWEST_IDLE * (
+        power.interval_s or 0.0
+    ):
+        idle = _outside_mean(power, window)
+        row.put(
+            "idle_power_w", idle, f"{scope}; mean outside the window, loading of the model included", file
+        )
+        row.put("net_energy_j", energy - idle * inside, "energy_j - idle_power_w x window_s", file)
     _put_uncertainty(row, power, window, energy, inside)
 
 

@@ -422,6 +422,8 @@ def test_row_42_a_log_that_starts_early_is_cut_to_the_window(tmp_path: Path) -> 
     assert row["energy_j"] == pytest.approx(3600.0)  # 300 W x 12 s
     # 9 s at 50 W, 12 s at 300 W, 7 s at 50 W, and two edges of 1 s at (50 + 300) / 2
     assert row["whole_log_energy_j"] == pytest.approx(9 * 50 + 3600 + 7 * 50 + 2 * 175)
+    # Outside the window: 450 + 350 + 350 J over 18 s
+    assert row["idle_power_w"] == pytest.approx((9 * 50 + 7 * 50 + 2 * 175) / 18)
     assert "power-starts-early" in rules(tables)
     (early,) = [f["finding"] for f in tables["findings"] if f["rule"] == "power-starts-early"]
     assert early == "the power log starts 10.0 s before the window"
