@@ -14,8 +14,12 @@ from engine.commands.options import output_format
 if TYPE_CHECKING:
     from engine.commands.analysis import Analysis
 
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # generic in newer versions only
 
-class _Numbers(click.ParamType[Any]):
+
+class _Numbers(_ParamType):
     """One count, or several with commas between them: an axis."""
 
     name = "N[,N...]"
@@ -28,7 +32,7 @@ class _Numbers(click.ParamType[Any]):
         return found if len(found) > 1 else found[0]
 
 
-class _Names(click.ParamType[Any]):
+class _Names(_ParamType):
     """One name or path, or several with commas between them: an axis."""
 
     name = "NAME[,NAME...]"

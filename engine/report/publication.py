@@ -95,7 +95,7 @@ def _style() -> Any:
     import matplotlib as mpl
 
     # No display is needed and nothing of the user's own style leaks in; text in SVG stays text.
-    plain: dict[str, Any] = dict(mpl.rcParamsDefault)
+    plain = {**cast("dict[str, Any]", mpl.rcParamsDefault)}
     plain |= {"backend": "agg", "svg.fonttype": "none", "svg.hashsalt": "engine"}
     plain |= {"font.size": 9, "axes.spines.top": False}
     return mpl.rc_context(cast("Any", plain))
