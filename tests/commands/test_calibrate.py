@@ -1,0 +1,99 @@
+"""`engine calibrate` and `engine validate-model` from a file of timings to a prediction with its band."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.perfmodel.synthetic import measured
+
+Engine = Callable[..., Any]
+
+
+def rows(answer: Any) -> list[dict[str, str]]:
+    """An exported table."""
+    return list(csv.DictReader(io.StringIO(answer.out)))
+
+
+DEVICE = """\
+name: synthetic
+vendor: nobody
+peak: {bf16: 400 TFLOP/s, fp16: 400 TFLOP/s}
+memory: 80 GB
+memory_bandwidth: 2 TB/s
+sm_count: 100
+confidence: C
+"""
+
+
+@pytest.fixture
+def timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a device of its own and a table of its kernels, in microseconds under foreign names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "synthetic.yaml").write_text(DEVICE, encoding="utf-8")
+    path = tmp_path / "times.csv"
+    names = ["op", "took", "m", "n", "k", "batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for kind in ("gemm", "prefill_attention", "decode_attention"):
+            table = measured(kind, noise=0.05)
+            for i, seconds in enumerate(table.pop("measured_s")):
+                shape = {name: int(column[i]) for name, column in table.items()}
+                writer.writerow({"op": kind, "took": seconds * 1e6, **shape})
+    return path
+
+
+COMMON = ("--column", "time_us=took", "--constant", "device=synthetic", "--constant", "precision=bf16")
+
+
+def test_from_timings_to_a_prediction(engine: Engine, timings: Path) -> None:
+    target = timings.parent / "hardware" / "calibrations" / "mine.yaml"
+    done = engine("calibrate", timings, "-o", target, *COMMON, "--constant", "engine=mine")
+    assert done.code == 0, done.err
+    assert done.out == f"{target}\n"
+    assert "gemm in bf16, synthetic, mine: 72 rows of 12 shapes, held out " in done.err
+    spec = timings.parent / "try.yaml"
+    spec.write_text(
+        "version: 1\nname: try\nmodel: llama-3.1-8b\nhardware: synthetic\n"
+        "measurements: [{kind: analytical}, {kind: analytical, calibration: none}]\n",
+        encoding="utf-8",
+    )
+    assert engine("run", spec, "--no-report").code == 0
+    found = {r["basis"]: r for r in rows(engine("export", "try", "summary")) if r["phase"] == "request"}
+    assert set(found) == {"estimate", "bound"}
+    estimate = found["estimate"]
+    assert estimate["calibration"] == "mine"
+    assert float(estimate["bound_time_s"]) == pytest.approx(float(found["bound"]["time_s"]))
+    assert float(estimate["tpot_s_low"]) < float(estimate["tpot_s"]) < float(estimate["tpot_s_high"])
+
+
+def test_a_fit_of_nothing_says_why(engine: Engine, timings: Path) -> None:
+    few = timings.parent / "few.csv"
+    few.write_text("\n".join(timings.read_text(encoding="utf-8").splitlines()[:2]) + "\n", encoding="utf-8")
+    done = engine("calibrate", few, "-o", timings.parent / "x.yaml", *COMMON)
+    assert done.code == 2
+    assert "`gemm` has 1 usable rows of 1 shapes, a fit needs 12 of 3" in done.err
+    assert not (timings.parent / "x.yaml").exists()
+
+
+def test_errors_of_the_model_as_a_table(engine: Engine, timings: Path) -> None:
+    done = engine("validate-model", timings, *COMMON, "--format", "markdown")
+    assert done.code == 0
+    assert done.out.startswith("| gemm in bf16, synthetic, ")
+    shipped = engine("validate-model", timings, *COMMON, "--shipped")
+    assert "no parameters: the bound alone" in shipped.out
+
+
+def test_a_report_of_the_fit(engine: Engine, timings: Path) -> None:
+    folder = timings.parent / "report"
+    done = engine("calibrate", timings, "-o", timings.parent / "mine.yaml", *COMMON, "--report", folder)
+    assert done.code == 0, done.err
+    page = (folder / "calibration.html").read_text(encoding="utf-8")
+    assert "held out" in page
+    assert page.count("<figure>") == 6
+    assert (folder / "calibration.xlsx").stat().st_size > 5000
