@@ -174,8 +174,11 @@ def put_thermal(
 
 
 def _inside(trace: Trace, window: Window | None) -> tuple[float, float] | None:
-    """The window where the trace meets it; None when it must be the whole log."""
-    if window is None or window.kind == "whole" or trace.zone == "none":
+    """The window where the trace meets it; None when it must be the whole log.
+
+    A step in power tells when power was drawn; heat and memory follow it late, so that window is not theirs.
+    """
+    if window is None or window.kind in ("whole", "step") or trace.zone == "none":
         return None
     start, end = max(window.start, trace.start), min(window.end, trace.end)
     return (start, end) if end > start else None

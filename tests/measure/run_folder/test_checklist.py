@@ -461,3 +461,14 @@ def test_a_flag_set_in_the_first_row_is_one_event() -> None:
     trace = builder.finish()
     assert trace is not None
     assert trace.edges_s == (0.0,)
+
+
+def test_heat_keeps_the_whole_log_where_the_window_is_a_guess(tmp_path: Path) -> None:
+    rows = "".join(
+        f"2026/03/04 10:00:{t:02d}.000, {300 if 10 <= t < 20 else 50} W, {40 + t}\n" for t in range(30)
+    )
+    put(tmp_path, {"llama_7b/batch_1/p.csv": "timestamp, power.draw [W], temperature.gpu\n" + rows})
+    row = one(tmp_path)
+    assert row["reason"].startswith("heuristic:")
+    assert row["peak_temperature_c"] == 69.0  # at the end, ten seconds after power fell
+    assert row["average_power_w"] > 250

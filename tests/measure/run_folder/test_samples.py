@@ -155,6 +155,7 @@ def test_the_tree_of_runs(run: str) -> None:
     assert row["energy_per_output_token_j"] == pytest.approx(window["energy_per_token_j"], rel=0.05)
     thermal = expected["thermal"]
     if thermal is not None:
+        assert row["peak_temperature_c"] == thermal["peak_temp_c"]
         assert row["whole_log_peak_temperature_c"] == thermal["peak_temp_c"]
         assert row["whole_log_average_temperature_c"] == pytest.approx(thermal["avg_temp_c"])
         if thermal["throttle_events"] is not None:
