@@ -217,13 +217,13 @@ def best_of_each(rows: Records, choice_metric: str, by: str, *, higher: bool, am
     """The best row of each value of a text column, in the column's order of appearance."""
     import numpy as np
 
-    values = np.where(among, rows.numbers(choice_metric), np.nan)
-    best: dict[str, int] = {}
-    for i, label in enumerate(rows.texts(by)):
-        value = values[i]
-        if np.isnan(value):
-            continue
-        held = best.get(label)
-        if held is None or (value > values[held] if higher else value < values[held]):
-            best[label] = i
-    return list(best.values())
+    values = rows.numbers(choice_metric)
+    usable = among & np.isfinite(values)
+    ranked = np.where(usable, values if higher else -values, -np.inf)
+    codes, labels = rows.codes(by)
+    found = []
+    for code in range(len(labels)):
+        members = np.flatnonzero(usable & (codes == code))
+        if len(members):
+            found.append(int(members[np.argmax(ranked[members])]))
+    return found

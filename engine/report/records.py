@@ -89,7 +89,21 @@ class Records:
         """The rows for which `keep` holds."""
         import pyarrow as pa
 
-        return Records(self.table.filter(pa.array(keep)))
+        return self if keep.all() else Records(self.table.filter(pa.array(keep)))
+
+    def codes(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
+        """A text column as places in the list of its distinct texts; an unknown text is the empty one."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if name not in self.table.column_names or not self.size:
+            return np.zeros(self.size, dtype=np.int64), [""]
+        filled = pc.fill_null(self.table[name].cast(pa.string()), "")
+        found = filled.combine_chunks().dictionary_encode()
+        return np.asarray(
+            found.indices.to_numpy(zero_copy_only=False), dtype=np.int64
+        ), found.dictionary.to_pylist()
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row as a mapping; for the few that are shown."""
@@ -110,7 +124,8 @@ def records(tables: Mapping[str, pa.Table], *, phase: str) -> Records:
     rows = chosen.where(chosen.mask("phase", phase)).table
     for other, theirs, ours in (*_same_name(summary, rows), *_LENT):
         rows = _lend(rows, chosen, other, theirs, ours)
-    return Records(_with_settings(rows, tables.get("points", empty("points"))))
+    # Taking single rows from a table in pieces joins the pieces every time: join them once.
+    return Records(_with_settings(rows, tables.get("points", empty("points"))).combine_chunks())
 
 
 def of_phases(tables: Mapping[str, pa.Table], *phases: str) -> Records:

@@ -231,9 +231,10 @@ def _impossible(story: Story) -> list[Notice]:
 def _by_reason(story: Story, rows: Records, status: str, title: str, tone: Tone) -> list[Notice]:
     if status == "does_not_fit":
         return [_misfit(story, rows, title, tone)]
-    groups: dict[str, list[int]] = {}
-    for i, reason in enumerate(rows.texts("reason")):
-        groups.setdefault(reason or "no reason recorded", []).append(i)
+    import numpy as np
+
+    codes, reasons = rows.codes("reason")
+    groups = {reason or "no reason recorded": np.flatnonzero(codes == i) for i, reason in enumerate(reasons)}
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     found = []
     for reason, members in ordered[:_MOST_REASONS]:
@@ -268,9 +269,8 @@ def _misfit(story: Story, rows: Records, title: str, tone: Tone) -> Notice:
         examples = tuple(
             story.name(row) for row in rows.take(list(range(min(_MOST_EXAMPLES, rows.size)))).rows()
         )
-    devices: dict[str, int] = {}
-    for label in rows.texts("hardware"):
-        devices[label] = devices.get(label, 0) + 1
+    codes, labels = rows.codes("hardware")
+    devices = dict(zip(labels, np.bincount(codes, minlength=len(labels)).tolist(), strict=True))
     per = ", ".join(
         f"{story.redact.text(d)} {n:,}"
         for d, n in sorted(devices.items(), key=lambda i: story.device_rank(i[0]))

@@ -54,11 +54,15 @@ def _tightest(story: Story, rows: Records, winner: Mapping[str, Any]) -> dict[st
 
     free = rows.numbers("memory_free_bytes")
     known = np.isfinite(free)
-    loads, place = np.unique(
-        np.stack([rows.numbers(n)[known] for n in _LOAD], axis=1), axis=0, return_inverse=True
+    columns = [np.nan_to_num(rows.numbers(name)[known]).astype(np.int64) for name in _LOAD]
+    # One whole number a load: sorting rows of three takes forty times as long.
+    sizes = [int(column.max()) + 1 for column in columns] if known.any() else [1, 1, 1]
+    keys, first, place = np.unique(
+        (columns[0] * sizes[1] + columns[1]) * sizes[2] + columns[2], return_index=True, return_inverse=True
     )
-    fits = np.bincount(place.ravel(), weights=free[known] >= 0, minlength=len(loads))
-    share = fits / np.bincount(place.ravel(), minlength=len(loads))
+    loads = np.stack([column[first] for column in columns], axis=1)
+    fits = np.bincount(place.ravel(), weights=free[known] >= 0, minlength=len(keys))
+    share = fits / np.bincount(place.ravel(), minlength=len(keys))
     if not (share < 1).any():
         return None
     best = loads[int(np.argmin(np.where(share < 1, np.abs(share - 0.5), np.inf)))]

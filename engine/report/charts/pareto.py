@@ -63,14 +63,16 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, words: str) 
         np.where(positive, across, np.nan), np.where(positive, up, np.nan),
         higher_x=METRICS[x].direction != "lower", higher_y=METRICS[y].direction != "lower",
     )  # fmt: skip
-    on_front = set(front.tolist())
-    others = np.array([i for i in np.flatnonzero(positive) if i not in on_front], dtype=np.int64)
+    dominated = positive.copy()
+    dominated[front] = False
+    others = np.flatnonzero(dominated)
     shown = (
         others
         if len(others) <= MOST_POINTS
         else others[np.linspace(0, len(others) - 1, MOST_POINTS).astype(int)]
     )
-    measured_x, measured_y = measure(x, across[positive]), measure(y, up[positive])
+    drawn = np.concatenate([shown, front])
+    measured_x, measured_y = measure(x, across[drawn]), measure(y, up[drawn])
     data = _data(story, [*(int(i) for i in shown)], measured_x, measured_y, front=False)
     data += _data(story, [int(i) for i in front], measured_x, measured_y, front=True)
     left_out = len(others) - len(shown)

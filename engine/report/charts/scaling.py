@@ -15,6 +15,7 @@ from engine.report.records import Records
 _AXES: Final = ("batch_size", "prompt_tokens")
 _METRICS: Final = ("output_tokens_per_s_per_device", "output_tokens_per_s", "tpot_s", "ttft_s", "e2e_s")
 _MOST_PANELS: Final = 6
+_MOST_STEPS: Final = 24
 _HELD: Final = (
     "model",
     "prompt_tokens",
@@ -89,6 +90,8 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
          "quantization": row["quantization"], "what": story.name(row, without=("hardware", "quantization"))}
         for row in listed
     ]  # fmt: skip
+    steps = _steps(sorted({row["x"] for row in data}))
+    data = [row for row in data if row["x"] in steps]
     metric = METRICS[name]
     held = _held_words(story, along)
     title = f"{metric.label} over {'batch' if along == 'batch_size' else 'context'}"
@@ -120,10 +123,21 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
         panels,
         {**axis(measured, "y", log=[r["y"] for r in data]), "title": measured.scale.unit},
         along,
-        sorted({row["x"] for row in data}),
+        steps,
     )
     return Chart(f"{name.replace('_', '-')}-over-{along.replace('_', '-')}", title, caption, alt,
                  description(body, data, alt=alt), table, (name,))  # fmt: skip
+
+
+def _steps(found: list[int]) -> list[int]:
+    """At most `_MOST_STEPS` values of the axis, evenly over its logarithm, ends included."""
+    import numpy as np
+
+    if len(found) <= _MOST_STEPS:
+        return found
+    wanted = np.geomspace(found[0], found[-1], _MOST_STEPS)
+    nearest = {found[int(np.argmin(np.abs(np.log(found) - np.log(value))))] for value in wanted}
+    return sorted(nearest)
 
 
 def _held_words(story: Story, along: str) -> str:
