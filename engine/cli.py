@@ -112,9 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as err:
         err.show()
         code = 2
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away; nothing is left to say
-        code = 0
+    except SystemExit:
+        code = 0  # click leaves like this, and only then, when the reader of a pipe went away
     except EngineError as err:
         if debug:
             raise
@@ -127,6 +126,5 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         from engine.commands.console import show_defect
 
-        show_defect(err)
-        code = 4
+        code = show_defect(err)
     sys.exit(code if isinstance(code, int) else 0)

@@ -9,7 +9,7 @@ import click
 from engine.commands.console import Terminal, show_problems, show_skipped
 from engine.commands.loading import load_checked
 from engine.commands.options import MAX_POINTS, SET, SPEC, output_format
-from engine.errors import LocatedError
+from engine.errors import EngineError, LocatedError, Problem
 from engine.spec.render import Format
 
 
@@ -37,6 +37,12 @@ def check(
         if terminal.debug:
             raise
         show_problems(err.problems, file=str(spec), output=output)
+        raise click.exceptions.Exit(err.exit_code) from None
+    except EngineError as err:  # of the whole sweep, such as too many points; no line is to blame
+        if terminal.debug or output == "human":
+            raise
+        found = Problem(code="bad-sweep", message=err.message, hint=err.hint, file=str(spec))
+        show_problems([found], file=str(spec), output=output)
         raise click.exceptions.Exit(err.exit_code) from None
     if output != "human":
         show_problems(loaded.skipped, file=str(spec), output=output)

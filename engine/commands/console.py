@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,7 +76,12 @@ def show_error(err: EngineError) -> None:
         click.echo(f"  {escape_controls(err.hint)}", err=True)
 
 
-def show_defect(err: Exception) -> None:
-    """An error nobody foresaw: said plainly, with the way to the traceback."""
+def show_defect(err: Exception) -> int:
+    """An error nobody foresaw, said plainly; the exit code. A full disk is no defect of the engine."""
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        where = f"`{err.filename}`" if err.filename else "the output"
+        click.echo(f"error: {where} cannot be written: {os.strerror(err.errno)}", err=True)
+        return 3
     click.echo(f"error: {type(err).__name__}: {err}", err=True)
     click.echo("  this is a defect of the engine; `--debug` shows where it happened", err=True)
+    return 4

@@ -39,8 +39,9 @@ def write_reports(
 
 def report_inputs(stored: StoredRun, *, done: RunSummary | None = None) -> ReportInputs:
     """Everything a report of a run is made from, advice on its energy included."""
+    from engine.plan.document import resolved_experiment
     from engine.report.inputs import ReportInputs
-    from engine.results.documents import RESOLVED
+    from engine.results.documents import RESOLVED, yaml_text
     from engine.results.tables import concatenate, make_table
     from engine.score.energy_advice import energy_findings
 
@@ -49,12 +50,17 @@ def report_inputs(stored: StoredRun, *, done: RunSummary | None = None) -> Repor
     if advice:
         columns = {name: [row[name] for row in advice] for name in advice[0]}
         tables["findings"] = concatenate("findings", [tables["findings"], make_table("findings", columns)])
+    resolved = stored.folder / RESOLVED
+    if resolved.exists():
+        resolved_text = resolved.read_text(encoding="utf-8")
+    else:  # lost: the plan holds the same
+        resolved_text = yaml_text(resolved_experiment(stored.plan))
     return ReportInputs(
         experiment=stored.plan.experiment,
         plan=stored.plan,
         tables=tables,
         spec_text=stored.text or "",
-        resolved_text=(stored.folder / RESOLVED).read_text(encoding="utf-8"),
+        resolved_text=resolved_text,
         environment=stored.environment,
         run_summary=_counts(done),
         folder=stored.folder,

@@ -49,6 +49,7 @@ def best(
     from engine.score.search import best_under
 
     points, summary = _tables(run, runs)
+    _warn_of_mixed_bases(points, summary, source)
     require = _requirements(conditions)
     row = best_under(summary, metric, require=require, source=source)
     if row is None:
@@ -70,6 +71,7 @@ def pareto(run: Path, metrics: tuple[str, ...], source: str | None, runs: Path, 
     from engine.score.rows import judged_rows
 
     points, summary = _tables(run, runs)
+    _warn_of_mixed_bases(points, summary, source)
     judged = judged_rows(summary, phase="request", source=source).rows
     front = pareto_front(summary.take(judged), metrics)
     _show(points, summary, [int(judged[i]) for i in front], list(metrics), output)
@@ -100,6 +102,7 @@ def break_even(
     from engine.score.search import break_even as find
 
     points, summary = _tables(run, runs)
+    _warn_of_mixed_bases(points, summary, source)
     found = find(
         points, summary, axis=axis, first=first, second=second, along=along, metric=metric, source=source
     )
@@ -170,6 +173,27 @@ def _requirements(conditions: tuple[str, ...]) -> dict[str, str]:
 
 def _varied(settings: Any) -> dict[str, Any]:
     return {name: settings[name] for name in _POINT_COLUMNS if settings.get(name) is not None}
+
+
+def _warn_of_mixed_bases(points: pa.Table, summary: pa.Table, source: str | None) -> None:
+    """Say which devices have bounds where others have estimates: a bound always looks better."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from engine.score.rows import judged_rows
+
+    rows = summary.take(pa.array(judged_rows(summary, phase="request", source=source).rows))
+    basis = pc.cast(rows["basis"], pa.string())
+    if not {"bound", "estimate"} <= set(pc.unique(basis).to_pylist()):
+        return
+    bounds = pc.unique(rows.filter(pc.equal(basis, "bound"))["point"])
+    places = pc.index_in(bounds, value_set=points["point"].combine_chunks())
+    devices = ", ".join(f"`{d}`" for d in sorted(set(points["hardware"].take(places).to_pylist())))
+    click.echo(
+        f"warning: the rows of {devices} are bounds, others are estimates; a bound always looks better\n"
+        "  compare one kind: set `calibration: none` for the measurement, or leave those devices out",
+        err=True,
+    )
 
 
 def _show(points: pa.Table, summary: pa.Table, rows: list[int], metrics: list[str], output: str) -> None:

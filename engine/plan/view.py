@@ -118,6 +118,8 @@ def _refusals(outlook: Outlook) -> list[str]:
 
 def _last_line(outlook: Outlook) -> str:
     if not outlook.to_run:
+        if outlook.tasks.get("new"):  # files to read, which have no points of their own
+            return f"To run: {counted(outlook.tasks['new'], 'task')}. Nothing has been run."
         return "Nothing to run: every point is kept. Nothing has been run."
     time = f", {_duration(outlook.estimate_s)}" if outlook.estimate_s is not None else ""
     return f"To run: {counted(outlook.to_run, 'point')}{time}. Nothing has been run."

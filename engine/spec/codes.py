@@ -87,6 +87,7 @@ CODES: Final[dict[str, str]] = {
     "repeated-measurement": "The same measurement twice would give every row twice.",
     "repeated-row": "A row listed twice would measure the same points twice.",
     "repeated-point": "A single point that axes and ties already make would be measured twice.",
+    "bad-sweep": "The sweep as a whole cannot be run: too many points, or none that is left.",
     "bad-range": "A range runs from a lower to a higher value; a logarithmic one starts above zero.",
     "not-a-number": "Only counts of the workload can be drawn at random.",
     "prefix-too-long": "A shared prefix must be shorter than every prompt of the sweep.",

@@ -106,3 +106,11 @@ def test_a_format_one_device_of_a_sweep_lacks_is_a_warning(engine: Engine, spec:
     dropped = "  drop:\n    - {when: {hardware: a100-sxm-80gb, quantization: fp8}, because: no fp8 units}\n"
     spec.write_text(spec.read_text().replace("measurements:", dropped + "measurements:"))
     assert engine("check", spec).err == "tiny.yaml: no problems\n"
+
+
+def test_too_many_points_are_json_too(engine: Engine, spec: Path) -> None:
+    answer = engine("check", spec, "--max-points", "3", "--format", "json")
+    (problem,) = json.loads(answer.out)["problems"]
+    assert answer.code == 2
+    assert (problem["code"], problem["file"]) == ("bad-sweep", "tiny.yaml")
+    assert problem["message"] == "the sweep has 4 points, more than the 3 that are predicted without asking"

@@ -97,3 +97,10 @@ def test_a_defect_is_said_plainly_and_debug_shows_it(
 
     with pytest.raises(RuntimeError, match="boom"):
         main(["plan", str(spec), "--debug"])
+
+
+def test_a_lost_resolved_spec_is_made_from_the_plan(engine: Engine, spec: Path) -> None:
+    engine("run", spec, "--no-report")
+    Path("runs/tiny/resolved.yaml").unlink()
+    answer = engine("report", "tiny", "--formats", "html")
+    assert (answer.code, answer.out) == (0, "runs/tiny/report/report.html\n")

@@ -71,3 +71,27 @@ def test_impossible_questions(engine: Engine, run: Callable[..., Any]) -> None:
     assert answer.code == 2
     answer = engine("search", "largest-batch", "tiny", "--require", "tpot_s")
     assert (answer.code, "is not a condition" in answer.err) == (2, True)
+
+
+def test_bounds_among_estimates_are_pointed_out(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # mi300x has no parameter set and none near; h100-sxm-80gb has one.
+    mixed = SPEC.replace("a100-sxm-80gb", "mi300x").replace("calibration: none", "calibration: auto")
+    Path("tiny.yaml").write_text(mixed, encoding="utf-8")
+    assert engine("run", "tiny.yaml", "--no-report").code == 0
+    for question in (
+        ("best", "tiny", "tpot_s"),
+        ("break-even", "tiny", "quantization", "bf16", "w4a16-g128"),
+    ):
+        answer = engine("search", *question)
+        assert answer.code == 0
+        assert answer.err.startswith(
+            "warning: the rows of `mi300x` are bounds, others are estimates; a bound always looks better\n"
+        )
+
+
+def test_one_basis_needs_no_warning(engine: Engine, run: Callable[..., Any]) -> None:
+    assert run("best", "tiny", "tpot_s")
+    assert engine("search", "best", "tiny", "tpot_s").err == ""

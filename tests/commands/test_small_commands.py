@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -109,3 +110,32 @@ def test_heavy_libraries_stay_out_of_start_up(command: list[str], forbidden: set
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert not forbidden & set(done.stdout.split())
+
+
+def test_a_full_disk_is_not_a_defect(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.csv")
+
+    monkeypatch.setattr("engine.cli.app.main", full)
+    answer = engine("catalog", "list")
+    assert (answer.code, answer.err) == (3, "error: `out.csv` cannot be written: No space left on device\n")
+
+
+def test_a_reader_who_leaves_is_no_failed_threshold() -> None:
+    # The pipe is closed before the first line: click leaves with 1, which would mean a missed threshold.
+    command = [sys.executable, "-m", "engine", "explain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_a_plan_that_only_reads_files_is_not_called_kept(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Path(__file__).parents[2] / "specs" / "neuron_training.yaml"
+    monkeypatch.chdir(tmp_path)
+    answer = engine("plan", spec)
+    assert answer.out.splitlines()[-1] == "To run: 1 task. Nothing has been run."
