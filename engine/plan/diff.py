@@ -95,6 +95,8 @@ def _verdict(
         if retry_failed:
             return Verdict(task, "again", f"failed before: {same.error}", same)
         return Verdict(task, "failed", same.error, same)
+    if same is not None and same.state == "interrupted":
+        return Verdict(task, "again", "interrupted before it was done", same)
     if same is not None:
         return Verdict(task, "again", "given up by `--fresh`", same)
     candidates = by_subject.get((task.kind, task.subject), ())

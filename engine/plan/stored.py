@@ -10,7 +10,7 @@ from engine.plan.fingerprint import fingerprint, plain
 from engine.plan.point import Task
 from engine.plan.resolve import SECTIONS
 
-State = Literal["done", "failed", "stale"]
+State = Literal["done", "failed", "interrupted", "stale"]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ def scan(
         outcome = found.get(task.fingerprint)
         if outcome is None or outcome.state == "stale":
             continue
+        if outcome.state == "interrupted" and not store.is_sound(task, outcome):
+            continue
         if outcome.state == "failed" and not store.is_sound(task, outcome):
             if table == "summary" and (not phases or _phase_of(task) in phases):
                 yield from _failure(task, outcome, names)

@@ -176,10 +176,11 @@ class Registry:
         error: str,
         tail: str | None,
         seconds: float | None,
+        state: State = "failed",
     ) -> None:
-        """Note a failed task and the shards of what it had measured by then."""
+        """Note a failed or interrupted task and the shards of what it had measured by then."""
         with self._transaction() as connection:
-            self._put(connection, fingerprint, "failed", described, error, tail, seconds, None)
+            self._put(connection, fingerprint, state, described, error, tail, seconds, None)
             self._put_shards(connection, fingerprint, shards)
 
     def _put_shards(

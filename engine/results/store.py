@@ -140,8 +140,12 @@ class ResultStore:
         *,
         seconds: float | None = None,
         drafts: Sequence[Draft] = (),
+        interrupted: bool = False,
     ) -> None:
-        """Keep why a task failed, with the last lines it printed and what it had measured by then."""
+        """Keep why a task failed, with the last lines it printed and what it had measured by then.
+
+        One that was interrupted is no failure: its rows are shown, and the next run does it again.
+        """
         text = error if isinstance(error, str) else error.message
         self._registry.record_failed(
             task.fingerprint,
@@ -150,6 +154,7 @@ class ResultStore:
             error=without_secrets(text),
             tail=tail or None,
             seconds=seconds,
+            state="interrupted" if interrupted else "failed",
         )
 
     def give_up(self, tasks: Iterable[Task]) -> None:

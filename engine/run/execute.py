@@ -190,8 +190,15 @@ class _Tracker:
             )
             return
         self._store.record_failure(
-            task, outcome.error, outcome.tail, seconds=outcome.seconds, drafts=outcome.drafts
+            task,
+            outcome.error,
+            outcome.tail,
+            seconds=outcome.seconds,
+            drafts=outcome.drafts,
+            interrupted=outcome.interrupted,
         )
+        if outcome.interrupted:
+            return
         self._failures.append(Failure(label_of(task), outcome.error, earlier=False))
         self._listen(
             TaskFailed(

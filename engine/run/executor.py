@@ -44,6 +44,8 @@ class Finished:
     error: str | None = None
     tail: str | None = None
     """Last lines the task printed; None when it printed nothing or ran in this process."""
+    interrupted: bool = False
+    """It was stopped by the user and handed over what it had; the run stops after it."""
 
 
 class Executor(Protocol):

@@ -48,7 +48,10 @@ class LocalExecutor:
             yield perform(task, job)
         for task in tasks:
             if task.kind in OWN_PROCESS:
-                yield self._alone(task, job)
+                finished = self._alone(task, job)
+                yield finished
+                if finished.interrupted:
+                    raise KeyboardInterrupt
 
     def _alone(self, task: Task, job: Job) -> Finished:
         """Run a measured task in a process of its own, which alone holds the device."""

@@ -57,6 +57,11 @@ class Worker:
         limit.begin(grace_s=_START_S)
         try:
             reply = self._ask(process, task, limit)
+        except KeyboardInterrupt:
+            finished = self._hand_over(process, task, limit)
+            if finished is None:
+                raise
+            return finished
         finally:
             limit.end()
         seconds = time.monotonic() - begin
@@ -66,14 +71,28 @@ class Worker:
             return Finished(task, seconds, error=error, tail=self._tail.text())
         if reply.get("fatal"):
             raise StoreError(reply["error"], hint=reply.get("hint"))
-        drafts = tuple(
-            Draft(d["table"], Path(d["path"]), Shard(d["sha256"], d["bytes"], d["rows"]))
-            for d in reply["drafts"]
-        )
+        drafts = _drafts(reply)
         if reply["error"] is None:
             return Finished(task, reply["seconds"], drafts)
         tail = reply["tail"] or self._tail.text()
         return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
+
+    def _hand_over(self, process: subprocess.Popen[bytes], task: Task, limit: _Limit) -> Finished | None:
+        """What an interrupted measurement has by now, if it says so within moments; None when it does not."""
+        begin = time.monotonic()
+        killer = threading.Timer(_GRACE_S, self._kill)
+        killer.start()
+        try:
+            process.send_signal(signal.SIGINT)
+            reply = self._listen(process, task, limit)
+        finally:
+            killer.cancel()
+        if reply is None or reply.get("fatal") or not reply["drafts"]:
+            return None
+        return Finished(
+            task, time.monotonic() - begin, _drafts(reply), error=reply["error"] or "interrupted",
+            interrupted=True,
+        )  # fmt: skip
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._changing:
@@ -104,6 +123,14 @@ class Worker:
         try:
             process.stdin.write(json.dumps({"task": task.fingerprint}).encode() + b"\n")
             process.stdin.flush()
+        except OSError:
+            return None
+        return self._listen(process, task, limit)
+
+    def _listen(self, process: subprocess.Popen[bytes], task: Task, limit: _Limit) -> dict[str, Any] | None:
+        if process.stdout is None:
+            return None
+        try:
             for line in process.stdout:
                 reply: dict[str, Any] = json.loads(line)
                 if "say" in reply:
@@ -140,6 +167,12 @@ class Worker:
         with self._changing:
             self.stopped = True
         self._end()
+
+
+def _drafts(reply: dict[str, Any]) -> tuple[Draft, ...]:
+    return tuple(
+        Draft(d["table"], Path(d["path"]), Shard(d["sha256"], d["bytes"], d["rows"])) for d in reply["drafts"]
+    )
 
 
 class _Limit:

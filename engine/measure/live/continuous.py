@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.live.machine import look, memory_of
-from engine.measure.live.records import Level, Measured, Repeat, Request, RunPhase
+from engine.measure.live.records import Level, Measured, Repeat, Request, RunPhase, mark_interrupted
 from engine.measure.local_loop import random_prompts
 
 if TYPE_CHECKING:
@@ -35,6 +35,16 @@ def run_continuous(
     """Every load `repeats` times, interleaved; each keeps its number of requests in flight."""
     found = [Measured(level) for level in levels]
     most = max(level.concurrency or 1 for level in levels)
+    try:
+        _measure(driver, found, repeats, requests=requests, most=most)
+    except KeyboardInterrupt:
+        mark_interrupted(found)
+    return found
+
+
+def _measure(
+    driver: LocalDriver, found: list[Measured], repeats: int, *, requests: int | None, most: int
+) -> None:
     with _Manager(driver, most) as manager:
         for measured in found:
             count = measured.level.concurrency or 1
@@ -51,7 +61,6 @@ def run_continuous(
     for measured in found:
         if not measured.repeats:
             measured.status, measured.failure = "failed", "no repeat ended within the time limit"
-    return found
 
 
 def _repeat(

@@ -15,7 +15,7 @@ from engine.measure.live.http_client import Exchange, HttpClient
 from engine.measure.live.load import Arrival
 from engine.measure.live.records import ClientWatch, Outcome, Request, RunPhase
 
-__all__ = ["Asked", "LoopWatch", "closed_loop", "open_loop", "to_record"]
+__all__ = ["Asked", "LoopWatch", "Sent", "closed_loop", "open_loop", "to_record"]
 
 _TICK_S: Final = 0.01
 _ABORT_AFTER: Final = 20
@@ -35,7 +35,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class _Sent:
+class Sent:
     """A request on its way, before anything is understood."""
 
     asked: Asked
@@ -54,7 +54,7 @@ class _Inbox:
         self._kept = 0
         self._bad_in_a_row = 0
 
-    def take(self, record: _Sent, exchange: Exchange) -> None:
+    def take(self, record: Sent, exchange: Exchange) -> None:
         record.exchange = exchange
         bad = exchange.error_class is not None or exchange.status != 200
         self._bad_in_a_row = self._bad_in_a_row + 1 if bad else 0
@@ -109,7 +109,7 @@ class Driven:
     """What one run of a pattern sent."""
 
     # Not shown: the event loop formats its result when it ends, which costs seconds for a long run.
-    sent: Sequence[_Sent] = field(repr=False)
+    sent: Sequence[Sent] = field(repr=False)
     watch: ClientWatch
     aborted: bool
     """Stopped early, after many failures in a row or at the deadline."""
@@ -122,14 +122,15 @@ async def closed_loop(
     asked: Sequence[Asked],
     concurrency: int,
     *,
+    sent: list[Sent] | None = None,
     stream: bool = True,
     stagger_s: float = 0.0,
     deadline_ns: int | None = None,
 ) -> Driven:
     """Keep `concurrency` requests in flight until all are sent; slots start spread over `stagger_s`, since a
-    burst at the start is a load of its own."""
+    burst at the start is a load of its own. Requests are noted in `sent` as they go."""
     waiting = iter(asked)
-    sent: list[_Sent] = []
+    sent = [] if sent is None else sent
     inbox = _Inbox(stream=stream)
     started = time.perf_counter_ns()
 
@@ -137,7 +138,7 @@ async def closed_loop(
         await asyncio.sleep(stagger_s * number / concurrency)
         for item in waiting:
             now = time.perf_counter_ns()
-            record = _Sent(item, now, now, number)
+            record = Sent(item, now, now, number)
             sent.append(record)
             inbox.take(record, await client.send(item.request))
             if inbox.hopeless or (deadline_ns is not None and time.perf_counter_ns() > deadline_ns):
@@ -155,18 +156,19 @@ async def open_loop(
     schedule: Sequence[Arrival],
     *,
     max_in_flight: int,
+    sent: list[Sent] | None = None,
     stream: bool = True,
     deadline_ns: int | None = None,
 ) -> Driven:
     """Start each request at its time, whether or not earlier ones came back."""
     gate = asyncio.Semaphore(max_in_flight)
-    sent: list[_Sent] = []
+    sent = [] if sent is None else sent
     inbox = _Inbox(stream=stream)
     reached = False
     loop = asyncio.get_running_loop()
     started_ns, started = time.perf_counter_ns(), loop.time()
 
-    async def one(record: _Sent) -> None:
+    async def one(record: Sent) -> None:
         async with gate:
             record.dispatched_ns = time.perf_counter_ns()
             inbox.take(record, await client.send(record.asked.request))
@@ -181,7 +183,7 @@ async def open_loop(
                 break
             reached = reached or gate.locked()
             scheduled = started_ns + round(arrival.at_s * 1e9)
-            record = _Sent(item, scheduled, scheduled)
+            record = Sent(item, scheduled, scheduled)
             sent.append(record)
             tasks.append(loop.create_task(one(record)))
         await asyncio.gather(*tasks)
@@ -190,7 +192,7 @@ async def open_loop(
 
 
 def to_record(
-    sent: _Sent,
+    sent: Sent,
     speaker: Speaker,
     *,
     repeat: int,

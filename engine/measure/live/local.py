@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.live.machine import GpuProbe, look, memory_of
-from engine.measure.live.records import Level, Measured, Repeat, Request
+from engine.measure.live.records import Level, Measured, Repeat, Request, mark_interrupted
 from engine.measure.local_loop import Generation, Loop, generate_with_library, random_prompts
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ class LocalDriver:
     def run(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
         """Every load `repeats` times. A load that runs out of memory ends there, and larger ones with it."""
         found = [Measured(level) for level in levels]
+        try:
+            self._run(found, repeats)
+        except KeyboardInterrupt:
+            mark_interrupted(found)
+        return found
+
+    def _run(self, found: list[Measured], repeats: int) -> None:
         for measured in sorted(found, key=lambda m: m.level.concurrency or 1):
             if not self._rule_out(measured, found):
                 self._guard(measured, partial(self._warm_up, measured))
@@ -67,7 +74,6 @@ class LocalDriver:
         for measured in found:
             # Said once a load, not once a repeat.
             measured.notes[:] = list(dict.fromkeys(measured.notes))[:1]
-        return found
 
     def _guard(self, measured: Measured, work: Callable[[], None]) -> None:
         import torch

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+INTERRUPTED = "interrupted"
+"""Failure of a load that the user stopped."""
 Outcome = Literal["ok", "failed", "timeout", "cut", "cancelled"]
 RunPhase = Literal["warmup", "measured", "drain", "cancelled"]
 
@@ -217,3 +219,9 @@ class Measured:
     """Why it was given up; what was measured before stays."""
     status: str = "ok"
     notes: list[str] = field(default_factory=list)
+
+
+def mark_interrupted(loads: Sequence[Measured]) -> None:
+    """Say of every load that it was stopped; what it has stays."""
+    for load in loads:
+        load.status, load.failure = "failed", load.failure or INTERRUPTED

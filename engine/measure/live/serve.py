@@ -7,17 +7,17 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.live.dialect import ServerTokenizer, Speaker, key_of, probe
-from engine.measure.live.drive import Asked, Driven, closed_loop, open_loop, to_record
+from engine.measure.live.drive import Asked, Driven, Sent, closed_loop, open_loop, to_record
 from engine.measure.live.http_client import HttpClient, address_of
 from engine.measure.live.load import Arrival, arrivals, read_trace
 from engine.measure.live.machine import GpuProbe, look
 from engine.measure.live.prompts import PromptMaker, file_prompts, load_tokenizer
-from engine.measure.live.records import Level, Measured, Memory, Repeat, Request, RunPhase
+from engine.measure.live.records import Level, Measured, Memory, Repeat, Request, RunPhase, mark_interrupted
 from engine.spec.live import OPEN_PATTERNS, HttpTarget, LiveSettings
 
 if TYPE_CHECKING:
@@ -48,8 +48,15 @@ def measure_server(
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     except ModuleNotFoundError:
         runner = asyncio.Runner()
+    begun: list[ServerRun] = []
     with runner:
-        return runner.run(_measure(settings, target, point, tools))
+        try:
+            return runner.run(_measure(settings, target, point, tools, begun))
+        except KeyboardInterrupt:
+            if not begun:
+                raise
+            mark_interrupted(begun[0].found)
+            return begun[0].found, []
 
 
 def server_levels(settings: LiveSettings, batch_size: int) -> list[Level]:
@@ -66,7 +73,7 @@ def server_levels(settings: LiveSettings, batch_size: int) -> list[Level]:
 
 
 async def _measure(
-    settings: LiveSettings, target: HttpTarget, point: Point, tools: Tools
+    settings: LiveSettings, target: HttpTarget, point: Point, tools: Tools, begun: list[ServerRun]
 ) -> tuple[list[Measured], list[dict[str, Any]]]:
     begin = time.perf_counter_ns()
     key = key_of(target)
@@ -97,6 +104,7 @@ async def _measure(
             say=tools.say,
             trace=_trace(settings, tools),
         )
+        begun.append(run)
         measured = await _all_loads(run)
         return measured, _observed(target, speaker, run, client, answer.model)
     finally:
@@ -192,6 +200,8 @@ class ServerRun:
     say: Callable[[str], None]
     trace: Sequence[Arrival] = ()
     prompts_made: int = 0
+    found: list[Measured] = field(default_factory=list)
+    """Every load so far, for whoever is left with it when the run is stopped."""
 
     @property
     def late(self) -> bool:
@@ -201,6 +211,7 @@ class ServerRun:
     async def measure(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
         """Every load `repeats` times, each warmed up once, in an order shuffled within each repeat."""
         found = [Measured(level) for level in levels]
+        self.found += found
         stagger = {}
         for measured in found:
             stagger[measured.level.variant] = await self.warm_up(measured)
@@ -234,7 +245,7 @@ class ServerRun:
             driven = await closed_loop(
                 self.client, requests, size, stream=self.speaker.target.stream, deadline_ns=self.deadline_ns
             )
-            records = self._records(driven, repeat=block, phase="warmup")
+            records = self._records(driven.sent, repeat=block, phase="warmup")
             measured.warmup += records
             good = [r.e2e_s for r in records if r.outcome == "ok"]
             if not good:
@@ -254,25 +265,17 @@ class ServerRun:
         schedule = self._schedule(level, number)
         requests = self._ask(len(schedule) if schedule else self._count(level), schedule)
         before = look(gpu)
-        if level.concurrency is not None:
-            driven = await closed_loop(
-                self.client,
-                requests,
-                level.concurrency,
-                stream=self.speaker.target.stream,
-                stagger_s=stagger_s,
-                deadline_ns=self.deadline_ns,
-            )
-        else:
-            driven = await open_loop(
-                self.client,
-                requests,
-                schedule,
-                stream=self.speaker.target.stream,
-                max_in_flight=self.settings.load.max_in_flight,
-                deadline_ns=self.deadline_ns,
-            )
-        records = self._records(driven, repeat=number, phase="measured")
+        sent: list[Sent] = []
+        started = time.perf_counter_ns()
+        try:
+            driven = await self._drive(level, requests, schedule, sent, stagger_s=stagger_s)
+        except asyncio.CancelledError:
+            # Stopped by the user: what was sent so far is kept, the unfinished marked as such.
+            ended = time.perf_counter_ns()
+            records = self._records(sent, repeat=number, phase="measured")
+            measured.repeats.append(Repeat(number, records, started, ended, before, look(gpu)))
+            raise
+        records = self._records(driven.sent, repeat=number, phase="measured")
         if level.concurrency is not None:
             records = _drain_marked(records, level.concurrency)
         measured.repeats.append(
@@ -339,17 +342,47 @@ class ServerRun:
             found.append(Asked(i, self.speaker.request(text, output), asked, output))
         return found
 
-    def _records(self, driven: Driven, *, repeat: int, phase: RunPhase) -> list[Request]:
+    async def _drive(
+        self,
+        level: Level,
+        requests: Sequence[Asked],
+        schedule: Sequence[Arrival],
+        sent: list[Sent],
+        *,
+        stagger_s: float,
+    ) -> Driven:
+        stream = self.speaker.target.stream
+        if level.concurrency is not None:
+            return await closed_loop(
+                self.client,
+                requests,
+                level.concurrency,
+                sent=sent,
+                stream=stream,
+                stagger_s=stagger_s,
+                deadline_ns=self.deadline_ns,
+            )
+        return await open_loop(
+            self.client,
+            requests,
+            schedule,
+            sent=sent,
+            stream=stream,
+            max_in_flight=self.settings.load.max_in_flight,
+            deadline_ns=self.deadline_ns,
+        )
+
+    def _records(self, sent: Sequence[Sent], *, repeat: int, phase: RunPhase) -> list[Request]:
         return [
             to_record(
-                sent,
+                one,
                 self.speaker,
                 repeat=repeat,
                 phase=phase,
                 count=self.count,
                 count_source=self.count_source,
             )
-            for sent in driven.sent
+            for one in sent
         ]
 
     def _server_memory(self) -> Memory:
