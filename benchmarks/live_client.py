@@ -39,7 +39,9 @@ def _speaker(url: str) -> Speaker:
     return Speaker(target, address_of(url), Dialect(frozenset(("stream_options",))))
 
 
-def _run(url: str, requests: int, concurrency: int, tokens: int) -> tuple[Driven, list[Request], float, float]:
+def _run(
+    url: str, requests: int, concurrency: int, tokens: int
+) -> tuple[Driven, list[Request], float, float]:
     """What was sent, records, wall seconds and CPU seconds of the client with everything it does."""
     speaker = _speaker(url)
 
@@ -57,7 +59,8 @@ def _run(url: str, requests: int, concurrency: int, tokens: int) -> tuple[Driven
         wall, cpu = time.perf_counter(), time.process_time()
         driven = runner.run(drive())
         records = [
-            to_record(s, speaker, repeat=0, phase="measured", count=None, count_source="") for s in driven.sent
+            to_record(s, speaker, repeat=0, phase="measured", count=None, count_source="")
+            for s in driven.sent
         ]
         return driven, records, time.perf_counter() - wall, time.process_time() - cpu
 

@@ -81,6 +81,7 @@ def test_nothing_stays_on_the_model_afterwards(model, prompt) -> None:
     for module in model.modules():
         assert not module._forward_pre_hooks
         assert not module._forward_hooks
+        assert "forward" not in vars(module)
     import transformers.models.llama.modeling_llama as source
 
     assert source.apply_rotary_pos_emb.__name__ == "apply_rotary_pos_emb"
