@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from engine.errors import PlanError
 from engine.perfmodel.parameter_sets import Chosen
-from engine.perfmodel.quantized import missing_precisions
+from engine.perfmodel.quantized import component_precisions, missing_precisions
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
@@ -106,7 +106,13 @@ def check_deployment(deployment: Deployment) -> list[Issue]:
 def _precision_issues(deployment: Deployment) -> list[Issue]:
     quantization, hardware = deployment.quantization, deployment.hardware
     offered = ", ".join(name for name, value in hardware.peak if value is not None)
-    return [
+    used = set(component_precisions(deployment.model, quantization).values())
+    lent = [
+        Issue("note", "quantization", f"`{hardware.name}` has no {wanted}: computed at its {other} rate")
+        for wanted, other in (("bf16", "fp16"), ("fp16", "bf16"))
+        if wanted in used and getattr(hardware.peak, wanted) is None and getattr(hardware.peak, other)
+    ]
+    return lent + [
         Issue(
             "error",
             "quantization",

@@ -38,6 +38,14 @@ def test_precision_the_device_lacks():
     assert issues(quantization=Quantization(name="w8a16", weight_attn=8, weight_ffn=8, integer=False)) == []
 
 
+def test_sixteen_bits_at_the_rate_of_the_other_format_are_said_to_be():
+    volta = device(name="v100", peak={"fp16": "125 TFLOP/s"})
+    said = [("note", "quantization", "`v100` has no bf16: computed at its fp16 rate")]
+    assert issues(hardware=volta) == said
+    half = Quantization(name="fp16", weight_attn=16, weight_ffn=16, compute="fp16")
+    assert issues(hardware=volta, quantization=half) == []
+
+
 def test_an_impossible_deployment_is_refused():
     with pytest.raises(PlanError) as caught:
         summarise(deploy(parallelism=Parallelism(tensor=3)), WorkloadArrays.of(Workload()))
