@@ -227,7 +227,8 @@ def _moved(story: Story, result: ScoreResult) -> Chart | None:
         "height": {"step": 26},
         "layer": [
             {"mark": {"type": "rect"}, "encoding": {**shared, "color": color}},
-            {"mark": {"type": "text", "color": INK}, "encoding": {**shared, "text": {"field": "rank"}}},
+            # Not the ink that turns light on a dark page: the cells behind these numbers stay light.
+            {"mark": {"type": "text", "color": "#111111"}, "encoding": {**shared, "text": {"field": "rank"}}},
         ],
     }
     return Chart("score-sensitivity", title, caption, alt, description(body, data, alt=alt),
