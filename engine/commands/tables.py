@@ -34,9 +34,11 @@ def print_predictions(analysis: Analysis) -> None:
     varied = [c for c in _VARIED if rows[c].nunique() > 1] or ["model", "hardware"]
     lines = []
     for row in rows.to_dict("records"):
-        note = "" if row["status"] == "ok" else f"{row['status'].replace('_', ' ')}: {row['reason'] or ''}"
+        reason = row["reason"] if isinstance(row["reason"], str) else ""  # pandas has NaN for none
+        note = reason if row["status"] == "ok" else f"{row['status'].replace('_', ' ')}: {reason}"
+        basis = "-" if row["status"] == "skipped" else row["basis"]
         values = {heading: _text(metric, row.get(metric)) for metric, heading in _SHOWN.items()}
-        lines.append({**{c: row[c] for c in varied}, **values, "basis": row["basis"], "note": note})
+        lines.append({**{c: row[c] for c in varied}, **values, "basis": basis, "note": note})
     print_rows(lines)
 
 

@@ -87,3 +87,11 @@ def test_python_call_sweeps_lists_and_agrees_with_the_single_point() -> None:
 def test_python_call_refuses_what_no_spec_could_hold() -> None:
     with pytest.raises(SpecError, match="`batch_size` is 0; it must be at least 1"):
         _ = package.analyze("llama-3-8b", "l4", batch_size=0).plan
+
+
+def test_notes_of_good_rows_and_no_basis_of_skipped_ones(engine: Engine) -> None:
+    asked = ("analyze", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--calibration", "none")
+    shared = engine(*asked, "--tensor", "16").out
+    assert "bound  16 devices share 8 key/value heads: the heads are replicated" in shared
+    impossible = engine(*asked, "--tensor", "3").out
+    assert "-  skipped: 32 attention heads of `llama-3.1-8b` do not divide over 3 devices" in impossible
