@@ -15,6 +15,7 @@ from engine.spec.document import Document, read_document, validate
 from engine.spec.experiment import Experiment
 
 if TYPE_CHECKING:
+    from engine.commands.console import Terminal
     from engine.plan.compile import Plan
 
 
@@ -75,6 +76,22 @@ def load_checked(path: Path, overrides: Sequence[str] = (), *, max_points: int |
     if problems:
         raise document.locate(problems)
     return replace(loaded, skipped=document.locate(skipped).problems)
+
+
+def say_swept(terminal: Terminal, loaded: Loaded, overrides: Sequence[str]) -> None:
+    """Warn of values set for a field that the sweep varies, which no point uses."""
+    sweep = loaded.experiment.sweep
+    swept = {*sweep.axes, *(path for row in sweep.tie for path in row)}
+    for path in dict.fromkeys(text.partition("=")[0].strip() for text in overrides):
+        if path in swept:
+            way = (
+                f"`--set 'sweep.axes.{path}=[...]'` sets its values"
+                if path in sweep.axes
+                else "edit `sweep.tie`"
+            )
+            terminal.say(
+                f"warning: the sweep varies `{path}`, so that `--set {path}` changes nothing\n  {way}"
+            )
 
 
 def plan_of(loaded: Loaded, *, only: Sequence[str] = (), max_points: int | None = None) -> Plan:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from engine.commands.console import Terminal
-from engine.commands.loading import load_checked, plan_of
+from engine.commands.loading import load_checked, plan_of, say_swept
 from engine.commands.options import MAX_POINTS, ONLY, RUNS, SET, SPEC, output_format
 
 WORK_PENDING = 10
@@ -39,6 +39,7 @@ def plan(
     from engine.results.store import stored_tasks
 
     loaded = load_checked(spec, overrides, max_points=max_points)
+    say_swept(terminal, loaded, overrides)
     compiled = plan_of(loaded, only=only, max_points=max_points)
     stored = stored_tasks(runs / compiled.experiment.name)
     outlook = forecast(compiled, stored, spec_folder=loaded.path.resolve().parent)
@@ -46,5 +47,5 @@ def plan(
         click.echo(json.dumps(plan_as_data(compiled, outlook), indent=2))
     else:
         terminal.console().print(plan_as_text(compiled, outlook), markup=False)
-    if exit_code and outlook.to_run:
+    if exit_code and (outlook.to_run or outlook.tasks.get("new")):
         raise click.exceptions.Exit(WORK_PENDING)

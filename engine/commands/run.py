@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.commands.console import Terminal, show_skipped
-from engine.commands.loading import Loaded, load_checked, plan_of
+from engine.commands.loading import Loaded, load_checked, plan_of, say_swept
 from engine.commands.options import MAX_POINTS, ONLY, RUNS, SET, SPEC
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run(
 ) -> None:
     """Run the experiment SPEC. A second run continues where the first one stopped."""
     loaded = load_checked(spec, overrides, max_points=max_points)
+    say_swept(terminal, loaded, overrides)
     if loaded.skipped:
         show_skipped(terminal, loaded.skipped)
     plan = plan_of(loaded, max_points=max_points)

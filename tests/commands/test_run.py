@@ -104,3 +104,15 @@ def test_a_lost_resolved_spec_is_made_from_the_plan(engine: Engine, spec: Path) 
     Path("runs/tiny/resolved.yaml").unlink()
     answer = engine("report", "tiny", "--formats", "html")
     assert (answer.code, answer.out) == (0, "runs/tiny/report/report.html\n")
+
+
+def test_setting_what_the_sweep_varies_is_pointed_out(engine: Engine, spec: Path) -> None:
+    answer = engine("plan", spec, "--set", "workload.batch_size=4")
+    assert answer.code == 0
+    assert answer.err == (
+        "warning: the sweep varies `workload.batch_size`, "
+        "so that `--set workload.batch_size` changes nothing\n"
+        "  `--set 'sweep.axes.workload.batch_size=[...]'` sets its values\n"
+    )
+    assert engine("plan", spec, "--set", "sweep.axes.workload.batch_size=[2, 4]").err == ""
+    assert engine("plan", spec, "--set", "workload.prompt_tokens=4").err == ""

@@ -139,3 +139,4 @@ def test_a_plan_that_only_reads_files_is_not_called_kept(
     monkeypatch.chdir(tmp_path)
     answer = engine("plan", spec)
     assert answer.out.splitlines()[-1] == "To run: 1 task. Nothing has been run."
+    assert engine("plan", spec, "--exit-code").code == 10
