@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.measure.live.dialect import Dialect, Speaker
-from engine.measure.live.drive import Asked, Driven, closed_loop, to_record
+from engine.measure.live.drive import Asked, Driven, closed_loop, no_collection, to_record
 from engine.measure.live.http_client import HttpClient, address_of
 from engine.measure.live.records import Request
 from engine.spec.live import Deadlines, HttpTarget
@@ -49,7 +49,8 @@ def _run(
         client = HttpClient(speaker.address, Deadlines())
         asked = [Asked(i, speaker.request("one two three", tokens), 3, tokens) for i in range(requests)]
         try:
-            return await closed_loop(client, asked, concurrency)
+            with no_collection():
+                return await closed_loop(client, asked, concurrency)
         finally:
             client.close()
 

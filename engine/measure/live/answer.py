@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, repeat
 from typing import Any, Final
 
 from engine.measure.live.http_client import Exchange
@@ -19,6 +20,7 @@ __all__ = ["Answer", "events_of", "read_answer"]
 _DONE: Final = b"[DONE]"
 _SHOWN: Final = 500
 _TEXT_KEY: Final = re.compile(rb'"(?:content|text)": ?"')
+_NOT_PLAIN: Final = re.compile(rb'["\\\n]')
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MOST_UNPACKED: Final = 256 * 1024 * 1024
 _MOST_EVENTS: Final = 1_000_000
@@ -75,7 +77,7 @@ def read_answer(exchange: Exchange, *, stream: bool) -> Answer:
         pieces = unpacked
     kind = exchange.headers.get(b"content-type", b"").lower()
     if stream and b"event-stream" in kind:
-        answer = _streamed(events_of(pieces, exchange.stamps))
+        answer = _streamed(pieces, exchange.stamps)
     elif b"json" in kind:
         answer = _whole(b"".join(pieces), exchange.done_ns)
     else:
@@ -117,33 +119,41 @@ def _unpacked(pieces: Sequence[bytes]) -> list[bytes] | None:
 
 def events_of(pieces: Sequence[bytes], stamps: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """(stamp of the read that completed it, data) of each server-sent event."""
+    for block, stamp in zip(*_blocks(pieces, stamps), strict=True):
+        data = _data(block.split(b"\n"))
+        if data is not None:
+            yield stamp, data
+
+
+def _blocks(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[bytes], list[int]]:
+    """Events as they stand in the body, line ends made equal, and the stamp of the read that ended each."""
     body = b"".join(pieces)
-    ends: list[int] = []
-    total = 0
-    for piece in pieces:
-        total += len(piece)
-        ends.append(total)
-    if b"\r" in body or b"\n\n" not in body:
-        yield from _events_slowly(body, ends, stamps)
-        return
+    if b"\r" in body:
+        return _blocks_of_any_line_end(body, list(accumulate(map(len, pieces))), stamps)
+    blocks = body.split(b"\n\n")
+    if blocks and not blocks[-1]:
+        blocks.pop()
+    # Most servers send an event a piece, so its end and the end of the piece fall together.
+    if len(blocks) == len(pieces) and all(map(bytes.endswith, pieces, repeat(b"\n\n"))):
+        return blocks, list(stamps)
+    ends = list(accumulate(map(len, pieces)))
+    found: list[int] = []
     position = index = 0
-    for block in body.split(b"\n\n"):
-        end = position + len(block)
-        position = end + 2
-        if not block:
-            continue
-        while index < len(ends) - 1 and ends[index] <= end:
+    for block in blocks:
+        position += len(block) + 2
+        # Complete with its blank line; the last one may lack it.
+        while index < len(ends) - 1 and ends[index] < position:
             index += 1
-        if block.startswith(b"data: ") and b"\n" not in block:
-            yield stamps[index], block[6:]
-        else:
-            data = _data(block.split(b"\n"))
-            if data is not None:
-                yield stamps[index], data
+        found.append(stamps[index])
+    return blocks, found
 
 
-def _events_slowly(body: bytes, ends: list[int], stamps: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+def _blocks_of_any_line_end(
+    body: bytes, ends: list[int], stamps: Sequence[int]
+) -> tuple[list[bytes], list[int]]:
     """The same for any line ends the standard allows."""
+    blocks: list[bytes] = []
+    found: list[int] = []
     lines: list[bytes] = []
     position = index = 0
     for match in _LINE_END.finditer(body):
@@ -153,13 +163,13 @@ def _events_slowly(body: bytes, ends: list[int], stamps: Sequence[int]) -> Itera
             continue
         while index < len(ends) - 1 and ends[index] < match.end():
             index += 1
-        data = _data(lines)
+        blocks.append(b"\n".join(lines))
+        found.append(stamps[index])
         lines = []
-        if data is not None:
-            yield stamps[index], data
-    rest = _data([*lines, body[position:]])
-    if rest:
-        yield stamps[-1], rest
+    if lines or body[position:]:
+        blocks.append(b"\n".join([*lines, body[position:]]))
+        found.append(stamps[-1])
+    return blocks, found
 
 
 def _data(lines: Sequence[bytes]) -> bytes | None:
@@ -194,7 +204,8 @@ class _Pattern:
 
     def __init__(self) -> None:
         self._before = self._after = b""
-        self._length = 0
+        self.field = b"data: "
+        """How this server writes the field name."""
 
     def learn(self, data: bytes, text: str) -> None:
         """Take an event with this text as the pattern, where the text stands in it as it is."""
@@ -205,39 +216,52 @@ class _Pattern:
         end = data.find(b'"', start)
         if data[start:end] == text.encode() and b"\\" not in data[start:end]:
             self._before, self._after = data[:start], data[end:]
-            self._length = len(self._before) + len(self._after)
 
-    def text_of(self, data: bytes) -> bytes | None:
-        """The text of an event that matches; None for one that must be parsed."""
-        if not self._length or len(data) <= self._length:
-            return None
-        if not (data.startswith(self._before) and data.endswith(self._after)):
-            return None
-        text = data[len(self._before) : len(data) - len(self._after)]
-        return None if b'"' in text or b"\\" in text else text
+    def take(self, reading: _Reading, blocks: Sequence[bytes], first: int, stamps: Sequence[int]) -> int:
+        """Read blocks from `first` on for as long as they match; the position of the first that was not read.
+
+        What stands between two texts is the same each time, so that one split of the rest yields them all.
+        How many tokens a second the generator can stand is decided here.
+        """
+        before, after = self.field + self._before, self._after
+        if not self._before or first == len(blocks) or not blocks[first].startswith(before):
+            return first
+        rest = b"\n\n".join(blocks[first:] if first else blocks)
+        texts = rest[len(before) :].split(after + b"\n\n" + before)
+        texts.pop()  # with whatever follows the last match
+        plain = b"".join(texts)
+        if b'"' in plain or b"\\" in plain or b"\n" in plain or b"" in texts:
+            unlike = (i for i, text in enumerate(texts) if not text or _NOT_PLAIN.search(text))
+            del texts[next(unlike) :]
+        reading.texts += texts
+        reading.stamps += stamps[first : first + len(texts)]
+        reading.counts += [None] * len(texts)
+        return first + len(texts)
 
 
-def _streamed(events: Iterator[tuple[int, bytes]]) -> Answer:
+def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     reading, pattern = _Reading(), _Pattern()
+    blocks, times = _blocks(pieces, stamps)
     fault: tuple[str, str] | None = None
-    for number, (stamp, data) in enumerate(events):
-        text = pattern.text_of(data)
-        if text is not None:
-            reading.texts.append(text)
-            reading.stamps.append(stamp)
-            reading.counts.append(None)
+    position = 0
+    while position < len(blocks) and fault is None:
+        position = pattern.take(reading, blocks, position, times)
+        if position == len(blocks):
+            break
+        block, stamp = blocks[position], times[position]
+        data = _data(block.split(b"\n"))
+        position += 1
+        if data is None:
             continue
+        pattern.field = block.removesuffix(data)
         if reading.first is None:
             reading.first = stamp
         if data == _DONE:
             reading.done = True
-            continue
-        if number > _MOST_EVENTS:
+        elif position > _MOST_EVENTS:
             fault = ("too-large", "more than a million events")
-            break
-        fault = _understand(reading, stamp, data, pattern)
-        if fault is not None:
-            break
+        else:
+            fault = _understand(reading, stamp, data, pattern)
     if fault is None and not reading.done and reading.finish is None:
         fault = ("cut", "the stream ended without a reason and without `[DONE]`")
     return _answer(reading, fault)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +17,7 @@ from engine.measure.live.http_client import Exchange, HttpClient
 from engine.measure.live.load import Arrival
 from engine.measure.live.records import ClientWatch, Outcome, Request, RunPhase
 
-__all__ = ["Asked", "LoopWatch", "Sent", "closed_loop", "open_loop", "to_record"]
+__all__ = ["Asked", "LoopWatch", "Sent", "closed_loop", "no_collection", "open_loop", "to_record"]
 
 _TICK_S: Final = 0.01
 _ABORT_AFTER: Final = 20
@@ -68,6 +70,18 @@ class _Inbox:
     def hopeless(self) -> bool:
         """Twenty failures in a row: the server is gone."""
         return self._bad_in_a_row >= _ABORT_AFTER
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection inside: a pass over everything would show as a late token."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class LoopWatch:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.live.dialect import ServerTokenizer, Speaker, key_of, probe
-from engine.measure.live.drive import Asked, Driven, Sent, closed_loop, open_loop, to_record
+from engine.measure.live.drive import Asked, Driven, Sent, closed_loop, no_collection, open_loop, to_record
 from engine.measure.live.http_client import HttpClient, address_of
 from engine.measure.live.load import Arrival, arrivals, read_trace
 from engine.measure.live.machine import GpuProbe, look
@@ -268,7 +268,8 @@ class ServerRun:
         sent: list[Sent] = []
         started = time.perf_counter_ns()
         try:
-            driven = await self._drive(level, requests, schedule, sent, stagger_s=stagger_s)
+            with no_collection():
+                driven = await self._drive(level, requests, schedule, sent, stagger_s=stagger_s)
         except asyncio.CancelledError:
             # Stopped by the user: what was sent so far is kept, the unfinished marked as such.
             ended = time.perf_counter_ns()

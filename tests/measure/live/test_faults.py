@@ -11,7 +11,7 @@ from engine.measure.live.dialect import Dialect, Speaker
 from engine.measure.live.http_client import HttpClient, address_of
 from engine.spec.live import Deadlines, HttpTarget
 from engine.testing.faults import FAULTS
-from engine.testing.stub_server import StubServer
+from engine.testing.stub_server import StubServer, piece, usage
 
 TIMES = {"connect": "1 s", "first_byte": "150 ms", "idle": "150 ms", "total": "600 ms"}
 
@@ -47,6 +47,30 @@ def test_text_that_came_before_a_cut_keeps_its_stamps():
     assert answers[0].error == "the connection was closed in the middle of the answer"
     assert len(answers[0].event_ns) == 3
     assert exchanges[0].sent_ns < answers[0].event_ns[0] <= exchanges[0].done_ns
+
+
+@pytest.mark.parametrize("texts", [
+    [" a", " b", " c", " d"],
+    [" a", "", " b", ' "quoted"', " c\\n", "", "ü", " d"],
+    ["", "", " a", " a", " b"],
+    [" a", " {}", '"}}]}', " b"],
+])  # fmt: skip
+def test_texts_of_equal_events_are_those_that_json_says(texts):
+    """Most events are cut apart without being parsed; that must not change what they say."""
+
+    def script(asked, reply):
+        reply.head()
+        for text in texts:
+            reply.event(piece(text, chat=True))
+        reply.event(piece(None, chat=True, finish="length"))
+        reply.event(usage(asked, 7))
+        reply.end()
+
+    answers, _, _, _ = exchange_with(script)
+    assert answers[0].error_class is None
+    assert answers[0].text == "".join(texts)
+    assert len(answers[0].event_ns) == sum(bool(text) for text in texts)
+    assert answers[0].output_tokens == 7
 
 
 def test_nobody_listens():
