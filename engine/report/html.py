@@ -205,8 +205,8 @@ def policy(css: str, *scripts: str) -> str:
     """The content security policy: this style, these scripts, and nothing from anywhere."""
     allowed = " ".join(_hash(script) for script in scripts if script) or "'none'"
     return (
-        f"default-src 'none'; script-src {allowed}; style-src {_hash(css)}; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(css)}; img-src data:; base-uri "
+        "'none'; form-action 'none'"
     )
 
 

@@ -22,8 +22,8 @@ SCHEME: Final = "chart:"
 _SECONDS: Final = 300
 _MEMORY_BYTES: Final = 3 * 2**30
 _PACKAGES: Final = (
-    "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 "
-    "fonts-dejavu-core (macOS: brew install pango)"
+    "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core (macOS: "
+    "brew install pango)"
 )
 
 

@@ -73,8 +73,9 @@ def points_table(story: Story) -> Table:
     note = ""
     if total > len(rows):
         note = (
-            f"{count_of(len(rows), 'row')} of {total:,}: the best by rank and the trade-off front. The other "
-            f"{total - len(rows):,} are in the run's tables; `engine export RUN summary` writes all of them."
+            f"{count_of(len(rows), 'row')} of {total:,}: the best by rank and the trade-off front. "
+            f"The other {total - len(rows):,} are in the run's tables; `engine export RUN summary` "
+            "writes all of them."
         )
     return Table("points", "Points", columns, values, total, note,
                  units=tuple(METRICS[c.metric].unit if c.metric else "" for c in columns),

@@ -35,7 +35,12 @@ def render_report(
 
     A format that fails does not stop the others: its error is raised when they are written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ReportError(
+            f"the report cannot be written: {err.strerror or err}", hint=f"look at `{folder}`"
+        ) from err
     targets: dict[Format, Path] = {name: folder / f"report{SUFFIXES[name]}" for name in formats}
     with tempfile.TemporaryDirectory(prefix="engine-report-") as scratch:
         # Two children load what they need while the charts are drawn here.

@@ -80,8 +80,9 @@ def _passed_over(story: Story) -> str:
         return ""
     row = choice.row(choice.passed_over)
     return (
-        f" {story.name(row, full=True)} has better numbers ({_numbers(row, choice.metric)}), but they are"
-        " bounds from its data sheet, which no deployment reaches: without a calibration it does not compare."
+        f" {story.name(row, full=True)} has better numbers ({_numbers(row, choice.metric)}), but they "
+        "are bounds from its data sheet, which no deployment reaches: without a calibration it does "
+        "not compare."
     )
 
 
@@ -222,8 +223,8 @@ def _impossible(story: Story) -> list[Notice]:
         return []
     examples = tuple(story.name(row) for row in story.found.take(places[:_MOST_EXAMPLES]).rows())
     reason = (
-        "more than all of the device's peak or bandwidth is used, which cannot be: look for a wrong device,"
-        " skipped work, cached prompts, or a wrong count of tokens; these rows are not ranked"
+        "more than all of the device's peak or bandwidth is used, which cannot be: look for a wrong "
+        "device, skipped work, cached prompts, or a wrong count of tokens; these rows are not ranked"
     )
     return [Notice("impossible", "Above the roof", len(places), reason, examples, tone="bad")]
 
@@ -260,10 +261,10 @@ def _misfit(story: Story, rows: Records, title: str, tone: Tone) -> Notice:
         nearest = rows.take([int(order[0])]).rows()[0]
         furthest = rows.take([int(order[-1])]).rows()[0]
         detail = (
-            f"Short by {quantity('memory_free_bytes', 'B', -nearest['memory_free_bytes'])} at the least "
-            f"({story.name(nearest)}) and "
-            f"{quantity('memory_free_bytes', 'B', -furthest['memory_free_bytes'])} at the "
-            f"most ({story.name(furthest)})."
+            f"Short by {quantity('memory_free_bytes', 'B', -nearest['memory_free_bytes'])} at the "
+            f"least ({story.name(nearest)}) and "
+            f"{quantity('memory_free_bytes', 'B', -furthest['memory_free_bytes'])} at the most "
+            f"({story.name(furthest)})."
         )
     else:
         examples = tuple(

@@ -69,8 +69,8 @@ def best_points(story: Story) -> list[Chart]:
                         [[*(row[s] for s in settings), row[name]] for row in rows])  # fmt: skip
     qualified = "that meets the requirements " if choice.requirements and choice.qualified else ""
     caption = (
-        f"Each dot is the best point {qualified}of a device in a number format, whatever its "
-        "batch and lengths."
+        f"Each dot is the best point {qualified}of a device in a number format, whatever its batch "
+        "and lengths."
     )
     if mixed:
         caption += (

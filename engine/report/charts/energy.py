@@ -111,13 +111,13 @@ def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         [[p, c, v, v / scale.factor / total] for (p, c), v in sorted(summed.items(), key=lambda i: -i[1])],
     )
     alt = (
-        f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and "
-        f"{len(targets)} components."
+        f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and {len(targets)} "
+        "components."
     )
     body = _sankey_body(f"{word} ({scale.unit})", list(phases))
     caption = (
-        f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so "
-        "their sum may differ from a whole step."
+        f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so their "
+        "sum may differ from a whole step."
     )
     return Chart("energy-flows", title, caption, alt, description(body, [*data, *nodes], alt=alt), table)
 

@@ -140,9 +140,9 @@ def _errors(story: Story) -> Chart | None:
         "metrics, with a line at 1."
     )
     caption = (
-        "Measured over predicted; on the line they agree. Right of it the measurement is "
-        "larger. Requests in flight are predicted as a batch of that size. Whiskers are the 95 % "
-        "interval of the measurement."
+        "Measured over predicted; on the line they agree. Right of it the measurement is larger. "
+        "Requests in flight are predicted as a batch of that size. Whiskers are the 95 % interval of "
+        "the measurement."
     )
     left = len(names) - len(shown)
     caption += f" {left:,} more points are in the table." if left else ""

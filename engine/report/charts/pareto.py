@@ -79,8 +79,7 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, words: str) 
     caption = words + (f" {left_out:,} dominated points are not drawn." if left_out else "")
     alt = (
         f"Scatter of {count_of(len(data), 'point')}: {METRICS[y].label.lower()} over "
-        f"{METRICS[x].label.lower()}, "
-        f"{len(front)} of them on the front."
+        f"{METRICS[x].label.lower()}, {len(front)} of them on the front."
     )
     columns = [
         *(setting_column(s) for s in story.varied),

@@ -115,15 +115,15 @@ def _chart(
             )
     caption = (
         "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks "
-        "of the number "
-        "formats in use, both from the data sheet; size is the share of its phase's time."
+        "of the number formats in use, both from the data sheet; size is the share of its phase's "
+        "time."
     )
-    if story.choice.source == "predicted" and (story.winner or {}).get("basis") == "bound":
-        caption += " These operators lie on the roof because the prediction is the bound itself."
+    if all(row["roof_share"] is None or row["roof_share"] > 0.999 for _, _, rows in panels for row in rows):
+        caption += " The operators lie on the roof, because their times are the data-sheet bound."
     caption += f" {left_out} more devices are in the operator table." if left_out > 0 else ""
     alt = (
-        f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at "
-        "the best point of each."
+        f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at the "
+        "best point of each."
     )
     columns = [
         Column("hardware", "Device"),

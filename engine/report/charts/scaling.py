@@ -104,7 +104,8 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
     caption += f" {count_of(left, 'more number format')} left out." if left > 0 else ""
     alt = (
         f"Lines of {metric.label.lower()} over {label_of(along).lower()} for "
-        f"{len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number formats."
+        f"{len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number "
+        "formats."
     )
     columns = [
         setting_column("hardware"),

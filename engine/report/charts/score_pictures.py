@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.scores import label_of_objective, names_of
 from engine.report.charts.story import Story, chart_table
-from engine.report.charts.style import INK, PALETTE, QUIET, WIDTH, description, log_axis, rounded
+from engine.report.charts.style import PALETTE, QUIET, WIDTH, description, log_axis, rounded
 from engine.report.numbers import Scale, quantity, significant
 from engine.report.page import Chart, Column
 
