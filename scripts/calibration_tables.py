@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from fit_shared_data import DEVICES, ROOT, calibration, operator_fits
 from fit_shared_runs import run_fits
+from unseen_runs import unseen_lines
 
 from engine.perfmodel.fit import band_factors, predicted_s
 from engine.perfmodel.measured_table import Outcome, Subject, fit_table
 from engine.perfmodel.parameter_sets import TRANSFERRED_WIDER
 from engine.perfmodel.validate import lines_of
 from engine.results.measured import read_measured
-from engine.spec.catalog import load_hardware
+from engine.spec.calibration import Calibration
+from engine.spec.catalog import load_calibrations, load_hardware
 
 PAGE: Final = ROOT / "docs" / "calibration.md"
 HELD_OUT: Final = (
@@ -50,9 +53,15 @@ def main() -> None:
         "operators": held_out,
         "transfer": [TRANSFER, *transfers(outcome)],
         "requests": [f"- {line}" for line in runs.lines],
+        "unseen": [f"- {line}" for line in unseen_lines(pd.read_csv(data / "end_to_end.csv"), shipped())],
     }.items():
         text = between(text, name, "\n".join(lines))
     PAGE.write_text(text, encoding="utf-8")
+
+
+def shipped() -> dict[str, Calibration]:
+    """The parameter sets as they ship."""
+    return load_calibrations([load_hardware(entry) for entry in DEVICES.values()])
 
 
 def transfers(outcome: Outcome) -> Iterator[str]:

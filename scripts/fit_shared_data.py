@@ -12,7 +12,7 @@ import argparse
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -131,11 +131,20 @@ def calibration(key: Key, found: list[Fitted]) -> Calibration:
             "engine_version": key.version,
             "source": VIDUR if key.source == "vidur" else AICONFIGURATOR,
             "fitted": datetime.now(UTC).date().isoformat(),
-            "operators": [f.fit.model_dump() for f in found if not contradicted(f)],
+            "operators": [operator_data(f, found) for f in found if not contradicted(f)],
             "notes": NOTES.get(key.source),
         },
         context={"trusted": True},
     )
+
+
+def operator_data(fitted: Fitted, found: list[Fitted]) -> dict[str, Any]:
+    """One fit as data; an 8-bit product within a model launches like a 16-bit one of the same engine."""
+    data = fitted.fit.model_dump()
+    if fitted.fit.operator == "gemm" and fitted.fit.precision == "fp8":
+        like = next(f.fit for f in found if f.fit.operator == "gemm" and f.fit.precision == "bf16")
+        data["launch_in_model"] = like.parameters.launch
+    return data
 
 
 def contradicted(fitted: Fitted) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from engine.errors import CatalogError, Problem
@@ -70,6 +70,9 @@ class Law:
 
     form: Form
     parameters: LawParameters
+    """Within a model's step."""
+    alone: LawParameters
+    """Of the operator timed by itself."""
     bands: tuple[Band, ...]
     time_range: TimeRange
     origin: str
@@ -102,6 +105,8 @@ class Chosen:
 
     def law(self, kind: OperatorKind, precision: Precision) -> Law | None:
         """The law of a kind in a precision, or the nearest one; None when nothing comes near."""
+        if kind == "elementwise" and precision not in ("fp32", "tf32"):
+            precision = "bf16"  # norms and activations compute in 16 bits whatever the products do
         for each in (kind, *_STAND_INS.get(kind, ())):
             for near in (precision, *_NEAR_PRECISIONS[precision]):
                 found = self.laws.get((each, near))
@@ -122,8 +127,7 @@ _SIXTEEN: Final[Mapping[Precision, tuple[Precision, ...]]] = {"bf16": ("fp16",),
 
 
 def _wider(law: Law) -> Law:
-    widened = law.widened * SUBSTITUTED_WIDER
-    return Law(law.form, law.parameters, law.bands, law.time_range, law.origin, law.transferred, widened)
+    return replace(law, widened=law.widened * SUBSTITUTED_WIDER)
 
 
 def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> Chosen | None:
@@ -166,8 +170,19 @@ def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> 
 
 
 def _law(fit: OperatorFit, name: str, far: bool) -> Law:
-    widened = TRANSFERRED_WIDER[fit.operator] if far else 1.0
-    return Law(fit.form, fit.parameters, tuple(fit.bands), fit.time_range, name, far, widened)
+    within = fit.parameters
+    if fit.launch_in_model is not None:
+        within = within.model_copy(update={"launch": fit.launch_in_model})
+    return Law(
+        form=fit.form,
+        parameters=within,
+        alone=fit.parameters,
+        bands=tuple(fit.bands),
+        time_range=fit.time_range,
+        origin=name,
+        transferred=far,
+        widened=TRANSFERRED_WIDER[fit.operator] if far else 1.0,
+    )
 
 
 def _ranked(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> list[tuple[str, bool]]:

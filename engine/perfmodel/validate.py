@@ -103,7 +103,7 @@ def shipped_table(
             lines.append(_absent(str(subject), err.message))
             continue
         if len(rows):
-            predicted = predicted_s(rows, law.form, law.parameters)
+            predicted = predicted_s(rows, law.form, law.alone)
             lines += _lines(str(subject), rows, predicted, note=f"by {law.origin}")
     return lines
 

@@ -101,6 +101,9 @@ class OperatorFit(Settings):
     mean of bytes / efficiency and the cost of the waves. Each plus sqrt(root x the rest but the launch)."""
     parameters: LawParameters
     """The fitted numbers."""
+    launch_in_model: Seconds | None = None
+    """Launch within a model's step where it differs from that of the operator alone: timings of 8-bit
+    products hold the quantisation of their input, which engines do in the step before."""
     rows: Annotated[int, Field(ge=1)]
     """Rows fitted."""
     sites: Annotated[int, Field(ge=1)]
