@@ -161,7 +161,23 @@ def _measure_local(
         {"setting": name, "requested": local.requested.get(name), "observed": local.observed.get(name)}
         for name in names
     ]
+    observed += _clocks(measured)
     return [found[level.variant] for level in levels], observed, [load_row]
+
+
+def _clocks(measured: list[Measured]) -> list[dict[str, Any]]:
+    """Clock and temperature ranges while it was measured, where the machine tells them."""
+    states = [s for load in measured for r in load.repeats for s in (r.before, r.after) if s is not None]
+    found = []
+    for name, unit, scale in (
+        ("gpu_clock_hz", "MHz", 1e-6), ("cpu_clock_hz", "MHz", 1e-6), ("gpu_temperature_c", "C", 1.0),
+        ("load_average", "", 1.0),
+    ):  # fmt: skip
+        values = [v * scale for s in states if (v := getattr(s, name)) is not None]
+        if values:
+            text = f"{min(values):.4g} to {max(values):.4g} {unit}".strip()
+            found.append({"setting": name.rsplit("_", 1)[0] if unit else name, "observed": text})
+    return found
 
 
 def _request(settings: LiveSettings, target: LocalTarget, point: Point, tools: Tools) -> Any:

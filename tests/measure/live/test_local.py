@@ -129,6 +129,31 @@ def test_a_local_point_end_to_end(measure):
     }
 
 
+def test_faster_than_the_device_allows_is_an_error_with_suspects(measure):
+    slow = {"name": "slow", "peak": {"fp32": "1 MFLOP/s"}, "memory_bandwidth": "1 MB/s", "confidence": "C"}
+    tables = measure({"target": CPU, "load": {"concurrency": [1]}, **QUICK}, hardware=slow)
+    found = [f for f in tables["findings"] if f["rule"] == "above-the-roof"]
+    assert {f["severity"] for f in found} == {"error"}
+    assert found[0]["evidence"] == (
+        "wrong device or number format in the spec, fewer tokens than counted, or a prefix cache"
+    )
+    assert tables["findings"][0]["severity"] == "error"
+
+
+def test_a_step_of_the_wall_clock_changes_no_duration(measure, monkeypatch):
+    import time
+
+    real, calls = time.time_ns, []
+
+    def jumping():
+        calls.append(1)
+        return real() + len(calls) * 3_600_000_000_000
+
+    monkeypatch.setattr(time, "time_ns", jumping)
+    tables = measure({"target": CPU, "load": {"concurrency": [1]}, **QUICK})
+    assert rows_of(tables, "request")["concurrency 1 (static batch)"]["e2e_s"] < 600
+
+
 def test_requests_that_overlap_in_this_process(measure):
     target = {**CPU, "batching": "continuous"}
     tables = measure({"target": target, "load": {"concurrency": [3], "requests": 7}, **QUICK})

@@ -365,6 +365,25 @@ def test_a_local_benchmark_from_the_command_line(command, tmp_path, monkeypatch)
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
+def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
+    from engine.testing.stub_server import paced, running
+
+    with running(lambda: paced(0.005, 0.001)) as (base, _):
+        result = command(
+            "bench", "--model", "opt-1.3b", "--served-model", "stub", "--base-url", base,
+            "--concurrency", "1", "3", "--prompt-toks", "16", "--gen-toks", "4", "--repeats", "1",
+            "--output-dir", "data", "-o", "run",
+        )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "concurrency 3: completed 16/16" in result.output
+    traces = read_traces(tmp_path / "data" / "run.json")
+    assert {(t.concurrency, t.backend, t.seq_generate) for t in traces} == {
+        (1, "openai", 4),
+        (3, "openai", 4),
+    }
+    assert not level_results(traces)[1].serial
+
+
 def test_the_printed_spec_is_a_spec(command, tmp_path):
     text = command(
         "bench", "--model", "llama-3.1-8b", "--base-url", "http://127.0.0.1:8000/v1", "--api-key-env", "KEY",
