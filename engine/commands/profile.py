@@ -167,7 +167,8 @@ def _component_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"{'component of a step':<28} {'runs':>5} {'time':>11} {'energy':>12} {'share':>7} {'n':>4}  method",
     ]
     for row in own:
-        above = "" if row["parent"] in (None, "step") else f"{row['parent']}/"
+        above = f"{row['parent']}/" if row["parent"] not in (None, "step") else ""
+        above = "" if row["method"] == "remainder" else above
         name = f"{row['phase']}: {above}{row['component']}"
         share = "" if row["share"] is None else f"{row['share']:.1%}"
         energy = _told(row["energy_j"], "J") if row["valid"] else "invalid"

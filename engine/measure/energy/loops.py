@@ -27,6 +27,8 @@ _QUEUED: Final = 2
 _SLOW_EVERY: Final = 5
 """Clocks, temperature and reasons change slowly and cost a call each."""
 _FEWEST_CHUNKS: Final = 10
+_FEWEST_TIMED: Final = 3
+"""Chunks of a loop that only a clock watches; on a slow machine one turn may be longer than the window."""
 
 
 class Work(Protocol):
@@ -192,7 +194,7 @@ def _enough(reads: _Reads, plan: LoopPlan, elapsed_s: float) -> bool:
     """Whether a loop may end: long enough, enough edges, narrow enough - and an edge just seen."""
     if elapsed_s >= plan.limit_s:
         return True
-    if elapsed_s < plan.window_s or len(reads.times) < _FEWEST_CHUNKS:
+    if elapsed_s < plan.window_s or len(reads.times) < (_FEWEST_CHUNKS if plan.metered else _FEWEST_TIMED):
         return False
     if not plan.metered or reads.energy[-1] is None:
         return True

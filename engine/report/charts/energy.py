@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from engine.report.charts.flow import sankey, sankey_body
+from engine.report.charts.request_flow import request_flow
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, WIDTH, description, rounded
 from engine.report.numbers import Scale, count_of, scale_for
 from engine.report.page import Chart, Column
 
 _MOST_COMPONENTS: Final = 16
-_RIBBON_STEPS: Final = 30
 _MOST_SAMPLES: Final = 1500
 
 
 def energy_charts(story: Story) -> list[Chart]:
     """Charts of the components and samples tables, where they have rows."""
     rows = _components(story)
-    made = (_flows(story, rows), _bars(story, rows), _layers(story, rows), _power(story))
+    made = (
+        request_flow(story, _measured(story)),
+        _flows(story, rows),
+        _bars(story, rows),
+        _layers(story, rows),
+        _power(story),
+    )
     return [chart for chart in made if chart is not None]
 
 
-def _components(story: Story) -> list[dict[str, Any]]:
-    """Valid rows of the winner's point (or the first measured one), parts and not their sums."""
+def _measured(story: Story) -> list[dict[str, Any]]:
+    """Valid rows of the winner's point, or of the first measured one."""
     table = story.tables.get("components")
     if table is None or not table.num_rows:
         return []
@@ -36,7 +43,12 @@ def _components(story: Story) -> list[dict[str, Any]]:
     points = list(dict.fromkeys(row["point"] for row in rows))
     winner = (story.winner or {}).get("point")
     chosen = winner if winner in points else points[0] if points else None
-    rows = [row for row in rows if row["point"] == chosen]
+    return [row for row in rows if row["point"] == chosen]
+
+
+def _components(story: Story) -> list[dict[str, Any]]:
+    """Parts and not their sums, each as often as it runs in a step."""
+    rows = _measured(story)
     parents = {(row["phase"], row["parent"]) for row in rows if row["parent"]}
     leaves = [row for row in rows if (row["phase"], row["component"]) not in parents]
     for row in leaves:
@@ -114,131 +126,12 @@ def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         f"Flow diagram of {word.lower()} from the whole into {len(phases)} phases and {len(targets)} "
         "components."
     )
-    body = _sankey_body(f"{word} ({scale.unit})", list(phases))
+    body = sankey_body(f"{word} ({scale.unit})", list(phases), palette=PALETTE)
     caption = (
         f"One step of each phase; widths are in {scale.unit}. Components are measured alone, so their "
         "sum may differ from a whole step."
     )
     return Chart("energy-flows", title, caption, alt, description(body, [*data, *nodes], alt=alt), table)
-
-
-def sankey(
-    links: Sequence[tuple[str, str, float]], columns: Sequence[Sequence[str]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Ribbons and nodes of a flow diagram; heights are the values themselves, stacked without gaps lost.
-
-    Each ribbon is sampled along 3u^2 - 2u^3, so that it leaves and enters level.
-    """
-    totals = {name: max(sum(v for s, _, v in links if s == name), sum(v for _, t, v in links if t == name))
-              for column in columns for name in column}  # fmt: skip
-    whole = max(sum(totals[name] for name in column) for column in columns)
-    tops: dict[str, float] = {}
-    nodes: list[dict[str, Any]] = []
-    for x, column in enumerate(columns):
-        gap = 0.25 * whole / max(1, len(column)) if len(column) > 1 else 0.0
-        y = 0.0
-        for name in column:
-            tops[name] = y
-            nodes.append(
-                {
-                    "kind": "node",
-                    "name": name,
-                    "x": x,
-                    "y0": rounded(y),
-                    "y1": rounded(y + totals[name]),
-                    "middle": rounded(y + totals[name] / 2),
-                    "value": totals[name],
-                }
-            )
-            y += totals[name] + gap
-    place = {name: x for x, column in enumerate(columns) for name in column}
-    out, into = dict(tops), dict(tops)
-    ribbons: list[dict[str, Any]] = []
-    rank = {name: i for column in columns for i, name in enumerate(column)}
-    for number, (source, target, value) in enumerate(
-        sorted(links, key=lambda link: (place[link[0]], rank[link[0]], rank[link[1]]))
-    ):
-        for step in range(_RIBBON_STEPS + 1):
-            u = step / _RIBBON_STEPS
-            bend = 3 * u * u - 2 * u**3
-            y = out[source] + (into[target] - out[source]) * bend
-            ribbons.append(
-                {
-                    "kind": "ribbon",
-                    "link": number,
-                    "x": rounded(place[source] + 0.06 + u * (place[target] - place[source] - 0.06)),
-                    "y0": rounded(y),
-                    "y1": rounded(y + value),
-                    "from": source,
-                    "to": target,
-                    "value": rounded(value),
-                    "phase": source if place[source] else target,
-                }
-            )
-        out[source] += value
-        into[target] += value
-    return ribbons, nodes
-
-
-def _sankey_body(title: str, phases: Sequence[str]) -> dict[str, Any]:
-    x = {"field": "x", "type": "quantitative", "axis": None, "scale": {"domain": [-0.02, 2.75]}}
-    y = {"field": "y0", "type": "quantitative", "axis": None, "scale": {"reverse": True, "zero": True}}
-    return {
-        "width": WIDTH + 30,
-        "height": 340,
-        "layer": [
-            {
-                "transform": [{"filter": "datum.kind == 'ribbon'"}],
-                "mark": {"type": "area", "opacity": 0.45, "interpolate": "linear"},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "y2": {"field": "y1"},
-                    "detail": {"field": "link"},
-                    "color": {
-                        "field": "phase",
-                        "type": "nominal",
-                        "title": "Phase",
-                        "scale": {"domain": list(phases), "range": list(PALETTE[: len(phases)])},
-                    },
-                    "tooltip": [
-                        {"field": "from", "title": "From"},
-                        {"field": "to", "title": "To"},
-                        {"field": "value", "title": title, "format": ",.4~g"},
-                    ],
-                },
-            },
-            {
-                "transform": [
-                    {"filter": "datum.kind == 'node'"},
-                    {"calculate": "datum.x + 0.06", "as": "right"},
-                ],
-                "mark": {"type": "rect", "color": INK},
-                "encoding": {
-                    "x": x,
-                    "x2": {"field": "right"},
-                    "y": y,
-                    "y2": {"field": "y1"},
-                    "tooltip": [
-                        {"field": "name", "title": "Part"},
-                        {"field": "value", "title": title, "format": ",.4~g"},
-                    ],
-                },
-            },
-            {
-                "transform": [
-                    {"filter": "datum.kind == 'node'"},
-                    {"calculate": "datum.x + 0.08", "as": "right"},
-                ],
-                "mark": {"type": "text", "align": "left", "fontSize": 10, "color": INK, "baseline": "middle"},
-                "encoding": {
-                    "x": {**x, "field": "right"},
-                    "y": {**y, "field": "middle"},
-                    "text": {"field": "label"},
-                },
-            },
-        ],
-    }
 
 
 def _bars(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:

@@ -472,8 +472,9 @@ def _datasets(node):
             yield from _datasets(inner)
 
 
-def test_115_what_flows_in_flows_out(tables) -> None:
-    rows = values_of(story_charts(tables)["energy-flows"])
+@pytest.mark.parametrize("chart, through", [("energy-flows", "decode"), ("request-flows", "decode: ffn")])
+def test_115_what_flows_in_flows_out(tables, chart: str, through: str) -> None:
+    rows = values_of(story_charts(tables)[chart])
     nodes = {row["name"]: row["value"] for row in rows if row.get("kind") == "node"}
     ribbons = {row["link"]: row for row in rows if row.get("kind") == "ribbon"}.values()
     inflow: dict[str, float] = {}
@@ -481,11 +482,27 @@ def test_115_what_flows_in_flows_out(tables) -> None:
     for ribbon in ribbons:
         outflow[ribbon["from"]] = outflow.get(ribbon["from"], 0.0) + ribbon["value"]
         inflow[ribbon["to"]] = inflow.get(ribbon["to"], 0.0) + ribbon["value"]
-    assert {"prefill", "decode"} <= set(inflow) & set(outflow)
+    assert {"prefill", "decode", through} <= set(inflow) & set(outflow)
     for name in set(inflow) & set(outflow):
         assert inflow[name] == pytest.approx(outflow[name], rel=1e-3)
     assert all(nodes[name] == pytest.approx(value, rel=1e-3) for name, value in inflow.items())
-    assert any(name.startswith("unattributed") for name in nodes)
+    assert any("unattributed" in name for name in nodes)
+
+
+def test_115_the_flow_of_a_request_rests_on_metered_phases(tables) -> None:
+    rows = values_of(story_charts(tables)["request-flows"])
+    metered = {r["phase"]: r["energy_j"] for r in tables["summary"].to_pylist() if not r["variant"]}
+    nodes = {row["name"]: row["value"] for row in rows if row.get("kind") == "node"}
+    scale = nodes["load"] / metered["load"]
+    assert nodes["prefill"] == pytest.approx(metered["prefill"] * scale, rel=1e-3)
+    assert nodes["decode"] == pytest.approx(metered["decode"] * scale, rel=1e-3)
+    # 255 steps of 16 feed-forwards.
+    wanted = ("ffn", "decode", None, "loop")
+    listed = tables["components"].to_pylist()
+    each = next(
+        r["energy_j"] for r in listed if (r["component"], r["phase"], r["layer"], r["method"]) == wanted
+    )
+    assert nodes["decode: ffn"] == pytest.approx(255 * 16 * each * scale, rel=1e-3)
 
 
 def test_116_layers_by_components() -> None:
