@@ -250,32 +250,45 @@ def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         }
         for row in listed
     ]
+    data += _invalid_cells(story, listed[0]["point"])
     order = sorted({row["component"] for row in data})
+    place = {
+        "x": {
+            "field": "layer",
+            "type": "ordinal",
+            "title": "Layer",
+            "axis": {"labelOverlap": "greedy", "labelAngle": 0},
+        },
+        "y": {"field": "component", "type": "nominal", "sort": order, "title": None},
+    }
+    color = {
+        "field": "value",
+        "type": "quantitative",
+        "title": f"{word} ({scale.unit})",
+        "scale": {"scheme": "viridis"},
+        "legend": {"gradientLength": 180},
+    }
+    tooltip = [
+        {"field": "component", "title": "Component"},
+        {"field": "layer", "title": "Layer"},
+        {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"},
+    ]
     body = {
         "width": WIDTH - 130,
         "height": {"step": 18},
-        "mark": {"type": "rect"},
-        "encoding": {
-            "x": {
-                "field": "layer",
-                "type": "ordinal",
-                "title": "Layer",
-                "axis": {"labelOverlap": "greedy", "labelAngle": 0},
+        "layer": [
+            {
+                "transform": [{"filter": "datum.value !== null"}],
+                "mark": {"type": "rect"},
+                "encoding": {**place, "color": color, "tooltip": tooltip},
             },
-            "y": {"field": "component", "type": "nominal", "sort": order, "title": None},
-            "color": {
-                "field": "value",
-                "type": "quantitative",
-                "title": f"{word} ({scale.unit})",
-                "scale": {"scheme": "viridis"},
-                "legend": {"gradientLength": 180},
+            {
+                # Hatched, not coloured: a failed check is no small value.
+                "transform": [{"filter": "datum.value === null"}],
+                "mark": {"type": "text", "text": "╱╱", "color": INK, "fontSize": 11},
+                "encoding": {**place, "tooltip": tooltip[:2]},
             },
-            "tooltip": [
-                {"field": "component", "title": "Component"},
-                {"field": "layer", "title": "Layer"},
-                {"field": "value", "title": f"{word} ({scale.unit})", "format": ",.4~g"},
-            ],
-        },
+        ],
     }
     title = f"{word} by layer"
     table = chart_table(
@@ -292,7 +305,22 @@ def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         f"Heat map of {word.lower()} over {len({r['layer'] for r in data})} layers and {len(order)} "
         "components."
     )
-    return Chart("layers", title, "One step; brighter is more.", alt, description(body, data, alt=alt), table)
+    caption = "One step; brighter is more, hatched is invalid."
+    return Chart("layers", title, caption, alt, description(body, data, alt=alt), table)
+
+
+def _invalid_cells(story: Story, point: int | None) -> list[dict[str, Any]]:
+    """Cells of layers whose trials failed a check, without a value."""
+    table = story.tables["components"]
+    return [
+        {
+            "layer": row["layer"],
+            "component": f"{story.redact.text(row['component'] or 'unnamed')}, {row['phase']}",
+            "value": None,
+        }
+        for row in table.to_pylist()
+        if row["valid"] is False and row["layer"] is not None and row["point"] == point
+    ]
 
 
 def _power(story: Story) -> Chart | None:

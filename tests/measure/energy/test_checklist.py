@@ -510,8 +510,23 @@ def test_116_layers_by_components() -> None:
     chart = story_charts(tables_of(trace, SUBJECT, SETTINGS))["layers"]
     cells = [row for row in values_of(chart) if row["component"].split(",")[0] in ("attention", "ffn")]
     assert len(cells) == 32 * 2
-    legend = json.dumps(chart.spec)
-    assert "Energy (J)" in legend or "Energy (mJ)" in legend
+    assert "Energy (J)" in json.dumps(chart.spec)  # the scale of colours has a unit
+
+
+def test_116_invalid_cells_are_hatched_and_have_no_colour() -> None:
+    trace = dataclasses.replace(layered(8), source="replay")
+    rows = tables_of(trace, SUBJECT, SETTINGS)["components"].to_pylist()
+    for row in rows:
+        row["valid"] = row["valid"] and (row["component"], row["layer"]) != ("ffn", 3)
+    names = list(rows[0])
+    table = make_table("components", {name: [row[name] for row in rows] for name in names})
+    chart = story_charts({"components": table})["layers"]
+    cells = {(r["component"], r["layer"]): r["value"] for r in values_of(chart)}
+    assert cells["ffn, prefill", 3] is None
+    assert cells["ffn, prefill", 2] > 0
+    colored, hatched = chart.spec["layer"]
+    assert colored["transform"] == [{"filter": "datum.value !== null"}]
+    assert hatched["mark"]["type"] == "text"
 
 
 def test_117_power_over_time_with_its_windows(tables) -> None:
