@@ -115,31 +115,46 @@ def _slug(request: BenchRequest) -> str:
 def known_device(wanted: str) -> str | None:
     """The catalogue's name of the device a local model would run on; None when it has none."""
     from engine.results.environment import gpus
-    from engine.spec.catalog import load_hardware
 
     if wanted not in ("auto", "cuda"):
         return None
-    for gpu in gpus()[:1]:
-        for name in _spellings(str(gpu["name"] or ""), gpu.get("memory_bytes")):
-            try:
-                load_hardware(name)
-            except CatalogError:
-                continue
-            return name
+    found = gpus()[:1]
+    return device_named(str(found[0]["name"] or ""), found[0].get("memory_bytes")) if found else None
+
+
+def device_named(name: str, memory_bytes: int | None) -> str | None:
+    """The catalogue's name for what a driver calls `name`; None when no entry fits."""
+    from engine.spec.catalog import load_hardware
+
+    for spelling in _spellings(name, memory_bytes):
+        try:
+            load_hardware(spelling)
+        except CatalogError:
+            continue
+        return spelling
     return None
 
 
 def _spellings(name: str, memory_bytes: int | None) -> Sequence[str]:
-    """Catalogue names that a driver's name may stand for, such as `NVIDIA H200` for h200-sxm."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "").replace("geforce", "")).strip("-")
-    plain = re.sub(r"-(hbm3e?|hbm2e?)", "", plain)
-    gigabytes = round((memory_bytes or 0) / 1024**3)
-    size = next((s for s in (16, 24, 32, 40, 48, 80, 96, 141, 192) if abs(s - gigabytes) <= 2), None)
-    first = plain.split("-")[0]
-    found = [plain, f"{first}-sxm" if "pcie" not in plain else f"{first}-pcie"]
-    if size is not None:
-        found += [f"{plain}-{size}gb", f"{first}-{'pcie' if 'pcie' in plain else 'sxm'}-{size}gb"]
+    """Names that a driver's name may stand for, such as `NVIDIA H200` for h200-sxm."""
+    words = re.sub(r"[^a-z0-9]+", " ", name.lower()).split()
+    words = [w for w in words if w not in ("nvidia", "geforce", "tesla", "hbm2", "hbm2e", "hbm3", "hbm3e")]
+    words = [re.sub(r"^sxm\d$", "sxm", w) for w in words]
+    size = _marketed(memory_bytes)
+    chip = [w for w in words if not re.fullmatch(r"\d+gb", w)]
+    found = ["-".join(words), "-".join(chip)]
+    # A data-centre chip without a form factor in its name is the module.
+    for form in ([], ["sxm"]) if "pcie" not in chip and "sxm" not in chip else ([],):
+        found += ["-".join([*chip, *form, f"{size}gb"])] if size else []
+        found += ["-".join([*chip, *form])]
     return list(dict.fromkeys(found))
+
+
+def _marketed(memory_bytes: int | None) -> int | None:
+    """Memory as it stands on the box, GB: the driver reports a little less."""
+    gigabytes = (memory_bytes or 0) / 1024**3
+    near = [s for s in (16, 24, 32, 40, 48, 80, 94, 96, 141, 192) if 0 <= s - gigabytes <= 0.06 * s + 0.5]
+    return near[0] if near else None
 
 
 def _yaml(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from itertools import pairwise
 
 import pytest
@@ -220,6 +221,23 @@ def test_a_dead_server_is_given_up_after_twenty_failures(measure):
         tables = measure(live(base, {"concurrency": [1], "requests": 500}, repeats=1), failing=True)
     assert len(request_rows(tables)) == 20
     assert "20 failures in a row" in tables["summary"][0]["reason"]
+
+
+def test_time_limit_keeps_what_was_measured(measure):
+    with running(lambda: paced(0.02, 0.001)) as (base, _):
+        load = {"concurrency": [1], "requests": 5000}
+        tables = measure(live(base, load, repeats=3, time_limit="2 s"))
+    row = tables["summary"][0]
+    assert row["status"] == "ok"
+    assert 10 <= row["completed_requests"] < 200
+    assert "of 5000 requests" in row["reason"]
+    assert "stopped after 1 of 3 repeats: time limit" in row["reason"]
+
+
+def test_memory_of_a_server_whose_process_is_named(measure):
+    with running(instant) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 2}, target={"process": os.getpid()}))
+    assert tables["summary"][0]["host_rss_peak_bytes"] > 30e6
 
 
 def test_no_server_at_all(measure):

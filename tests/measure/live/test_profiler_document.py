@@ -384,6 +384,31 @@ def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
     assert not level_results(traces)[1].serial
 
 
+@pytest.mark.parametrize(
+    ("driver", "gib", "name"),
+    [
+        ("NVIDIA H200", 140.4, "h200-sxm"),
+        ("NVIDIA H100 80GB HBM3", 79.6, "h100-sxm-80gb"),
+        ("NVIDIA H100 PCIe", 79.6, "h100-pcie-80gb"),
+        ("NVIDIA H100 NVL", 93.6, "h100-nvl-94gb"),
+        ("NVIDIA A100-SXM4-80GB", 79.3, "a100-sxm-80gb"),
+        ("NVIDIA A100-PCIE-40GB", 39.4, "a100-pcie-40gb"),
+        ("NVIDIA GeForce RTX 4090", 24.0, "rtx-4090"),
+        ("NVIDIA L40S", 45.0, "l40s"),
+        ("Tesla T4", 14.8, "t4"),
+        ("NVIDIA Imaginary 9", 24.0, None),
+    ],
+)
+def test_what_the_driver_calls_a_device(driver, gib, name):
+    from engine.commands.bench_spec import device_named
+    from engine.spec.catalog import load_hardware
+
+    found = device_named(driver, int(gib * 1024**3))
+    assert (found is None) == (name is None)
+    if name is not None and found is not None:
+        assert load_hardware(found) == load_hardware(name)
+
+
 def test_the_printed_spec_is_a_spec(command, tmp_path):
     text = command(
         "bench", "--model", "llama-3.1-8b", "--base-url", "http://127.0.0.1:8000/v1", "--api-key-env", "KEY",
