@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 from engine.perfmodel.bands import Estimate, Spent
-from engine.perfmodel.forms import TILE, Amount, gemm_waves, kernel_time_s
+from engine.perfmodel.forms import TILE, Amount, kernel_time_s, tile_share
 from engine.perfmodel.kernels import Kernel, kernels_of
 from engine.perfmodel.quantized import peak_flops_per_s
 from engine.perfmodel.terms import Attended
@@ -122,14 +122,15 @@ def _timed(deployment: Deployment, chosen: Chosen, kernel: Kernel, count: int) -
         law = prefill = chosen.law(kernel.family, kernel.precision)
     if law is None or prefill is None:
         return None
-    return Timed(
-        kernel,
-        count,
-        tuple((symbol, amount / peak) for symbol, amount in kernel.flops),
-        tuple((symbol, amount / hardware.memory_bandwidth) for symbol, amount in kernel.bytes),
-        law,
-        prefill,
-    )
+    compute = tuple((symbol, amount / peak) for symbol, amount in kernel.flops)
+    memory = {symbol: amount / hardware.memory_bandwidth for symbol, amount in kernel.bytes}
+    if all(seconds < _UNSEEN * memory.get(symbol, 0.0) for symbol, seconds in compute):
+        compute = ()
+    return Timed(kernel, count, compute, tuple(memory.items()), law, prefill)
+
+
+_UNSEEN: Final = 0.1
+"""Share of the memory time below which arithmetic does not show: it adds 0.1^4 / 4."""
 
 
 Steady = tuple[Estimate, ...]
@@ -177,13 +178,18 @@ def _faster(a: Arithmetic, one: Estimate, other: Estimate) -> Estimate:
 def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *, decoding: bool) -> Estimate:
     spent: dict[int, Spent] = {}
     basis = step.busiest
+    tiles: dict[str, Values] = {}
     for each in timed:
         kernel, law = each.kernel, each.law if decoding else each.prefill
         rows = basis.get(kernel.rows, 1)
         # A step of which no token wants logits does not launch the head.
         if each.attends or (not hasattr(rows, "shape") and rows == 0):
             continue
-        waves = gemm_waves(a, rows, kernel.columns, timing.units) if kernel.family == "gemm" else None
+        waves: Values | None = None
+        if kernel.family == "gemm" and timing.units is not None:
+            if kernel.rows not in tiles:
+                tiles[kernel.rows] = a.ceil(rows / TILE)
+            waves = tiles[kernel.rows] * tile_share(kernel.columns, timing.units)
         amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves)
         time = kernel_time_s(a, law.form, law.parameters, amount)
         _add(spent, Spent(law, time * each.count, each.count))

@@ -32,8 +32,13 @@ class Amount(NamedTuple):
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
     """Seconds of one kernel."""
     work = _work_s(a, form, parameters, amount)
-    time = parameters.launch + work
-    return time + a.sqrt(parameters.root * work) if parameters.root else time
+    if not parameters.root:
+        return work + parameters.launch
+    # In place, as below: a fresh array for each step would cost as much as the arithmetic.
+    time = a.sqrt(work * parameters.root)
+    time += work
+    time += parameters.launch
+    return time
 
 
 def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Values:
@@ -43,6 +48,8 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
         return memory if waves is None or not p.wave_cost else fourth_mean(a, memory, p.wave_cost * waves)
     if p.compute_efficiency is None:
         return memory
+    if isinstance(amount.compute_s, float) and amount.compute_s == 0:
+        return memory
     compute = amount.compute_s / p.compute_efficiency
     if form == "added":
         if waves is None:
@@ -51,19 +58,21 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
         whole = a.ceil(waves)
         return compute * (whole / waves) + memory + p.wave_cost * whole
     if waves is not None and p.wave_share:
-        loss = a.minimum(a.ceil(waves) / waves, _MOST_WAVE_LOSS) - 1
-        compute = compute * (1 + p.wave_share * loss)
+        loss = a.minimum(a.ceil(waves) / waves, _MOST_WAVE_LOSS) * p.wave_share
+        loss += 1 - p.wave_share
+        compute = compute * loss
     return fourth_mean(a, compute, memory)
 
 
 def fourth_mean(a: Arithmetic, x: Values, y: Values) -> Values:
     """(x^4 + y^4)^(1/4): the larger one, and a fifth more where both are equal."""
-    x2, y2 = x * x, y * y
-    return a.sqrt(a.sqrt(x2 * x2 + y2 * y2))
+    total, other = x * x, y * y
+    total *= total
+    other *= other
+    total = total + other
+    return a.sqrt(a.sqrt(total))
 
 
-def gemm_waves(a: Arithmetic, rows: Values, columns: int, units: int | None) -> Values | None:
-    """Output tiles of a matrix product over the multiprocessors."""
-    if units is None:
-        return None
-    return a.ceil(rows / TILE) * (-(-columns // TILE) / units)
+def tile_share(columns: int, units: int) -> float:
+    """Waves of tiles that one row of tiles of a matrix product makes."""
+    return -(-columns // TILE) / units

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from engine.errors import CatalogError, Problem
@@ -102,9 +102,17 @@ class Chosen:
     """Factor on both ends of the bands of whole requests."""
     notes: tuple[str, ...]
     """What a reader must know."""
+    _near: dict[tuple[str, str], Law | None] = field(default_factory=dict)
 
     def law(self, kind: OperatorKind, precision: Precision) -> Law | None:
         """The law of a kind in a precision, or the nearest one; None when nothing comes near."""
+        # The same law for the same question: errors under one law go together.
+        key = (kind, precision)
+        if key not in self._near:
+            self._near[key] = self._nearest(kind, precision)
+        return self._near[key]
+
+    def _nearest(self, kind: OperatorKind, precision: Precision) -> Law | None:
         if kind == "elementwise" and precision not in ("fp32", "tf32"):
             precision = "bf16"  # norms and activations compute in 16 bits whatever the products do
         for each in (kind, *_STAND_INS.get(kind, ())):

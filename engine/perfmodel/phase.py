@@ -123,12 +123,12 @@ def request_bands(
     """Bands of the metrics of a request; empty for a bound."""
     if prefill.band is None or generation.band is None or both.band is None:
         return {}
-    found = band_metrics(both)
+    found = {"bound_time_s": both.bound_s}
     found["output_tokens_per_s_low"] = tokens / both.band.high_s
     found["output_tokens_per_s_high"] = tokens / both.band.low_s
     for end in ("low", "high"):
         found[f"ttft_s_{end}"] = getattr(prefill.band, f"{end}_s")
         found[f"tpot_s_{end}"] = getattr(generation.band, f"{end}_s") / more
-        found[f"e2e_s_{end}"] = found[f"time_s_{end}"]
+        found[f"e2e_s_{end}"] = getattr(both.band, f"{end}_s")
     found["extrapolated"] = prefill.band.extrapolated | generation.band.extrapolated
     return found

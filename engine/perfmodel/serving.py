@@ -42,9 +42,6 @@ def serving_metrics(
         "serving_tpot_s_high": longest,
         "serving_interference_s": interference,
         "serving_output_tokens_per_s": rate,
-        "serving_output_tokens_per_s_low": batch / longest,
-        "serving_output_tokens_per_s_high": batch / shortest,
-        "serving_requests_per_s": rate / output,
     }
     one = prefill.time_s / batch
     found["serving_ttft_s"] = _first_token_s(a, one, tpot, rate / output)

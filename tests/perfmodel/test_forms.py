@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.perfmodel.arithmetic import SCALAR
-from engine.perfmodel.forms import Amount, Form, fourth_mean, gemm_waves, kernel_time_s
+from engine.perfmodel.forms import Amount, Form, fourth_mean, kernel_time_s, tile_share
 from engine.spec.calibration import LawParameters
 
 
@@ -57,10 +57,9 @@ def test_the_root_vanishes_against_long_kernels() -> None:
     assert seconds("waves", p, 0.0, 1.0) == pytest.approx(1.001)
 
 
-def test_devices_without_a_count_of_multiprocessors_have_no_waves() -> None:
-    assert gemm_waves(SCALAR, 100, 256, None) is None
-    # ceil(129 / 128) x ceil(257 / 128) tiles over 3 units.
-    assert gemm_waves(SCALAR, 129, 257, 3) == 2 * 3 / 3
+def test_tiles_of_a_product_over_the_multiprocessors() -> None:
+    # ceil(257 / 128) tiles over 6 units are half a wave for each row of tiles.
+    assert tile_share(257, 6) == 3 / 6
 
 
 positive = st.floats(1e-7, 10.0)
