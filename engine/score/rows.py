@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MEASURED: Final = ("live", "metered", "run_folder", "training")
 """Sources that looked at something real, the most telling first."""
 
+SIMULATED: Final = "simulated"
+"""`basis` of rows whose power no device drew."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -68,6 +71,7 @@ class Judged:
         import numpy as np
 
         mask = is_one_of(self.summary, "source", source) & is_one_of(self.summary, "phase", *phases)
+        mask &= ~is_one_of(self.summary, "basis", SIMULATED)
         offered = _by_point(self.summary, np.flatnonzero(mask & is_one_of(self.summary, "status", "ok")))
         filled = rows.copy()
         for place, key in enumerate(_keys(self.summary, rows)):
@@ -81,7 +85,8 @@ def judged_rows(summary: pa.Table, *, phase: str, source: str | None) -> Judged:
     """The rows of one phase and one source: the source named, else measured before predicted."""
     import numpy as np
 
-    in_phase = is_one_of(summary, "phase", phase)
+    # Power that a program made up is shown, and never ranked.
+    in_phase = is_one_of(summary, "phase", phase) & ~is_one_of(summary, "basis", SIMULATED)
     wanted = (source,) if source else (*MEASURED, "predicted")
     for name in wanted:
         rows = np.flatnonzero(in_phase & is_one_of(summary, "source", name))
