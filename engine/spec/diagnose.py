@@ -273,8 +273,15 @@ def _missing_tag(item: _Found) -> _Said:
     tag, tags = _tag_of(item)
     if not isinstance(item.place.value, dict):
         return _wrong_type(item)
-    at = item.origins.value(item.place.path)
-    return _Said("missing-key", f"`{tag}` is missing in {_name(item.place.path)}", _one_of(tags), at)
+    where = _name(item.place.path)
+    # The tag under another name: without it nothing is known of the other keys, but this one is near.
+    near = next((key for key in item.place.value if did_you_mean(str(key), [tag])), None)
+    if near is not None:
+        at = item.origins.key((*item.place.path, near))
+        return _Said("missing-key", f"`{tag}` is missing in {where}", f"is `{near}` meant to be `{tag}`?", at)
+    return _Said(
+        "missing-key", f"`{tag}` is missing in {where}", _one_of(tags), item.origins.value(item.place.path)
+    )
 
 
 def _tag_of(item: _Found) -> tuple[str, list[str]]:

@@ -26,11 +26,16 @@ BAD_SPECS = sorted((ROOT / "tests/bad_specs").glob("*.yaml"))
 
 # Lines that the loader refuses and no schema can: what a single value does not show, and where YAML itself
 # leaves more open than a spec does.
+KINDS = {"analytical", "live", "energy", "run_folder", "training", "device_probe"}
+
 GAPS = {
     "include_itself": ({2}, "other files are not read"),
     "value_credentials": ({8}, "a key in an address has the right form"),
     "value_rule": ({8, 9}, "rules over several keys"),
     "value_rule_model": ({7}, "rules over several keys"),
+    "value_rule_objective": ({8, 9, 10, 11}, "rules over several keys"),
+    "value_rule_preset": ({9, 13, 15}, "rules over several keys"),
+    "value_rule_scoring": ({6}, "rules over several keys"),
     "value_types": ({8}, "2048.0 is a whole number in JSON Schema"),
     "value_unit_negative": ({11}, "1e300 PB has the right form"),
     "yaml_alias_bomb": ({7}, "the server does not count"),
@@ -134,7 +139,7 @@ def test_misspelt_key_comes_with_the_right_one(
 @pytest.mark.parametrize(
     "name, line, fixes",
     [
-        ("kind_unknown", 8, {"analytical", "live", "energy", "run_folder", "training"}),
+        ("kind_unknown", 8, KINDS),
         ("kind_of_target", 9, {"local", "openai"}),
         ("key_report", 11, {"html", "pdf", "xlsx"}),
         ("version_newer", 3, {"1"}),
@@ -271,7 +276,7 @@ def completed(server: Server, text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "text, labels",
     [
-        ("measurements:\n  - kind: @\n", {"analytical", "live", "energy", "run_folder", "training"}),
+        ("measurements:\n  - kind: @\n", KINDS),
         ("measurements:\n  - kind: live\n    target:\n      kind: @\n", {"local", "openai"}),
         ("report:\n  page: @\n", {"A4", "Letter"}),
         ("measurements:\n  - kind: analytical\n    causal: @\n", {"true", "false"}),

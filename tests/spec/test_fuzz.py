@@ -161,6 +161,14 @@ def keys_of(text: str) -> list[tuple[int, int]]:
     """Line and column, from 1, of every key that a settings class owns."""
     origins = read_document("f.yaml", data=text.encode()).origins
     free = {"axes", "tie", "points", "when", "ranges", "require"}
+    free |= {
+        "models",
+        "mounts",
+        "windows",
+        "columns",
+        "rails",
+        "metrics",
+    }  # the names in these are the user's
     return [
         (span.line, span.column)
         for path, span in origins.keys.items()
