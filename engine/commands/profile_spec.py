@@ -11,7 +11,8 @@ from typing import Any, Final
 from engine.errors import UsageError
 
 _UNKNOWN_DEVICE: Final = (
-    '{name: unknown device, peak: {fp32: "1 TFLOP/s"}, memory_bandwidth: "100 GB/s", confidence: "C", '
+    '{name: unknown device, peak: {fp32: "1 TFLOP/s", fp16: "1 TFLOP/s", bf16: "1 TFLOP/s"}, '
+    'memory_bandwidth: "100 GB/s", confidence: "C", '
     'source: "placeholder: the device is not in the catalogue, so what is predicted for it means nothing"}'
 )
 
