@@ -258,11 +258,15 @@
     const label = plot.querySelector("svg")?.getAttribute("aria-label");
     plot.replaceChildren(holder);
     const drawn = holder.querySelector("svg");
-    if (drawn) { drawn.setAttribute("role", "img"); drawn.setAttribute("aria-label", label || figure.querySelector("h3").textContent); fit(drawn); }
+    if (drawn) { drawn.setAttribute("role", "img"); drawn.setAttribute("aria-label", label || figure.querySelector("h3").textContent); fit(drawn); flatten(drawn); }
     const links = make("div", { class: "chart-tools" },
       make("a", { href: "#", onclick: (e) => { e.preventDefault(); result.view.toSVG().then((text) => save(`${name}.svg`, "image/svg+xml", text)); } }, "SVG"),
       make("a", { href: "#", onclick: (e) => { e.preventDefault(); toPng(result.view, name); } }, "PNG"));
     figure.querySelector("figcaption").after(links);
+  }
+  // The picture has one description; parts without one of their own are no pictures for a screen reader.
+  function flatten(svg) {
+    for (const part of svg.querySelectorAll("[role]")) { part.removeAttribute("role"); part.removeAttribute("aria-roledescription"); }
   }
   function fit(svg) {
     // Vega gives fixed pixels; a view box lets the picture shrink with the page.
@@ -280,7 +284,9 @@
     });
   }
   function refilter() {
-    for (const [name, chart] of charts) if (chart) chart.view.data("rows", narrowed(chart.all)).runAsync();
+    for (const [name, chart] of charts) if (chart) {
+      chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
+    }
     for (const table of tables) { table.page = 0; table.draw(); }
     writeState();
     hint();

@@ -28,6 +28,8 @@ CONFIG: Final[dict[str, Any]] = {
     # vl-convert measures text in the font it knows; the same family stands in the page and in the PDF.
     "font": "DejaVu Sans",
     "background": None,
+    # The whole picture has one description and a table beneath it; reading out each mark helps nobody.
+    "aria": False,
     "view": {"stroke": None},
     "axis": {
         "labelColor": INK,
