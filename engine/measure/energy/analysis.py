@@ -230,6 +230,9 @@ def _findings(
         text = f"leaving out `{one.variant}` saves {one.saved.mean:.4f} J, {one.relative:.2%}"
         verdict = "significant" if one.significant else f"not significant: {one.reason}"
         rows.append(_finding("ablation", "note", text, verdict))
+    if trace.facts:
+        told = ", ".join(f"{name} {value}" for name, value in trace.facts.items() if value is not None)
+        rows.append(_finding("setup", "note", "what was metered, with what", told))
     for note in (*trace.notes, *board.notes):
         rows.append(_finding("recording", "note", note))
     invalid = [part.component for part in parts if not part.valid]

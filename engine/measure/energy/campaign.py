@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.loops import LoopPlan, plan_loops, run_trials
@@ -38,6 +38,16 @@ class _Campaign:
     events: list[Event] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    own: set[int] = field(default_factory=lambda: {os.getpid(), os.getppid()})
+    """Processes that are this measurement, as the driver numbers them."""
+
+    def users(self) -> set[int]:
+        """Processes on the devices, ours included."""
+        return set(self.source.foreign([])) if self.source is not None else set()
+
+    def disturbed(self) -> bool:
+        """Whether somebody else uses a device."""
+        return bool(self.users() - self.own)
 
     def idle(self, variant: str) -> None:
         """Watch an idle device, after it came to rest."""
@@ -84,7 +94,12 @@ def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopRead
     """Idle, load, requests and loops in order."""
     settings = campaign.settings
     campaign.idle("cold before")
+    before = campaign.users()
     local = _build(settings, point, tools)
+    # In a container the driver numbers processes as the host does: ours is the one that came with the model.
+    campaign.own |= campaign.users() - before
+    if before:
+        campaign.notes.append(f"{len(before)} other processes use the device: trials do not count")
     # From the model's own stamp: reading the libraries in is no part of loading a model.
     loaded = campaign.clock.now()
     campaign.events.append(Event("phase", "load", loaded - local.load_s, loaded))
@@ -200,7 +215,7 @@ def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -
         campaign.say(_announce(len(works), settings.trials, plan))
         return run_trials(
             works, plan, campaign.clock, trials=settings.trials, seed=tools.seed,
-            read=_quick(campaign.source), foreign=_foreign(campaign.source), say=tools.say,
+            read=_quick(campaign.source), foreign=campaign.disturbed, say=tools.say,
         )  # fmt: skip
 
 
@@ -258,18 +273,26 @@ def _quick(source: PowerSource | None) -> Callable[[bool], Quick] | None:
     return lambda slow: source.quick(slow=slow)
 
 
-def _foreign(source: PowerSource | None) -> Callable[[], bool]:
-    if source is None:
-        return lambda: False
-    return lambda: bool(source.foreign([os.getpid(), os.getppid()]))
-
-
 def _tell_cost(campaign: _Campaign, recorder: Recorder) -> None:
     report = recorder.report
     if report is not None:
         campaign.notes.append(
             f"recorder: {report.rows} rows, {report.cpu_share:.2%} of one core, {report.late} readings late"
         )
+
+
+def with_power(loop: LoopReads, channels: Sequence[Channel]) -> LoopReads:
+    """A loop that read nothing itself, with the power that the recorder saw meanwhile (nvidia-smi)."""
+    import numpy as np
+
+    known = [one for one in channels if one.get("power_w") is not None]
+    if loop.energy_j is not None or loop.power_w is not None or not known or len(known) < len(channels):
+        return loop
+    watts = np.zeros(len(loop.times_s))
+    for one in known:
+        at = np.searchsorted(one.times_s, loop.times_s, side="right") - 1
+        watts += np.where(at >= 0, one.readings["power_w"][np.maximum(at, 0)], np.nan)
+    return replace(loop, power_w=watts)
 
 
 def _trace(
@@ -285,11 +308,13 @@ def _trace(
     for device in source.devices if source else ():
         if own in (None, device.uuid):
             campaign.facts.update({"device": device.name, "scope": device.scope, **device.facts})
+            if device.scope == "module":
+                campaign.notes.append("one counter covers the whole module: processor and device together")
     return Trace(
         source.name if source else TIME_ONLY,
         tuple(channels),
         tuple(campaign.events),
-        tuple(loops),
+        tuple(with_power(loop, channels) for loop in loops),
         period_s=periods.known if periods else None,
         notes=tuple(campaign.notes),
         facts=campaign.facts,

@@ -157,3 +157,47 @@ def test_or_it_is_skipped_with_the_reason_when_the_spec_says_so(tmp_path: Path, 
     assert row["status"] == "skipped"
     assert row["reason"].startswith("no power can be read here")
     assert row.get("energy_j") is None
+
+
+class Numbered:
+    """A source whose driver numbers processes as the host does."""
+
+    name = "nvml"
+    devices = ()
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+
+    def foreign(self, own):
+        return sorted(set(self.pids) - set(own))
+
+
+def test_our_own_process_is_known_by_when_it_came() -> None:
+    from engine.measure.energy.campaign import _Campaign
+    from engine.measure.energy.source import HostClock
+    from engine.spec.energy import EnergySettings
+
+    source = Numbered()
+    campaign = _Campaign(EnergySettings(kind="energy"), HostClock(), source, lambda _: None)
+    before = campaign.users()
+    source.pids = [4_000_001]  # the number of this process outside of its container
+    campaign.own |= campaign.users() - before
+    assert not campaign.disturbed()
+    source.pids = [4_000_001, 4_000_007]
+    assert campaign.disturbed()
+
+
+def test_a_loop_without_a_counter_takes_the_power_the_recorder_saw() -> None:
+    import numpy as np
+
+    from engine.measure.energy.campaign import with_power
+    from engine.measure.energy.trace import LoopReads, channel
+    from engine.measure.energy.trials import evaluate
+    from engine.spec.energy import EnergyLimits
+
+    ends = np.arange(1.0, 6.0, 0.02)
+    loop = LoopReads("ffn", "decode", 0, ends, np.arange(len(ends)) * 100.0, None)
+    seen = [channel("0", np.arange(0, 7, 0.1), {"power_w": np.full(70, 400.0)})]
+    trial = evaluate(with_power(loop, seen), period_s=0.1, limits=EnergyLimits())
+    assert trial.method == "instant power"
+    assert trial.energy_j == pytest.approx(400.0 * 0.02 / 100)
