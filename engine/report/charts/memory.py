@@ -151,45 +151,55 @@ def _chart(
 
 
 def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """A panel a device with a bar for each number format; with one format, or one device, plain bars."""
     devices = [d for d in story.style.devices if any(row["hardware"] == d for row in listed)]
     formats = [f for f in story.style.formats if any(row["quantization"] == f for row in listed)]
-    labels = [METRICS[part].label for part in PARTS]
+    if len(formats) == 1:
+        return _panel("hardware", devices, size=20)
+    if len(devices) == 1:
+        return _panel("quantization", formats, size=20)
+    header = {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left", "labelFontWeight": "normal"}
     return {
-        "facet": {"row": {"field": "hardware", "type": "nominal", "sort": devices, "title": None,
-                          "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left",
-                                     "labelFontWeight": "normal"}}},
+        "facet": {
+            "row": {"field": "hardware", "type": "nominal", "sort": devices, "title": None, "header": header}
+        },
         "spacing": 8,
-        "spec": {
-            "width": WIDTH - 110,
-            "height": {"step": 15},
-            "encoding": {"y": {"field": "quantization", "type": "nominal", "sort": formats, "title": None,
-                               "axis": {"ticks": False, "domain": False, "labelFontSize": 9.5,
-                                        "minExtent": 64}}},
-            "layer": [
-                {
-                    "mark": {"type": "bar"},
-                    "encoding": {
-                        "x": {"field": "gb", "type": "quantitative", "stack": "zero",
-                              "title": "Memory on the fullest device (GB)"},
-                        "color": {"field": "part", "type": "nominal", "title": None,
-                                  "scale": {"domain": labels, "range": list(_COLORS)},
-                                  "legend": {"columns": 4}},
-                        "order": {"field": "order", "type": "quantitative"},
-                        "opacity": {"condition": {"test": "datum.fits", "value": 1}, "value": 0.45},
-                        "tooltip": [
-                            {"field": "hardware", "title": "Device"},
-                            {"field": "quantization", "title": "Number format"},
-                            {"field": "part", "title": "Part"},
-                            {"field": "gb", "title": "Size (GB)", "format": ",.4~g"},
-                            {"field": "needed", "title": "Needed in all (GB)", "format": ",.4~g"},
-                            {"field": "capacity", "title": "Usable (GB)", "format": ",.4~g"},
-                        ],
-                    },
-                },
-                {
-                    "mark": {"type": "tick", "color": INK, "thickness": 2, "size": 15},
-                    "encoding": {"x": {"field": "capacity", "type": "quantitative"}},
-                },
+        "spec": _panel("quantization", formats, size=15),
+    }
+
+
+def _panel(along: str, order: list[str], *, size: int) -> dict[str, Any]:
+    axis = {"ticks": False, "domain": False, "labelFontSize": 9.5, "minExtent": 64}
+    color = {"domain": [METRICS[part].label for part in PARTS], "range": list(_COLORS)}
+    title = "Memory on the fullest device (GB)"
+    tips = (("hardware", "Device"), ("quantization", "Number format"), ("part", "Part"))
+    sizes = (("gb", "Size (GB)"), ("needed", "Needed in all (GB)"), ("capacity", "Usable (GB)"))
+    bars = {
+        "mark": {"type": "bar"},
+        "encoding": {
+            "x": {"field": "gb", "type": "quantitative", "stack": "zero", "title": title},
+            "color": {
+                "field": "part",
+                "type": "nominal",
+                "title": None,
+                "scale": color,
+                "legend": {"columns": 4},
+            },
+            "order": {"field": "order", "type": "quantitative"},
+            "opacity": {"condition": {"test": "datum.fits", "value": 1}, "value": 0.45},
+            "tooltip": [
+                *({"field": field, "title": words} for field, words in tips),
+                *({"field": field, "title": words, "format": ",.4~g"} for field, words in sizes),
             ],
         },
-    }  # fmt: skip
+    }
+    capacity = {
+        "mark": {"type": "tick", "color": INK, "thickness": 2, "size": size},
+        "encoding": {"x": {"field": "capacity", "type": "quantitative"}},
+    }
+    return {
+        "width": WIDTH - 110,
+        "height": {"step": size},
+        "encoding": {"y": {"field": along, "type": "nominal", "sort": order, "title": None, "axis": axis}},
+        "layer": [bars, capacity],
+    }

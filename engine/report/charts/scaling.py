@@ -159,7 +159,13 @@ def _body(
     across = columns_for(len(panels))
     width = int((WIDTH - 30 * (across - 1)) / across)
     return {
-        "facet": {"field": "quantization", "type": "nominal", "sort": list(panels), "title": None},
+        "facet": {
+            "field": "quantization",
+            "type": "nominal",
+            "sort": list(panels),
+            "title": None,
+            "header": {} if len(panels) > 1 else None,
+        },
         "columns": across,
         "spacing": 22,
         "spec": {
