@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,13 +27,19 @@ def write_reports(
     formats: Sequence[Format] | None = None,
     share: bool = False,
     done: RunSummary | None = None,
+    spec_folder: Path | None = None,
 ) -> dict[Format, Path]:
-    """Write the reports of a run into its folder; nothing is measured or predicted again."""
+    """Write the reports of a run into its folder; nothing is measured or predicted again.
+
+    `spec_folder` is where `report.templates` is looked for, the run folder when None.
+    """
     from engine.report.render import render_report
 
     plan = stored.plan
     chosen = list(formats or plan.experiment.report.formats)
     inputs = report_inputs(stored, done=done)
+    if spec_folder is not None:
+        inputs = replace(inputs, folder=spec_folder)
     return render_report(inputs, stored.folder / "report", formats=chosen, share=share)
 
 

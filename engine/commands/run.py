@@ -65,7 +65,7 @@ def run(
         executor=_executor(executor, address),
     )
     if summary.exit_code != INTERRUPTED and not no_report:
-        show_reports(terminal, folder, summary)
+        show_reports(terminal, folder, summary, spec_folder=loaded.path.parent)
     code = 0 if no_exit_codes and summary.exit_code == FAILED else summary.exit_code
     raise click.exceptions.Exit(code)
 
@@ -105,14 +105,16 @@ def execute(
     return summary
 
 
-def show_reports(terminal: Terminal, folder: Path, summary: RunSummary | None = None) -> None:
+def show_reports(
+    terminal: Terminal, folder: Path, summary: RunSummary | None = None, *, spec_folder: Path | None = None
+) -> None:
     """Render the reports of a run folder and print where they are."""
     from engine.commands.rendering import write_reports
     from engine.run.stored import open_run
 
     stored = open_run(folder)
     with stored.store:
-        for path in write_reports(stored, done=summary).values():
+        for path in write_reports(stored, done=summary, spec_folder=spec_folder).values():
             click.echo(str(path))
 
 
