@@ -211,6 +211,10 @@ class LiveSettings(Settings):
             )
         if self.load.pattern == "rate_search" and not self.require:
             raise ValueError("`pattern: rate_search` needs `require`, the limits to stay within")
+        if isinstance(self.target, LocalTarget) and self.prompts.source == "file":
+            raise ValueError(
+                "`prompts` from a file need a server; a local model gets random prompts of exact length"
+            )
         if isinstance(self.target, LocalTarget) and self.load.pattern != "closed":
             raise ValueError(
                 f"`pattern: {self.load.pattern}` needs a server; a local model knows `closed` only: threads "

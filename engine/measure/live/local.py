@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ class LocalDriver:
     warmup_s: float
     gpu: GpuProbe
     say: Callable[[str], None]
-    batches: int = 1
-    """Batches of one repeat."""
+    requests: int | None = None
+    """Requests of one repeat; one batch when None."""
 
     def run(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
         """Every load `repeats` times. A load that runs out of memory ends there, and larger ones with it."""
@@ -104,7 +105,7 @@ class LocalDriver:
         begin = time.perf_counter()
         tokens = min(self.output_tokens, _WARMUP_TOKENS)
         blocks: list[float] = []
-        for block in range(_MOST_BLOCKS):
+        for block in range(_MOST_BLOCKS if self.warmup_s > 0 else 0):
             started = time.perf_counter()
             generation = self._generate(measured.level, self.seed + _WARMUP_SEED + block, tokens)
             blocks.append(time.perf_counter() - started)
@@ -124,7 +125,7 @@ class LocalDriver:
         requests: list[Request] = []
         started = time.perf_counter_ns()
         cache = None
-        for batch in range(self.batches):
+        for batch in range(math.ceil((self.requests or 1) / (level.concurrency or 1))):
             generation = self._generate(level, self.seed + number * 1009 + batch, self.output_tokens)
             cache = generation.kv_cache_bytes
             requests += self._requests(generation, repeat=number, batch=batch, phase="measured")

@@ -137,6 +137,7 @@ def _measure_local(
         warmup_s=settings.warmup,
         gpu=GpuProbe(wanted=local.device == "cuda"),
         say=tools.say,
+        requests=settings.load.requests,
     )
     if target.batching == "continuous":
         from engine.measure.live.continuous import run_continuous

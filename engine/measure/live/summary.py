@@ -168,7 +168,8 @@ def _spread(name: str, repeats: Sequence[Repeat], values_of: Callable[[Request],
 def _estimated(name: str, estimate: Estimate, *, count: int) -> Row:
     return {
         name: estimate.mean,
-        f"{name}_low": estimate.low,
+        # Times, rates and shares cannot be negative, whatever a symmetric interval of few repeats says.
+        f"{name}_low": None if estimate.low is None else max(0.0, estimate.low),
         f"{name}_high": estimate.high,
         f"{name}_n": count,
     }

@@ -154,6 +154,37 @@ def test_a_step_of_the_wall_clock_changes_no_duration(measure, monkeypatch):
     assert rows_of(tables, "request")["concurrency 1 (static batch)"]["e2e_s"] < 600
 
 
+def test_more_requests_than_one_batch(measure):
+    tables = measure({"target": CPU, "load": {"concurrency": [2], "requests": 5}, **QUICK})
+    row = rows_of(tables, "request")["concurrency 2 (static batch)"]
+    assert row["completed_requests"] == 2 * 6  # three batches of two a repeat
+    numbers = [r["request"] for r in tables["requests"] if r["repeat"] == 0]
+    assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"load": {"pattern": "poisson", "rate": "5 /s"}}, "threads that call one model take turns"),
+        ({"prompts": {"source": "file", "file": "p.txt"}}, "`prompts` from a file need a server"),
+        ({"require": {"mfu": ">= 0.5"}}, "`require` of a live measurement limits single requests"),
+        ({"load": {"pattern": "rate_search"}}, "`pattern: rate_search` needs `require`"),
+        ({"load": {"pattern": "replay"}}, "`trace` belongs to `pattern: replay`"),
+        ({"load": {"pattern": "constant"}}, "`pattern: constant` needs `rate`"),
+        ({"load": {"pattern": "constant", "rate": ["0 /s"]}}, "`rate` must be above 0"),
+        ({"target": {**CPU, "compile": True}}, "`compile: true` needs `cache: static`"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_runs(more, message):
+    from pydantic import ValidationError
+
+    from engine.spec.live import LiveSettings
+
+    with pytest.raises(ValidationError) as caught:
+        LiveSettings.model_validate({"kind": "live", "target": CPU, **more})
+    assert message in str(caught.value)
+
+
 def test_requests_that_overlap_in_this_process(measure):
     target = {**CPU, "batching": "continuous"}
     tables = measure({"target": target, "load": {"concurrency": [3], "requests": 7}, **QUICK})
