@@ -171,7 +171,7 @@ class _Block:
         if timing is not None:
             self._basis[here] = 1
             self._calibrations[here] = self._names.setdefault(timing.name, len(self._names))
-            notes += timing.chosen.notes
+            notes += timing.notes
         if notes:
             self._reasons[here] = self._code("; ".join(dict.fromkeys(notes)))
         summary = summarise(

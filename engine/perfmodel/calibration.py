@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from engine.perfmodel.parallel import Collective
     from engine.perfmodel.parameter_sets import Chosen, Law
     from engine.perfmodel.step import Run, Step
+    from engine.spec.hardware import Precision
+    from engine.spec.quantization import Quantization
 
 _ONCE: Final = 1
 Terms = tuple[tuple[str, float], ...]
@@ -69,6 +71,9 @@ class Timing:
     host_s: float
     """Time of any step between its kernels."""
 
+    notes: tuple[str, ...]
+    """What a reader must know about the parameters."""
+
     @property
     def name(self) -> str:
         """Every parameter set in use, the one that comes first in front."""
@@ -107,9 +112,29 @@ def timing_of(
         units=deployment.hardware.sm_count,
         heads=-(-model.num_attention_heads // split.tensor),
         kv_heads=1 if model.mla is not None else -(-model.kv_heads // split.tensor),
+        notes=(*chosen.notes, *_packed_notes(deployment, timed)),
         step_s=0.0 if step is None else step.step + (step.collective_step if together else 0.0),
         host_s=0.0 if host is None else host.step + host.layer * model.num_hidden_layers,
     )
+
+
+def _packed_notes(deployment: Deployment, timed: Sequence[Timed]) -> list[str]:
+    products = {t.kernel.precision for t in timed if t.kernel.family in ("gemm", "experts")}
+    if not any(is_packed(deployment.quantization, precision) for precision in products):
+        return []
+    return ["packed weights take the efficiencies of plain ones, with a wider band"]
+
+
+def is_packed(quantization: Quantization, precision: Precision) -> bool:
+    """Whether some weights are stored in fewer bits than their products compute in."""
+    experts = quantization.weight_experts or quantization.weight_ffn
+    stored = min(quantization.weight_attn, quantization.weight_ffn, experts)
+    return stored < _BITS[precision]
+
+
+_BITS: Final[Mapping[Precision, float]] = {
+    "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4,
+}  # fmt: skip
 
 
 def _timed(deployment: Deployment, chosen: Chosen, kernel: Kernel, count: int) -> Timed | None:
@@ -119,7 +144,8 @@ def _timed(deployment: Deployment, chosen: Chosen, kernel: Kernel, count: int) -
         law = chosen.law("decode_attention", kernel.precision)
         prefill = chosen.law("prefill_attention", kernel.precision)
     else:
-        law = prefill = chosen.law(kernel.family, kernel.precision)
+        packed = kernel.family != "elementwise" and is_packed(deployment.quantization, kernel.precision)
+        law = prefill = chosen.law(kernel.family, kernel.precision, packed=packed)
     if law is None or prefill is None:
         return None
     compute = tuple((symbol, amount / peak) for symbol, amount in kernel.flops)

@@ -102,14 +102,16 @@ class Chosen:
     """Factor on both ends of the bands of whole requests."""
     notes: tuple[str, ...]
     """What a reader must know."""
-    _near: dict[tuple[str, str], Law | None] = field(default_factory=dict)
+    _near: dict[tuple[str, str, bool], Law | None] = field(default_factory=dict)
 
-    def law(self, kind: OperatorKind, precision: Precision) -> Law | None:
-        """The law of a kind in a precision, or the nearest one; None when nothing comes near."""
+    def law(self, kind: OperatorKind, precision: Precision, *, packed: bool = False) -> Law | None:
+        """The law of a kind in a precision, or the nearest one; None when nothing comes near. `packed`
+        weights are unpacked on the way, which no fitted row did."""
         # The same law for the same question: errors under one law go together.
-        key = (kind, precision)
+        key = (kind, precision, packed)
         if key not in self._near:
-            self._near[key] = self._nearest(kind, precision)
+            found = self._nearest(kind, precision)
+            self._near[key] = _wider(found) if packed and found is not None else found
         return self._near[key]
 
     def _nearest(self, kind: OperatorKind, precision: Precision) -> Law | None:

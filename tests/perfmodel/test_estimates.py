@@ -148,3 +148,16 @@ def test_sizes_never_fitted_are_flagged() -> None:
     long = request(deployment("llama-3.1-8b", tensor=4), prompt_tokens=100_000, output_tokens=2)
     assert long["extrapolated"]
     assert not request(deployment(), prompt_tokens=2048, output_tokens=64, batch_size=8)["extrapolated"]
+
+
+def test_packed_weights_are_flagged_and_surer_of_less() -> None:
+    plain, packed = compiled(deployment()).timing, compiled(deployment(quantization="w4a16-g128")).timing
+    assert plain is not None
+    assert packed is not None
+    assert plain.notes == ()
+    assert packed.notes == ("packed weights take the efficiencies of plain ones, with a wider band",)
+    widths = [
+        {timed.law.widened for timed in timing.common if timed.kernel.family == "gemm"}
+        for timing in (plain, packed)
+    ]
+    assert widths == [{1.0}, {1.4}]
