@@ -75,8 +75,6 @@ class EnergySettings(Settings):
     trace: str | None = None
     """Recorded trace for `replay`, relative to the spec: a trace of this engine, nvidia-smi CSV or dmon, or
     energies by phase."""
-    zone: Annotated[str, Field(pattern=r"^[+-][0-9]{2}:[0-9]{2}$")] | None = None
-    """Offset from UTC of local times in an nvidia-smi log, such as `+02:00`."""
     metrics: Annotated[list[Literal["time", "energy"]], Field(min_length=1, max_length=2)] = [
         "time",
         "energy",
@@ -124,6 +122,9 @@ class EnergySettings(Settings):
             raise ValueError("`trace` belongs to `source: replay`, and that needs it")
         if self.source == "replay" and "energy" not in self.metrics:
             raise ValueError("`source: replay` reads recorded power; `metrics: [time]` measures here")
+        unused = [name for name in ("compile", "generate") if getattr(self.target, name)]
+        if unused or self.target.batching != "static":
+            raise ValueError(f"energy runs plain batches step by step: no `{(*unused, 'batching')[0]}` here")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` names one thing twice")
         return self

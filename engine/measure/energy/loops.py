@@ -202,7 +202,8 @@ def _enough(reads: _Reads, plan: LoopPlan, elapsed_s: float) -> bool:
         return False  # run on until the counter moves: what it has not shown yet is not lost
     import numpy as np
 
-    values = np.array([np.nan if e is None else e for e in reads.energy])
+    # A single reading of 0 is a dropout, as `counters.checked` has it.
+    values = np.array([e or np.nan for e in reads.energy], dtype=np.float64)
     at = edges(values).at
     if len(at) - 1 < plan.min_edges:
         return False
