@@ -35,7 +35,7 @@ def test_settings_that_would_be_ignored_are_refused() -> None:
 
 
 def test_how_long_a_point_takes() -> None:
-    # 17 components in two phases, ten trials of 12 s: 4080 s; idle 3 x 20 s, probe 2 s, 6 x 7.5 s of requests.
+    # 17 components in two phases, ten trials of 12 s: 4080 s; idle 3 x 20 s, probe 2 s, requests 6 x 7.5 s.
     settings = EnergySettings(kind="energy", granularity="component")
     assert settings.expected_s(layers=16) == pytest.approx(4080 + 60 + 2 + 45)
     assert EnergySettings(kind="energy").expected_s(layers=16) == pytest.approx(107)
