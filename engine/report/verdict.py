@@ -70,7 +70,12 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
 def _remark(story: Story) -> str:
     """What the winner's own row says a reader must know."""
     reason = (story.winner or {}).get("reason")
-    return f" Note: {story.redact.text(reason)}." if reason else ""
+    return f" Note: {_words(story, reason)}." if reason else ""
+
+
+def _words(story: Story, reason: str) -> str:
+    """A reason as prose: the marks around names belong to a terminal."""
+    return story.redact.text(reason).replace("`", "")
 
 
 def _passed_over(story: Story) -> str:
@@ -210,7 +215,7 @@ def notices(story: Story) -> tuple[Notice, ...]:
     found += _impossible(story)
     found += _other_sources(story)
     for rule in story.choice.unread:
-        found.append(Notice("requirement", "Requirement not applied", 1, story.redact.text(rule), tone="bad"))
+        found.append(Notice("requirement", "Requirement not applied", 1, _words(story, rule), tone="bad"))
     return tuple(found)
 
 
@@ -240,7 +245,7 @@ def _by_reason(story: Story, rows: Records, status: str, title: str, tone: Tone)
     found = []
     for reason, members in ordered[:_MOST_REASONS]:
         examples = tuple(story.name(row) for row in rows.take(members[:_MOST_EXAMPLES]).rows())
-        found.append(Notice(status, title, len(members), story.redact.text(reason), examples, tone=tone))
+        found.append(Notice(status, title, len(members), _words(story, reason), examples, tone=tone))
     rest = sum(len(members) for _, members in ordered[_MOST_REASONS:])
     if rest:
         found.append(
@@ -293,7 +298,7 @@ def _other_sources(story: Story) -> list[Notice]:
             :_MOST_REASONS
         ]:
             title, tone = _STATUS[status]
-            words = story.redact.text(reason or "no reason recorded")
+            words = _words(story, reason or "no reason recorded")
             found.append(Notice(status, f"{title} ({source})", count, words, tone=tone))
     return found
 

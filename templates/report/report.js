@@ -203,7 +203,7 @@
         }
         return line;
       }));
-      const count = rows.length === this.table.rows.length ? `${rows.length.toLocaleString("en-US")} rows` :
+      const count = rows.length === this.table.rows.length ? `${rows.length.toLocaleString("en-US")} ${rows.length === 1 ? "row" : "rows"}` :
         `${rows.length.toLocaleString("en-US")} of ${this.table.rows.length.toLocaleString("en-US")} rows`;
       this.pager.replaceChildren(count);
       if (pages > 1) {
