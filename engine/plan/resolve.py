@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,13 @@ from engine.plan.expand import label_of, value_problems
 from engine.plan.fingerprint import digest_of, fingerprint
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.calibration import Calibration
-from engine.spec.catalog import load_calibrations, load_hardware, load_model, load_quantization
+from engine.spec.catalog import (
+    catalog_files,
+    load_calibrations,
+    load_hardware,
+    load_model,
+    load_quantization,
+)
 from engine.spec.experiment import Experiment
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
@@ -109,8 +116,30 @@ class Resolver:
                 where = f" ({first.file}:{first.line})" if first and first.file and first.line else ""
                 code = first.code if first else "unresolved"
                 problems.append(Problem(code=code, message=err.message + where, hint=hint, path=place))
+        problems += self._unknown_sets()
         if problems:
             raise SpecError(problems)
+
+    def _unknown_sets(self) -> list[Problem]:
+        """A problem for each prediction that names a parameter set nobody has."""
+        asked = [
+            (i, m.calibration)
+            for i, m in enumerate(self._experiment.measurements)
+            if isinstance(m, AnalyticalSettings) and m.calibration not in ("auto", "none")
+        ]
+        if not asked or self._given:
+            return []
+        known = sorted(catalog_files("calibration", search=self._search))
+        return [
+            Problem(
+                code="unknown-calibration",
+                message=f"there is no parameter set `{name}`",
+                hint=_nearest_set(name, known),
+                path=("measurements", i, "calibration"),
+            )
+            for i, name in asked
+            if name not in known
+        ]
 
     def combination(self, values: dict[str, Any]) -> Combination:
         """The resolved settings for one assignment of swept paths."""
@@ -204,6 +233,11 @@ class Resolver:
             entry = _LOADERS[kind](name, search=self._search)
         self.entries[kind][name] = entry
         return entry
+
+
+def _nearest_set(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, [*known, "auto", "none"], n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else "`engine catalog list calibration` shows all"
 
 
 def _of_device(

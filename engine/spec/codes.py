@@ -70,6 +70,7 @@ CODES: Final[dict[str, str]] = {
     "bad-condition": "A condition is a comparison and a value in the metric's unit: `<= 500 ms`.",
     "negative": "Sizes, rates, durations and prices start at zero.",
     # The catalogue
+    "unknown-calibration": "No such parameter set beside the spec nor in the shipped catalogue.",
     "unknown-hardware": "No such device in the project's own `hardware/` nor in the shipped catalogue.",
     "unknown-model": "No such model in the project's own `specs/models/` nor in the shipped catalogue.",
     "unknown-quantization": "No such number format in the project nor in the shipped catalogue.",
