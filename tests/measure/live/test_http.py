@@ -297,7 +297,7 @@ def test_saturation_stops_past_the_knee(measure):
 
 
 def test_the_highest_rate_within_limits_is_a_bracket(measure):
-    """Four at a time, 40 ms each: 100 requests/s is the most; 60 requests at 400/s wait up to 0.45 s."""
+    """Four at a time, 40 ms each: 100 requests/s is the most, whatever the limit on waiting allows."""
     with running(lambda: paced(0.03, 0.01 / 3, parallel=4)) as (base, _):
         load = {"pattern": "rate_search", "requests": 60, "rate": ["400 /s"], "resolution": 0.5}
         limits = {"ttft_from_schedule_s": "<= 200 ms"}
@@ -305,7 +305,7 @@ def test_the_highest_rate_within_limits_is_a_bracket(measure):
     reasons = " ".join(row["reason"] for row in tables["summary"])
     assert "the highest rate within the limits is at least" in reasons or "no tried rate" in reasons
     rows = sorted(tables["summary"], key=lambda row: row["offered_requests_per_s"])
-    assert rows[-1]["goodput_share"] < 0.9
+    assert any(word in rows[-1]["reason"] for word in ("queue grows", "are wanted"))
     assert all(row["variant"].startswith("search ") for row in rows)
 
 
