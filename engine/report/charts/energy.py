@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from engine.report.charts.energy_points import energy_by_point
 from engine.report.charts.flow import sankey, sankey_body
 from engine.report.charts.request_flow import request_flow
 from engine.report.charts.story import Story, chart_table
@@ -20,6 +21,7 @@ def energy_charts(story: Story) -> list[Chart]:
     """Charts of the components and samples tables, where they have rows."""
     rows = _components(story)
     made = (
+        energy_by_point(story),
         request_flow(story, _measured(story)),
         _flows(story, rows),
         _bars(story, rows),

@@ -556,6 +556,21 @@ def test_118_bars_are_the_values_of_the_table(tables) -> None:
     assert row["energy_low_j"] * 0.995 <= true <= row["energy_high_j"] * 1.005
 
 
+def test_118_points_are_compared_gross_and_above_idle() -> None:
+    rows = [
+        metered(0, 0.4, 0.02) | {"net_energy_j": 20.0, "net_energy_j_low": 18.0, "net_energy_j_high": 22.0},
+        metered(1, 0.2, 0.01),
+    ]
+    chart = story_charts({"summary": summary(*rows), "points": points(8, 32)})["energy-points"]
+    bars = {(r["name"], r["kind"]): r for r in values_of(chart) if "kind" in r}
+    gross, net = bars["batch 8", "gross"], bars["batch 8", "above idle"]
+    scale = gross["value"] / 0.4
+    assert (gross["low"], gross["high"]) == (pytest.approx(0.38 * scale), pytest.approx(0.42 * scale))
+    # 40 J over 100 tokens; 20 J of them above idle.
+    assert (net["value"], net["low"]) == (pytest.approx(0.2 * scale), pytest.approx(0.18 * scale))
+    assert bars["batch 32", "gross"]["value"] == pytest.approx(0.2 * scale)
+
+
 def test_119_parts_against_the_whole_and_the_cost_of_looking(tables) -> None:
     findings = [row["finding"] for row in tables["findings"].to_pylist() if row["rule"] == "parts-add-up"]
     assert any("parts of `step` hold 9" in text and "of its energy" in text for text in findings)
