@@ -152,7 +152,7 @@ def _document(
     environment = Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined)
     css = (templates / "report" / "report.css").read_text(encoding="utf-8")
     return environment.get_template("calibration/page.html").render(
-        title=f"{_TITLE}: {', '.join(made) or 'nothing fitted'}",
+        title=_title(list(made)),
         mode=mode,
         css=Markup(css),  # noqa: S704 - a packaged file
         lines=lines,
@@ -161,6 +161,11 @@ def _document(
         left_out=left_out,
         texts=[(name, calibration_text(found)) for name, found in made.items()],
     )
+
+
+def _title(names: Sequence[str]) -> str:
+    shown = f"{len(names)} parameter sets" if len(names) > 2 else " and ".join(names) or "nothing fitted"
+    return f"{_TITLE}: {shown}"
 
 
 def _source(name: str, svg: str, mode: str) -> str:
