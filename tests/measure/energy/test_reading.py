@@ -149,6 +149,15 @@ def test_parts_that_do_not_add_up_are_said_to() -> None:
         assert found[-1].energy.mean == pytest.approx(10.0 - counted)  # negative where parts exceed the whole
 
 
+def test_a_whole_that_may_be_nothing_is_not_compared_with() -> None:
+    # Above idle nothing was drawn: 0.1 J, give or take 0.5 J.
+    from dataclasses import replace
+
+    whole = replace(part("step", 10.0), net=Estimate(0.1, -0.4, 0.6, 10, 0.5))
+    _, checks = close([whole, part("ffn", 9.9, parent="step")], tolerance=0.03)
+    assert [check.of for check in checks] == ["energy"]
+
+
 def test_a_remainder_of_invalid_parts_is_invalid() -> None:
     from dataclasses import replace
 
