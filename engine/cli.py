@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ingest": ("ingest", "Turn folders of benchmark logs into one workbook."),
     "bench": ("bench", "Benchmark a model here or a server, at several concurrencies."),
     "profile": ("profile", "Meter where the energy of a model goes."),
+    "make-model": ("make_model", "Write a random model of any shape with a tokenizer, for servers."),
     "info": ("info", "What a model is and needs: parameters, weights, cache, memory by load."),
     "report": ("report", "Render the reports of a finished run again."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),

@@ -409,6 +409,24 @@ def test_what_the_driver_calls_a_device(driver, gib, name):
         assert load_hardware(found) == load_hardware(name)
 
 
+def test_a_random_model_for_a_server(command, tmp_path, monkeypatch):
+    from transformers import AutoTokenizer
+
+    from engine.perfmodel.parameters import count_parameters
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    result = command("make-model", "tiny.yaml", "served", "--dtype", "fp32")
+    assert result.exit_code == 0, result.output
+    again = load_model(str(tmp_path / "served" / "config.json"))
+    shape = load_model(str(tmp_path / "tiny.yaml"))
+    assert count_parameters(again).total == count_parameters(shape).total
+    assert len(AutoTokenizer.from_pretrained(str(tmp_path / "served"))) == 1000
+    assert (tmp_path / "served" / "model.safetensors").stat().st_size > 4 * count_parameters(shape).total
+    twice = command("make-model", "tiny.yaml", "served")
+    assert str(twice.exception) in ("`served` is not empty", "2")
+
+
 def test_the_printed_spec_is_a_spec(command, tmp_path):
     text = command(
         "bench", "--model", "llama-3.1-8b", "--base-url", "http://127.0.0.1:8000/v1", "--api-key-env", "KEY",
