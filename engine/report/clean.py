@@ -66,7 +66,7 @@ def without_secrets(text: str) -> str:
 
 # Names under which an environment tells who and where somebody is.
 _IDENTIFYING: Final = re.compile(
-    r"(?i)(host|node(?!s)|user|login|home|cwd|folder|path|uuid|serial|address|\bip\b|mac|pci_bus|bus_id|email|argv"
+    r"(?i)(host|node(?!s)|user|login|home|cwd|folder|path|uuid|serial|address|\bip\b|\bmac\b|mac_addr|pci_bus|bus_id|email|argv"
     r"|domain|container|machine_id|boot_id)"
 )
 _LOCAL_PATH: Final = re.compile(

@@ -38,6 +38,7 @@ def test_sharing_leaves_out_hosts_paths_addresses_and_ids() -> None:
     assert redact.text(text) == "[left out] [address] [path] [id] ok"
     assert redact.entry("host", "rack7-node12").startswith("left out (#")
     assert redact.entry("cpu", "Some CPU") == "Some CPU"
+    assert redact.entry("machine", "x86_64") == "x86_64"
 
 
 def test_without_sharing_the_host_stays() -> None:
