@@ -145,17 +145,6 @@ def _row(
     }
 
 
-def leaves(rows: Sequence[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
-    """Rows that nothing is part of: they add up to the phase."""
-    own = [row for row in rows if row["phase"] == phase]
-    above = {(row["parent"], row["layer"] if row["parent"] == "layer" else None) for row in own}
-    return [
-        row
-        for row in own
-        if (row["component"], row["layer"] if row["component"] == "layer" else None) not in above
-    ]
-
-
 def spread_over_layers(row: dict[str, Any], shares: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
     """A loop over all layers as one row a layer: its own energy, shared by time."""
     energy, seconds = row["energy_j"], row["time_s"]

@@ -69,13 +69,3 @@ def edges(energy_j: Floats) -> Edges:
     known = np.flatnonzero(~np.isnan(energy_j))
     changed = known[1:][np.diff(energy_j[known]) != 0]
     return Edges(changed, energy_j[changed])
-
-
-def naive_bound(period_s: float, window_s: float, *, before_w: float, during_w: float) -> float:
-    """Largest relative error of the plain difference of two readings: (T/L)(1 - P0/P)."""
-    return period_s / window_s * (1 - before_w / during_w)
-
-
-def aligned_bound(chunk_s: float, window_s: float) -> float:
-    """Largest relative error where both ends lie within one chunk of an edge: 2c/L."""
-    return 2 * chunk_s / window_s

@@ -80,11 +80,6 @@ def aligned_energy(iterations: Floats, energy_j: Floats) -> tuple[float, int, in
     return float(energy_j[last] - energy_j[first]) / done, len(found.at) - 1, first, last
 
 
-def naive_energy(iterations: Floats, energy_j: Floats) -> float:
-    """Joules of one iteration by the plain difference of last and first reading; to show what it costs."""
-    return float(energy_j[-1] - energy_j[0]) / float(iterations[-1] - iterations[0])
-
-
 def evaluate(loop: LoopReads, *, period_s: float, limits: EnergyLimits) -> Trial:
     """One trial by the best reading it has, and whether it counts."""
     import numpy as np

@@ -11,7 +11,7 @@ import pytest
 
 from engine.measure.energy.ablation import ablations
 from engine.measure.energy.analysis import tables_of
-from engine.measure.energy.attribution import leaves, window_rows
+from engine.measure.energy.attribution import window_rows
 from engine.measure.energy.integrate import Board, below_resolution, sampling
 from engine.measure.energy.log import FIELDS, as_log, read_log, to_text
 from engine.measure.energy.phases import Subject, baseline, phase_rows
@@ -225,6 +225,17 @@ def test_102_output_and_zero_is_allowed() -> None:
     (row,) = phase_rows(idle, board(idle), SUBJECT)
     assert row["energy_j"] == 0.0
     assert row["status"] == "ok"
+
+
+def leaves(rows: list[dict], phase: str) -> list[dict]:
+    """Rows that nothing is part of: they add up to the phase."""
+    own = [row for row in rows if row["phase"] == phase]
+    above = {(row["parent"], row["layer"] if row["parent"] == "layer" else None) for row in own}
+    return [
+        row
+        for row in own
+        if (row["component"], row["layer"] if row["component"] == "layer" else None) not in above
+    ]
 
 
 def test_103_three_views_of_one_recording_have_one_total() -> None:
