@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.counters import checked, edges
@@ -261,12 +261,6 @@ def _part(
 
 def _known(found: Estimate | None) -> Estimate:
     return found or Estimate(0.0, None, None, 0)
-
-
-def with_reason(part: Part, reason: str, *, valid: bool | None = None) -> Part:
-    """The part with one more remark."""
-    told = "; ".join(filter(None, (part.reason, reason)))
-    return replace(part, reason=told, valid=part.valid if valid is None else valid)
 
 
 def part_row(part: Part) -> dict[str, Any]:
