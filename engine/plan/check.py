@@ -24,7 +24,7 @@ def check(
 ) -> tuple[Problem, ...]:
     """What a run would skip, each with its reason; raises `SpecError` with every bad axis, name and
     combination, or when no combination at all is possible."""
-    resolver = Resolver(experiment, search)
+    resolver = Resolver(experiment, search, calibrated=False)
     problems = repeated_measurements(experiment.measurements)
     expansion: Expansion | None = None
     try:

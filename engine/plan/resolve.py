@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,7 +14,6 @@ from engine.errors import EngineError, LocatedError, Problem, SpecError
 from engine.plan.expand import label_of, value_problems
 from engine.plan.fingerprint import digest_of, fingerprint
 from engine.spec.analytical import AnalyticalSettings
-from engine.spec.calibration import Calibration
 from engine.spec.catalog import (
     catalog_files,
     load_calibrations,
@@ -31,6 +30,9 @@ from engine.spec.workload import COUNTS, Parallelism, Speculation, Workload
 
 SECTIONS: Final = (*NAMED, "parallelism", "workload")
 """Sections a combination settles."""
+
+if TYPE_CHECKING:
+    from engine.spec.calibration import Calibration
 
 _LOADERS: Final[dict[str, Callable[..., BaseModel]]] = {
     "model": load_model,
@@ -91,9 +93,16 @@ class Resolver:
     """Turns assignments of swept paths into combinations; catalogue entries are read once."""
 
     def __init__(
-        self, experiment: Experiment, search: Sequence[Path] = (), *, entries: Entries | None = None
+        self,
+        experiment: Experiment,
+        search: Sequence[Path] = (),
+        *,
+        entries: Entries | None = None,
+        calibrated: bool = True,
     ) -> None:
+        """`entries` stand in for the catalogue's own; with `calibrated=False` parameter sets stay unread."""
         self._experiment = experiment
+        self._calibrated = calibrated
         self._search = tuple(search)
         self._given = entries or {}
         self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
@@ -164,7 +173,7 @@ class Resolver:
             draft=draft,
             digest=digest_of(digests.values()),
             digests=digests,
-            calibrations=self._for_device(hardware),
+            calibrations=self._for_device(hardware) if self._calibrated else {},
         )
 
     def _for_device(self, hardware: Hardware) -> Mapping[str, Calibration]:

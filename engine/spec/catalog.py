@@ -9,25 +9,27 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from pydantic import ValidationError
 
 import engine
 from engine.errors import CatalogError, LocatedError, Problem
-from engine.spec.calibration import Calibration
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
 from engine.spec.model import MODEL_SUFFIXES, Model
 from engine.spec.quantization import Quantization
 from engine.spec.remembered import recall, remember
 from engine.spec.settings import Settings
-from engine.spec.summary import summary_of
+
+if TYPE_CHECKING:
+    from engine.spec.calibration import Calibration
 
 __all__ = [
     "KINDS",
@@ -57,16 +59,27 @@ class _Section:
     """Where one kind of entry lies below a root, and what it is called."""
 
     noun: str
-    settings: type[Settings]
+    place: tuple[str, str]
+    """Module and name of the settings class; parameter sets are rarely needed and take long to load."""
     folders: tuple[str, ...]
     """Relative to a root, first one first; the first is where entries ship."""
 
+    @property
+    def settings(self) -> type[Settings]:
+        """The class an entry is validated with."""
+        module, name = self.place
+        return cast("type[Settings]", getattr(importlib.import_module(module), name))
+
 
 KINDS: Final[dict[Kind, _Section]] = {
-    "hardware": _Section("device", Hardware, ("hardware",)),
-    "model": _Section("model", Model, ("specs/models", "models")),
-    "quantization": _Section("number format", Quantization, ("specs/quantization", "quantization")),
-    "calibration": _Section("parameter set", Calibration, ("hardware/calibrations", "calibrations")),
+    "hardware": _Section("device", ("engine.spec.hardware", "Hardware"), ("hardware",)),
+    "model": _Section("model", ("engine.spec.model", "Model"), ("specs/models", "models")),
+    "quantization": _Section(
+        "number format", ("engine.spec.quantization", "Quantization"), ("specs/quantization", "quantization")
+    ),
+    "calibration": _Section(
+        "parameter set", ("engine.spec.calibration", "Calibration"), ("hardware/calibrations", "calibrations")
+    ),
 }
 
 
@@ -188,11 +201,17 @@ def _entry(kind: Kind, name: str, path: Path) -> Entry:
         name=name,
         aliases=tuple(getattr(settings, "aliases", ())),
         title=str(getattr(settings, "name", None) or name),
-        summary=summary_of(settings),
+        summary=_summary(settings),
         path=path,
         shipped=shipped,
         readable=True,
     )
+
+
+def _summary(settings: Settings) -> str:
+    from engine.spec.summary import summary_of  # knows every kind of entry
+
+    return summary_of(settings)
 
 
 def canonical_name(name: str) -> str:
