@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from engine.measure.live.oom import visible_device
 from engine.measure.live.records import Machine, Memory, Repeat
 
 __all__ = ["GpuProbe", "host_rss_peak", "look", "memory_of", "noise"]
@@ -34,12 +35,7 @@ class GpuProbe:
 
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-            self._handle = (
-                pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-                if visible.isdigit()
-                else pynvml.nvmlDeviceGetHandleByUUID(visible)
-            )
+            self._handle = visible_device(pynvml)
             self._nvml = pynvml
 
     def _ask(self, question: str, *arguments: Any) -> Any:

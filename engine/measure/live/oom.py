@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from engine.spec.hardware import Hardware, Peaks
 from engine.spec.model import Model
@@ -154,6 +155,14 @@ def available_memory(device: str = "auto") -> Available:
     return Available(free, "cpu", source)
 
 
+def visible_device(nvml: Any) -> Any:
+    """NVML's handle of the device torch calls `cuda:0`; raises NVML's error when there is none."""
+    name = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    return nvml.nvmlDeviceGetHandleByUUID(name)
+
+
 def _gpu_free() -> float | None:
     if not Path("/dev/nvidiactl").exists():
         return None
@@ -163,8 +172,7 @@ def _gpu_free() -> float | None:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
             try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-                return float(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+                return float(pynvml.nvmlDeviceGetMemoryInfo(visible_device(pynvml)).free)
             finally:
                 pynvml.nvmlShutdown()
     return None
