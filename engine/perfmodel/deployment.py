@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from engine.errors import PlanError
-from engine.perfmodel.parameter_sets import Chosen
 from engine.perfmodel.quantized import component_precisions, missing_precisions
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
 from engine.spec.workload import Parallelism
+
+if TYPE_CHECKING:
+    from engine.perfmodel.parameter_sets import Chosen
 
 Severity = Literal["error", "note"]
 
