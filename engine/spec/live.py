@@ -179,6 +179,9 @@ class LiveSettings(Settings):
     """What is asked."""
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     """Measurements of each load, in shuffled order; intervals come from them."""
+    precision: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Stop repeating a load, after three repeats at least, once half the 95 % interval of its request time is
+    within this share of the mean; all repeats when absent."""
     warmup: Seconds = 60.0
     """Longest warm-up; it ends when three blocks in a row agree within 5 %."""
     require: Requirements = {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import MeasurementError
 from engine.measure.live.machine import look, memory_of
 from engine.measure.live.records import Level, Measured, Repeat, Request, RunPhase, mark_interrupted
+from engine.measure.live.statistics import narrow_enough
 from engine.measure.local_loop import random_prompts
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _measure(
         order = random.Random(driver.seed)  # noqa: S311 - a repeatable order, not a secret
         for number in range(repeats):
             for measured in order.sample(found, len(found)):
+                if narrow_enough(measured.repeats, driver.precision):
+                    continue
                 if time.perf_counter_ns() > driver.deadline_ns:
                     measured.notes = [f"stopped after {len(measured.repeats)} repeats: time limit"]
                     continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.live.machine import GpuProbe, look, memory_of
 from engine.measure.live.records import Level, Measured, Repeat, Request, mark_interrupted
+from engine.measure.live.statistics import narrow_enough
 from engine.measure.local_loop import Generation, Loop, generate_with_library, random_prompts
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class LocalDriver:
     warmup_s: float
     gpu: GpuProbe
     say: Callable[[str], None]
+    precision: float | None = None
+    """A load known this well is not repeated further; see `LiveSettings.precision`."""
     requests: int | None = None
     """Requests of one repeat; one batch when None."""
 
@@ -64,6 +67,8 @@ class LocalDriver:
             # A B C, C A B, ...: drift of the machine then hits every load alike.
             for measured in order.sample(found, len(found)):
                 if measured.failure or self._rule_out(measured, found):
+                    continue
+                if narrow_enough(measured.repeats, self.precision):
                     continue
                 if time.perf_counter_ns() > self.deadline_ns:
                     measured.notes.append(f"stopped after {number} of {repeats} repeats: time limit")

@@ -138,6 +138,7 @@ def _measure_local(
         gpu=GpuProbe(wanted=local.device == "cuda"),
         say=tools.say,
         requests=settings.load.requests,
+        precision=settings.precision,
     )
     if target.batching == "continuous":
         from engine.measure.live.continuous import run_continuous

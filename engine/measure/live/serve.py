@@ -18,6 +18,7 @@ from engine.measure.live.load import Arrival, arrivals, read_trace
 from engine.measure.live.machine import GpuProbe, look
 from engine.measure.live.prompts import PromptMaker, file_prompts, load_tokenizer
 from engine.measure.live.records import Level, Measured, Memory, Repeat, Request, RunPhase, mark_interrupted
+from engine.measure.live.statistics import narrow_enough
 from engine.spec.live import OPEN_PATTERNS, HttpTarget, LiveSettings
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class ServerRun:
         for number in range(repeats):
             for measured in order.sample(found, len(found)):
                 if measured.failure is not None:
+                    continue
+                if narrow_enough(measured.repeats, self.settings.precision):
                     continue
                 if self.late:
                     self._out_of_time(measured, number, repeats)

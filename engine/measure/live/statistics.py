@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engine.measure.live.records import Request
+from engine.measure.live.records import Repeat, Request
 
 __all__ = [
     "PERCENTILES",
@@ -15,6 +15,7 @@ __all__ = [
     "document_percentile",
     "enough_for",
     "interval_of_means",
+    "narrow_enough",
     "percentile",
     "percentiles",
     "steady_window",
@@ -24,6 +25,7 @@ __all__ = [
 
 PERCENTILES: Final = (50, 90, 95, 99)
 _RISK: Final = 0.05
+_LEAST_REPEATS: Final = 3
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any table of the distribution).
 _T95: Final = (
@@ -72,6 +74,17 @@ def interval_of_means(means: Sequence[float]) -> Estimate:
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in means) / (n - 1))
     half = student_t(n - 1) * spread / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
+
+
+def narrow_enough(repeats: Sequence[Repeat], precision: float | None) -> bool:
+    """Whether the request time of these repeats is known to within `precision`; never of fewer than three."""
+    if precision is None or len(repeats) < _LEAST_REPEATS:
+        return False
+    times = [[r.e2e_s for r in repeat.requests if r.good] for repeat in repeats]
+    if not all(times):
+        return False
+    half = interval_of_means([math.fsum(values) / len(values) for values in times]).half_width
+    return half is not None and half <= precision
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

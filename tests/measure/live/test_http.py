@@ -238,6 +238,13 @@ def test_time_limit_keeps_what_was_measured(measure):
     assert "stopped after 1 of 3 repeats: time limit" in row["reason"]
 
 
+def test_a_load_that_is_known_well_is_not_repeated(measure):
+    with running(lambda: paced(0.02, 0.001)) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}, repeats=8, precision=1.0))
+    assert {r["repeat"] for r in request_rows(tables)} < set(range(8))
+    assert tables["summary"][0]["wall_output_tokens_per_s_n"] < 8
+
+
 def test_memory_of_a_server_whose_process_is_named(measure):
     with running(instant) as (base, _):
         tables = measure(live(base, {"concurrency": [1], "requests": 2}, target={"process": os.getpid()}))

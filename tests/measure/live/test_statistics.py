@@ -11,6 +11,7 @@ from engine.measure.live.statistics import (
     document_percentile,
     enough_for,
     interval_of_means,
+    narrow_enough,
     percentile,
     percentiles,
     steady_window,
@@ -84,6 +85,17 @@ def test_interval_by_hand():
     assert interval_of_means([2.0]).high is None
     assert student_t(30) == 2.042
     assert student_t(100) == pytest.approx(1.984, abs=5e-4)
+
+
+def test_repeats_end_when_enough_is_known():
+    def repeats(*means):
+        return [Repeat(i, [request(tokens=2, first=ms, gap=0)], 0, 1) for i, ms in enumerate(means)]
+
+    # 100, 101, 99 ms: spread 1 ms, half width 4.303 x 1 / sqrt(3) = 2.48 ms
+    assert narrow_enough(repeats(100, 101, 99), 0.025)
+    assert not narrow_enough(repeats(100, 101, 99), 0.024)
+    assert not narrow_enough(repeats(100, 100), 0.5)
+    assert not narrow_enough(repeats(100, 101, 99), None)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
