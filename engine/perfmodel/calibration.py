@@ -216,7 +216,8 @@ def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *
             if kernel.rows not in tiles:
                 tiles[kernel.rows] = a.ceil(rows / TILE)
             waves = tiles[kernel.rows] * tile_share(kernel.columns, timing.units)
-        amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves)
+        single = kernel.family == "gemm" and law.parameters.single_row is not None and rows == 1
+        amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves, single)
         time = kernel_time_s(a, law.form, law.parameters, amount)
         _add(spent, Spent(law, time * each.count, each.count))
     return Estimate(spent)

@@ -33,6 +33,7 @@ _START: Final[dict[str, tuple[float, ...]]] = {
     "launch": (4e-6, 2e-5),
     "compute_efficiency": (0.7,),
     "memory_efficiency": (0.7,),
+    "single_row": (0.7,),
     "root": (5e-7,),
     "wave_share": (0.2,),
     "wave_cost": (5e-7,),
@@ -41,6 +42,7 @@ _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "launch": (1e-9, 1.0),
     "compute_efficiency": (1e-4, 1.0),
     "memory_efficiency": (1e-4, 1.0),
+    "single_row": (1e-4, 1.0),
     "root": (1e-12, 1.0),
     "wave_share": (1e-4, 1.0),
     "wave_cost": (1e-12, 1.0),
@@ -70,6 +72,8 @@ class KernelRows:
     """Text that tells sites apart."""
     usual: NDArray[np.bool_]
     """Shapes that engines have good kernels for; the others are judged, not fitted."""
+    single: NDArray[np.bool_]
+    """Products of a single row."""
 
     def __len__(self) -> int:
         return len(self.measured_s)
@@ -89,12 +93,13 @@ class KernelRows:
             self.measured_s[rows],
             self.site[rows],
             self.usual[rows],
+            self.single[rows],
         )
 
 
 def predicted_s(rows: KernelRows, form: Form, parameters: LawParameters) -> Column:
     """Estimated seconds of each row."""
-    amount = Amount(rows.compute_s, rows.memory_s, rows.waves)
+    amount = Amount(rows.compute_s, rows.memory_s, rows.waves, rows.single)
     found: Column = np.asarray(kernel_time_s(ARRAYS, form, parameters, amount), dtype=np.float64)
     return found
 
@@ -128,6 +133,7 @@ _NEUTRAL: Final[dict[str, Any]] = {
     "launch": 0.0,
     "compute_efficiency": None,
     "memory_efficiency": 1.0,
+    "single_row": None,
     "root": 0.0,
     "wave_share": 0.0,
     "wave_cost": 0.0,

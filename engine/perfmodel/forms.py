@@ -27,6 +27,8 @@ class Amount(NamedTuple):
     memory_s: Values
     waves: Values | None = None
     """Work items over multiprocessors; None where that is unknown."""
+    single: Values = False
+    """Whether a product has a single row."""
 
 
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
@@ -42,7 +44,11 @@ def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: 
 
 
 def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Values:
-    memory = amount.memory_s / p.memory_efficiency
+    rate: Values = p.memory_efficiency
+    if p.single_row is not None and amount.single is not False:
+        # Matrix-vector kernels of CPUs stream the weights; all others copy them into tiles first.
+        rate = a.where(amount.single, p.single_row, rate)
+    memory = amount.memory_s / rate
     waves = amount.waves
     if form == "waves":
         return memory if waves is None or not p.wave_cost else fourth_mean(a, memory, p.wave_cost * waves)

@@ -95,7 +95,9 @@ def gated_rows(
     if count:
         dropped["faster than the data sheet allows"] = count
     usual = _usual(kind, here, len(kept))
-    rows = KernelRows(compute, memory, waves, measured, site, usual).take(np.flatnonzero(possible))
+    single = here["m"] == 1 if kind == "gemm" else np.zeros(len(kept), dtype=np.bool_)
+    rows = KernelRows(compute, memory, waves, measured, site, usual, single)
+    rows = rows.take(np.flatnonzero(possible))
     return Gated(rows, kept[possible], dropped)
 
 

@@ -49,6 +49,9 @@ _USES: Final[dict[OperatorKind, tuple[str, ...]]] = {
 _FAST_LINK: Final = {"memory_efficiency": (1e-3, 2.0)}
 FEWEST_ROWS: Final = 12
 FEWEST_SITES: Final = 3
+_FEWEST_SINGLE: Final = 5
+"""Rows of either kind from which products of a single row get an efficiency of their own. Devices with
+multiprocessors run them like others; one parameter less transfers better."""
 _SPLIT: Final = "5 folds by site"
 
 
@@ -82,6 +85,8 @@ def fit_operator(
     form, uses, limits = form_of(kind)
     if rows.waves is None:
         uses = tuple(name for name in uses if not name.startswith("wave"))
+        if min(rows.single.sum(), (~rows.single).sum()) >= _FEWEST_SINGLE:
+            uses = (*uses, "single_row")
     _require_enough(kind, gated, len(uses))
     fit = fitter(form, uses, limits)
     fold = folds_of(rows.site)

@@ -72,6 +72,7 @@ def _part(number: int, title: str, found: Fitted) -> Part:
     if p.compute_efficiency is not None:
         values.append(f"compute efficiency {p.compute_efficiency:.3g}")
     values.append(f"memory efficiency {p.memory_efficiency:.3g}")
+    values += [f"of a single row {p.single_row:.3g}"] if p.single_row is not None else []
     values += [f"root {format_quantity(p.root, 'seconds')}"] if p.root else []
     values += [f"wave share {p.wave_share:.3g}"] if p.wave_share else []
     values += [f"wave cost {format_quantity(p.wave_cost, 'seconds')}"] if p.wave_cost else []

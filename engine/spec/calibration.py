@@ -27,6 +27,9 @@ class LawParameters(Settings):
     """Share of the data-sheet peak that large kernels reach; arithmetic is left out when absent."""
     memory_efficiency: Efficiency
     """Share of the data-sheet bandwidth (of the link, for collectives) that large kernels reach."""
+    single_row: Efficiency | None = None
+    """The same for products of a single row, where the device has kernels of their own for those; like any
+    other product when absent."""
     root: Seconds = 0.0
     """Slow approach to those rates: the kernel takes sqrt(root x work) longer, work being its
     time without launch."""

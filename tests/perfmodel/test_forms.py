@@ -95,3 +95,11 @@ def test_no_kernel_is_faster_than_the_sheet_or_faster_with_more_to_do(
     assert time <= more * (1 + 1e-12)
     assert more <= 1.0101 * time
     assert math.isfinite(more)
+
+
+def test_products_of_a_single_row_may_have_a_rate_of_their_own() -> None:
+    p = law(memory_efficiency=0.25, single_row=0.5, compute_efficiency=1.0)
+    amount = Amount(0.0, 1e-3, None)
+    # A matrix-vector kernel at half the bandwidth, all others at a quarter.
+    assert kernel_time_s(SCALAR, "overlapped", p, amount._replace(single=True)) == pytest.approx(2e-3)
+    assert kernel_time_s(SCALAR, "overlapped", p, amount) == pytest.approx(4e-3)

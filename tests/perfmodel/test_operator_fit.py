@@ -5,8 +5,11 @@ import pytest
 
 from engine.errors import UsageError
 from engine.perfmodel.fit import band_factors, bands_of, folds_of
+from engine.perfmodel.forms import Amount, kernel_time_s
+from engine.perfmodel.kernel_table import amounts
 from engine.perfmodel.operator_fit import fit_operator
-from engine.spec.calibration import OperatorKind
+from engine.perfmodel.summary import ARRAYS
+from engine.spec.calibration import LawParameters, OperatorKind
 from tests.perfmodel.synthetic import DEVICE, TRUE, measured
 
 KINDS: tuple[OperatorKind, ...] = ("gemm", "prefill_attention", "decode_attention")
@@ -105,3 +108,25 @@ def test_sizes_with_few_rows_share_a_band() -> None:
     low, high = band_factors(bands, np.array([1e-6, 1e-2]))
     assert low == pytest.approx([1.1, 1.1])
     assert high == pytest.approx([1.1, 1.1])
+
+
+def test_a_cpu_is_fitted_with_a_rate_for_single_rows() -> None:
+    cpu = DEVICE.model_copy(update={"sm_count": None})
+    rows = measured("gemm", noise=0.0)
+    exact = LawParameters.model_validate(
+        {
+            "launch": 2e-6,
+            "compute_efficiency": 0.6,
+            "memory_efficiency": 0.3,
+            "single_row": 0.6,
+            "root": 8e-7,
+        },
+        context={"trusted": True},
+    )
+    compute, memory, waves = amounts("gemm", "bf16", rows, cpu)
+    assert waves is None
+    amount = Amount(compute, memory, None, rows["m"] == 1)
+    rows["measured_s"] = kernel_time_s(ARRAYS, "overlapped", exact, amount)
+    found = fit_operator("gemm", "bf16", rows, cpu).fit.parameters
+    assert found.single_row == pytest.approx(0.6, rel=0.02)
+    assert found.memory_efficiency == pytest.approx(0.3, rel=0.02)
