@@ -133,7 +133,9 @@ def _sentence(plan: Plan, summary: RunSummary) -> str:
         return "interrupted; what was finished is saved, the same command continues"
     if not summary.done and not summary.failed:
         return f"{counted(plan.size, 'point')}, all kept from earlier runs"
-    parts = [f"{counted(summary.points_done, 'point')} in {summary.seconds:.1f} s"]
+    # Logs and training runs are read whole: they belong to no point of the plan.
+    did = counted(summary.points_done, "point") if summary.points_done else counted(summary.done, "task")
+    parts = [f"{did} in {summary.seconds:.1f} s"]
     if summary.kept:
         parts.append(f"{counted(summary.kept, 'task')} kept")
     if summary.failed:
