@@ -64,27 +64,33 @@ def with_estimate(
     return phase._replace(estimate=work.plus(talk), talk=talk)
 
 
-def settled(a: Arithmetic, phase: Phase, possible: Values | None, band: Banded | None) -> Phase:
+def settled(
+    a: Arithmetic, phase: Phase, possible: Values | None, band: Banded | None, *, shown: bool = True
+) -> Phase:
     """The phase with its estimate in place of the bound, below which it never falls; times are not-a-number
-    where `possible` is. `band` may be that of a longer run of the same steps."""
+    where `possible` is. `band` may be that of a longer run of the same steps; left out unless `shown`."""
     if band is not None and phase.estimate is not None:
         bound, low, high = phase.time_s, band.low_s, band.high_s
-        if band.of is phase.estimate:
-            time = a.maximum(band.time_s, bound)
-        else:
-            estimate = phase.estimate.time_s
-            scale = estimate / band.time_s
-            time, low, high = a.maximum(estimate, bound), low * scale, high * scale
-        band = band._replace(low_s=a.maximum(low, bound), high_s=a.maximum(high, time))
+        same = band.of is phase.estimate
+        estimate = band.time_s if same else phase.estimate.time_s
+        time = a.maximum(estimate, bound)
         talk_s = phase.communication_s if phase.talk is None else phase.talk.time_s
-        phase = phase._replace(time_s=time, bound_s=bound, communication_s=talk_s, band=band)
+        phase = phase._replace(time_s=time, bound_s=bound, communication_s=talk_s)
+        if shown:
+            if not same:
+                scale = estimate / band.time_s
+                low, high = low * scale, high * scale
+            band = band._replace(low_s=a.maximum(low, bound), high_s=a.maximum(high, time))
+            phase = phase._replace(band=band)
     if possible is None:
         return phase
     phase = phase._replace(time_s=phase.time_s * possible)
+    if phase.bound_s is not None:
+        phase = phase._replace(bound_s=phase.bound_s * possible)
     if phase.band is None:
         return phase
     low, high = phase.band.low_s * possible, phase.band.high_s * possible
-    return phase._replace(bound_s=phase.bound_s * possible, band=phase.band._replace(low_s=low, high_s=high))
+    return phase._replace(band=phase.band._replace(low_s=low, high_s=high))
 
 
 def band_of(a: Arithmetic, plan: Plan, phase: Phase, *, decoding: bool) -> Banded | None:
@@ -111,10 +117,10 @@ def joined_bands(both: Phase, first: Banded | None, second: Banded | None) -> Ba
 
 def band_metrics(phase: Phase) -> dict[str, Values]:
     """Where the time of an estimated phase lies, and the bound it stands above; empty for a bound."""
-    if phase.band is None:
-        return {}
-    low, high = phase.band.low_s, phase.band.high_s
-    return {"bound_time_s": phase.bound_s, "time_s_low": low, "time_s_high": high}
+    found = {} if phase.bound_s is None else {"bound_time_s": phase.bound_s}
+    if phase.band is not None:
+        found |= {"time_s_low": phase.band.low_s, "time_s_high": phase.band.high_s}
+    return found
 
 
 def request_bands(

@@ -40,7 +40,9 @@ def predict(
     both = prefill.plus(generation)
     both = settled(a, both, possible, joined_bands(both, first, steady))
     prefill = settled(a, prefill, possible, first)
-    decode, last, generation = (settled(a, phase, possible, steady) for phase in (decode, last, generation))
+    decode, generation = (settled(a, phase, possible, steady) for phase in (decode, generation))
+    # Its band is that of the first step, drawn out by a few percent.
+    last = settled(a, last, possible, steady, shown=False)
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
     phases = {
         "prefill": phase_metrics(a, plan, prefill, output_tokens=None),

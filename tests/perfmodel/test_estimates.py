@@ -44,6 +44,9 @@ def test_estimates_stand_above_the_bound_and_inside_their_band(model: str, quant
         phases = predict_point(found, Workload(prompt_tokens=700, output_tokens=50, batch_size=batch)).phases
         for phase, metrics in phases.items():
             name = "e2e_s" if phase == "request" else "time_s"
+            if phase == "decode_last":
+                assert metrics["bound_time_s"] <= metrics["time_s"]
+                continue
             low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
             assert metrics["bound_time_s"] <= low <= metrics["time_s"] <= high, phase
 
