@@ -126,13 +126,18 @@ def load_calibrations(
     # Parsing takes 50 ms a file: what cannot matter is told by its text.
     wanted = {canonical_name(name) for name in names}
     for device in devices:
-        own = {name for name, text in texts.items() if f"device_name: {device.name}\n" in text}
-        wanted |= own or {name for name, text in texts.items() if f"vendor: {device.vendor}\n" in text}
+        own = {name for name, text in texts.items() if _says(text, "device_name", device.name)}
+        wanted |= own or {name for name, text in texts.items() if _says(text, "vendor", device.vendor)}
     return {
         name: cast("Calibration", parsed_file("calibration", path))
         for name, path in files.items()
         if name in wanted
     }
+
+
+def _says(text: str, key: str, value: str) -> bool:
+    """Whether a YAML text has this value at this key, in any of the ways of quoting it."""
+    return any(f"{key}: {quote}{value}{quote}\n" in text for quote in ("", "'", '"'))
 
 
 def load_quantization(name: str, *, search: Sequence[Path] = ()) -> Quantization:
