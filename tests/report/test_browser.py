@@ -25,6 +25,12 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+    from playwright._impl._driver import compute_driver_executable
+
+    node, _ = compute_driver_executable()
+    tried = subprocess.run([str(node), "--version"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"playwright's driver does not start here: {tried.stderr.strip()}")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]

@@ -89,7 +89,7 @@ def test_only_the_devices_asked_for_are_counted(nvml) -> None:
     one.close()
 
 
-def test_a_device_that_is_not_there() -> None:
+def test_a_device_that_is_not_there(nvml) -> None:
     with pytest.raises(EnvironmentMissing, match="NVML knows no device `GPU-elsewhere`"):
         Nvml(uuids=["GPU-elsewhere"])
 

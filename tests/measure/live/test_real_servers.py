@@ -38,6 +38,11 @@ def llama_cpp(tmp_path_factory):
     for module in ("xllamacpp", "gguf"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"`{module}` is not installed (extra `dev`)")
+    loads = subprocess.run(
+        [sys.executable, "-c", "import xllamacpp"], capture_output=True, text=True, check=False
+    )
+    if loads.returncode:
+        pytest.skip(f"llama.cpp does not load here: {loads.stderr.strip().splitlines()[-1]}")
     from tests.measure.live.random_gguf import write_gguf
 
     folder = tmp_path_factory.mktemp("gguf")
