@@ -126,9 +126,7 @@ def _table(law: Law) -> BandTable:
     return _TABLES[law]
 
 
-def banded(
-    a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = (), widened: float = 1.0
-) -> Banded:
+def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = (), widened: float = 1.0) -> Banded:
     """The estimate and its band; `whole` are bands of whole requests, `widened` the factor on their ends, and
     the wider one counts."""
     total = estimate.time_s
