@@ -1,7 +1,5 @@
 """Settings of the performance model: the conventions that every prediction states."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

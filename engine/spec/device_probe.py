@@ -1,7 +1,5 @@
 """Settings of the device probe: operator micro-benchmarks that a calibration is fitted on."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """Settings of energy profiling."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -117,7 +115,7 @@ class EnergySettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> EnergySettings:
+    def _consistent(self) -> Self:
         if (self.source == "replay") != (self.trace is not None):
             raise ValueError("`trace` belongs to `source: replay`, and that needs it")
         if self.source == "replay" and "energy" not in self.metrics:

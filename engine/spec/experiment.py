@@ -1,7 +1,5 @@
 """What a user writes: one experiment."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

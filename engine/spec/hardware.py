@@ -1,7 +1,5 @@
 """What a device is: a data sheet with a source for every number."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """Settings of live benchmarks: real inference, in this process or over HTTP."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -45,7 +43,7 @@ class LocalTarget(Settings):
     """Measure `generate()` too, interleaved with the engine's own loop, as rows of their own."""
 
     @model_validator(mode="after")
-    def _compiled_cache_is_static(self) -> LocalTarget:
+    def _compiled_cache_is_static(self) -> Self:
         if self.compile and self.cache != "static":
             raise ValueError("`compile: true` needs `cache: static`")
         return self
@@ -78,7 +76,7 @@ class HttpTarget(Settings):
     """Process number of the server on this machine, to record its memory."""
 
     @model_validator(mode="after")
-    def _address_has_no_secret(self) -> HttpTarget:
+    def _address_has_no_secret(self) -> Self:
         # The spec is copied into the run folder and the report; a key in it would travel along.
         if "@" in self.base_url or "?" in self.base_url:
             raise ValueError(
@@ -109,7 +107,7 @@ class Prompts(Settings):
     """JSON lines with a key `prompt`, or plain text with a prompt a line; relative to the spec."""
 
     @model_validator(mode="after")
-    def _file_given(self) -> Prompts:
+    def _file_given(self) -> Self:
         if (self.source == "file") != (self.file is not None):
             raise ValueError("`file` belongs to `source: file`, and that needs it")
         return self
@@ -156,7 +154,7 @@ class Load(Settings):
         return tuple(self.rate) if isinstance(self.rate, list) else (self.rate,)
 
     @model_validator(mode="after")
-    def _pattern_has_what_it_needs(self) -> Load:
+    def _pattern_has_what_it_needs(self) -> Self:
         if self.pattern in OPEN_PATTERNS and not self.rates:
             raise ValueError(f"`pattern: {self.pattern}` needs `rate`")
         if any(rate <= 0 for rate in self.rates):
@@ -205,7 +203,7 @@ class LiveSettings(Settings):
     """A task that takes longer is stopped and recorded as failed."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> LiveSettings:
+    def _consistent(self) -> Self:
         wrong = [name for name in self.require if name not in REQUEST_LIMITS]
         if wrong:
             raise ValueError(

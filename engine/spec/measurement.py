@@ -1,7 +1,5 @@
 """The kinds of measurement a spec may ask for."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

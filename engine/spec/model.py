@@ -5,10 +5,8 @@ card can be copied; what it spreads over flags is gathered in the sections `rope
 `mla`, `linear_attention` and `moe`.
 """
 
-from __future__ import annotations
-
 from itertools import cycle
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -82,7 +80,7 @@ class LinearAttention(Settings):
     """Length of the short causal convolution."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> LinearAttention:
+    def _heads_divide(self) -> Self:
         if self.num_value_heads % self.num_key_heads:
             raise ValueError(
                 f"`num_value_heads` {self.num_value_heads} does not divide by "
@@ -112,7 +110,7 @@ class MixtureOfExperts(Settings):
     """Experts have bias terms (gpt-oss)."""
 
     @model_validator(mode="after")
-    def _top_k_fits(self) -> MixtureOfExperts:
+    def _top_k_fits(self) -> Self:
         if self.num_experts_per_tok > self.num_experts:
             raise ValueError(
                 f"`num_experts_per_tok` is {self.num_experts_per_tok}, "
@@ -234,7 +232,7 @@ class Model(Settings):
     """What was assumed where the source left something open; shown in every report."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Model:
+    def _heads_divide(self) -> Self:
         if self.head_dim is None and self.mla is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` {self.hidden_size} does not divide by `num_attention_heads` "
@@ -248,7 +246,7 @@ class Model(Settings):
         return self
 
     @model_validator(mode="after")
-    def _positions_given(self) -> Model:
+    def _positions_given(self) -> Self:
         if (self.position_embedding == "learned") != (self.learned_positions > 0):
             raise ValueError(
                 "`learned_positions` gives the rows of a learned position table; it belongs to "
@@ -257,7 +255,7 @@ class Model(Settings):
         return self
 
     @model_validator(mode="after")
-    def _sections_match_layers(self) -> Model:
+    def _sections_match_layers(self) -> Self:
         runs = self.layer_runs
         total = sum(run.count for run in self.layers or runs)
         if total > self.num_hidden_layers or (total != self.num_hidden_layers and not self.repeat_layers):

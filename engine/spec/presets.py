@@ -1,9 +1,7 @@
 """Scores that somebody else defined, with every number they leave to the user."""
 
-from __future__ import annotations
-
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,7 +53,7 @@ class NkiLlama(Settings):
     """Baselines by prompt for the contest; `reference_latency` and `reference_throughput` when empty."""
 
     @model_validator(mode="after")
-    def _weights_add_up(self) -> NkiLlama:
+    def _weights_add_up(self) -> Self:
         total = self.training_weight + self.inference_weight
         if not math.isclose(total, 1.0, abs_tol=1e-9):
             raise ValueError(f"`training_weight` and `inference_weight` add up to {total:g}, not 1")

@@ -1,7 +1,5 @@
 """How many bits each kind of tensor takes, and which arithmetic the device may use on it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 
 from pydantic import Field

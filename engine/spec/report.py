@@ -1,7 +1,5 @@
 """What the report shows and in which formats. Outside every fingerprint."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

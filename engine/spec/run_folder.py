@@ -1,7 +1,5 @@
 """Settings of run-folder reading: a tree of logs as it lies on a share."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Literal
 

@@ -1,8 +1,6 @@
 """How results are judged. Scoring is outside every fingerprint: re-scoring never re-measures."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,7 +42,7 @@ class Objective(Settings):
         return (self.direction or METRICS[self.metric].direction) != "lower"
 
     @model_validator(mode="after")
-    def _comparable(self) -> Objective:
+    def _comparable(self) -> Self:
         if self.kind == "target":
             if self.reference is None or self.tolerance is None:
                 raise ValueError("`normalization: target` needs `reference` and `tolerance`")
@@ -84,13 +82,13 @@ class Scoring(Settings):
     """Which rows are judged; the measured ones where there are any when absent."""
 
     @model_validator(mode="after")
-    def _penalty_given(self) -> Scoring:
+    def _penalty_given(self) -> Self:
         if self.missing == "penalty" and self.penalty is None:
             raise ValueError("`missing: penalty` needs `penalty`, the factor to use")
         return self
 
     @model_validator(mode="after")
-    def _one_kind_of_score(self) -> Scoring:
+    def _one_kind_of_score(self) -> Self:
         if self.preset and self.objectives:
             raise ValueError(f"`preset: {self.preset}` brings its own objectives; leave out `objectives`")
         # A stored plan writes out every default, so only other numbers are a mistake.
@@ -99,7 +97,7 @@ class Scoring(Settings):
         return self
 
     @model_validator(mode="after")
-    def _weights_rank(self) -> Scoring:
+    def _weights_rank(self) -> Self:
         if self.objectives and not any(objective.weight for objective in self.objectives):
             raise ValueError("every weight is 0, so nothing is ranked")
         for objective in self.objectives:

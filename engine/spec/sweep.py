@@ -1,7 +1,5 @@
 """Which design points an experiment covers."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field

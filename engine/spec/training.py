@@ -1,8 +1,6 @@
 """Settings of training-run reading."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -50,7 +48,7 @@ class TrainingSettings(Settings):
     """Reports of single prompts in order, for the contest: the first one is `prompt 0`."""
 
     @model_validator(mode="after")
-    def _something_to_read(self) -> TrainingSettings:
+    def _something_to_read(self) -> Self:
         sources = (self.log_file, self.config, self.compile_dir, self.inference_results, self.throughput)
         if all(source is None for source in sources) and not self.prompt_results:
             raise ValueError(

@@ -1,8 +1,6 @@
 """What one step or request asks of a model, and over how many devices it is spread."""
 
-from __future__ import annotations
-
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -52,7 +50,7 @@ class Workload(Settings):
     """Speculative decoding; off when absent."""
 
     @model_validator(mode="after")
-    def _prefix_fits(self) -> Workload:
+    def _prefix_fits(self) -> Self:
         if self.shared_prefix_tokens >= self.prompt_tokens:
             raise ValueError(
                 f"`shared_prefix_tokens` {self.shared_prefix_tokens} must be below "
