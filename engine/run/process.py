@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from engine.plan.point import Task
 
 PROGRAM: Final = ("-m", "engine.run.worker")
-"""What a worker's Python runs; it gets the run folder and the spec's folder as arguments."""
+"""What a worker's Python runs; its arguments are the run folder, the spec's and one for temporary files."""
 _TAIL_BYTES: Final = 4_000
 _GRACE_S: Final = 5.0
 # A worker loads its libraries and makes the plan before the task, and its time limit, begin.
@@ -42,6 +44,7 @@ class Worker:
         self._job = job
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
+        self._scratch = ""
         self._tail = _Tail()
         self._changing = threading.Lock()
         self.stopped = False
@@ -104,10 +107,12 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._tail = _Tail()
+        # Temporary files of a process that is killed would stay for ever if it alone knew of them.
+        self._scratch = tempfile.mkdtemp(prefix="engine-")
         process = subprocess.Popen(
             # `-P`: a file in the user's folder must not stand in for a library of the same name.
-            [sys.executable, "-P", *self._program, str(self._job.folder), str(self._job.spec_folder)],
-            env=_surroundings(),
+            [sys.executable, "-P", *self._program, self._job.folder, self._job.spec_folder, self._scratch],
+            env=_surroundings(self._scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,6 +166,7 @@ class Worker:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def stop(self) -> None:
         """End the process and everything it started; a second call does nothing."""
@@ -228,11 +234,12 @@ class _Tail:
         return "\n".join(shown).strip() or None
 
 
-def _surroundings() -> dict[str, str]:
-    """This process's environment, with this very engine to be imported first."""
+def _surroundings(scratch: str) -> dict[str, str]:
+    """This process's environment, with this very engine imported first and temporary files in `scratch`."""
     here = str(Path(engine.__file__).resolve().parents[1])
     others = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([here, others]) if others else here}
+    path = os.pathsep.join([here, others]) if others else here
+    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)}
 
 
 def _ending(process: subprocess.Popen[bytes]) -> str:

@@ -1,7 +1,8 @@
-"""The process behind `Worker`: `python -m engine.run.worker RUN_FOLDER SPEC_FOLDER`.
+"""The process behind `Worker`: `python -m engine.run.worker RUN_FOLDER SPEC_FOLDER SCRATCH`.
 
 It reads one task a line as JSON, writes shards under temporary names, and answers with one line of JSON.
-When its input closes - because whoever started it is gone - it ends itself and everything it started.
+When its input closes - because whoever started it is gone - it removes the scratch folder, which is its
+own, and ends itself and everything it started.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -21,11 +23,11 @@ from engine.results.documents import PLAN, read_json
 from engine.run.executor import Finished, Job, perform
 
 
-def main(folder: Path, spec_folder: Path) -> None:
+def main(folder: Path, spec_folder: Path, scratch: Path) -> None:
     """Serve tasks until the input closes."""
     answers = _private_stdout()
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, scratch), daemon=True).start()
     plan = plan_from_document(read_json(folder / PLAN), to_run=True)
     tasks = {task.fingerprint: task for task in plan.tasks}
     job = Job(plan, folder, spec_folder, say=lambda line: _answer(answers, {"say": line}))
@@ -45,9 +47,10 @@ def _private_stdout() -> IO[bytes]:
     return answers
 
 
-def _listen(requests: queue.SimpleQueue[str | None]) -> None:
+def _listen(requests: queue.SimpleQueue[str | None], scratch: Path) -> None:
     for line in sys.stdin:
         requests.put(line)
+    shutil.rmtree(scratch, ignore_errors=True)
     if os.getpid() == os.getpgrp():
         os.killpg(0, signal.SIGKILL)
     requests.put(None)
@@ -78,6 +81,6 @@ def _as_data(finished: Finished) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(*map(Path, sys.argv[1:4]))
     except EngineError as err:
         sys.exit(err.message)

@@ -52,4 +52,4 @@ registry._found["energy"] = Registered("energy", EnergySettings, measure, 1, fro
 if __name__ == "__main__":
     from engine.run.worker import main
 
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -222,6 +223,15 @@ def test_a_failed_task_is_a_row_and_the_run_goes_on(folder, trace, error, tail):
     retried, _ = go(plan, folder, retry_failed=True)
     assert (retried.done, retried.kept, retried.failed) == (0, 1, 1)
     assert retried.failures[0].earlier is False
+
+
+@pytest.mark.parametrize("trace", ["ok", "crash", "exit"])
+def test_no_temporary_file_outlives_a_worker(folder, tmp_path, monkeypatch, trace):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    go(metered(trace), folder)
+    assert list(scratch.iterdir()) == []
 
 
 def test_what_a_failed_task_measured_is_kept(folder):
