@@ -15,6 +15,7 @@ from engine.spec.sweep import Sweep
 from engine.spec.workload import Parallelism, Workload
 
 Name = Annotated[str, Field(min_length=1, max_length=500)]
+Tag = Annotated[str, Field(min_length=1, max_length=40)]
 
 
 class Experiment(Settings):
@@ -26,6 +27,8 @@ class Experiment(Settings):
     """Name of the experiment and of its run folder: letters, digits, `.`, `_`, `-`."""
     description: str | None = None
     """What one learns from it; shown in the report."""
+    tags: Annotated[list[Tag], Field(max_length=20)] = []
+    """Words to find the run by, such as `nightly` or a project; shown by `engine view`."""
     model: Model | Name
     """A name of the catalogue, the path of a `config.json`, or the shape itself."""
     hardware: Hardware | Name
