@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
 
-CONFIDENCE: Final = 0.95
+from engine.results.student import t_quantile
 
 
 @dataclass(frozen=True)
@@ -97,39 +95,3 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
         return None
     xy = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
     return xy / math.sqrt(xx * yy)
-
-
-@lru_cache(maxsize=256)
-def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
-    """Two-sided Student-t factor: 2.262 for 9 degrees of freedom at 95 %."""
-    low, high = 0.0, 1.0
-    while _inside(high, degrees) < confidence:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _inside(middle, degrees) < confidence else (low, middle)
-    return (low + high) / 2
-
-
-def _inside(t: float, degrees: float) -> float:
-    """Probability that |T| < t: 1 - I(v / (v + t^2); v/2, 1/2)."""
-    return 1.0 - _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
-
-
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """Regularised incomplete beta function by its continued fraction (Abramowitz and Stegun 26.5.8)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _incomplete_beta(b, a, 1 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
-    # Evaluated from the tail: 200 terms are far more than x below the mean needs.
-    tail = 0.0
-    for m in range(200, 0, -1):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        tail = even / (1 + odd / (1 + tail))
-    first = -(a + b) * x / (a + 1)
-    return front / a / (1 + first / (1 + tail))
