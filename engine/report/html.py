@@ -104,21 +104,21 @@ def render_page(
     """The whole document: for the screen with scripts (`bundle` is Vega's), for the PDF without."""
     from markupsafe import Markup
 
-    css = _asset("report.css") + _paper(view.page)
-    script = _asset("report.js") if mode == "screen" else ""
+    css = asset("report.css") + _paper(view.page)
+    script = asset("report.js") if mode == "screen" else ""
     main = [i for i, column in enumerate(view.points.columns) if not column.optional]
     return (
-        _environment()
+        page_templates()
         .get_template("report/page.html")
         .render(
             view=view,
             mode=mode,
-            css=_trusted(css),
-            bundle=_trusted(bundle),
-            script=_trusted(script),
+            css=trusted(css),
+            bundle=trusted(bundle),
+            script=trusted(script),
             csp=policy(css, bundle, script),
-            data=_trusted(packed_data(script_json(page_data(view)))) if mode == "screen" else "",
-            svgs={chart.name: _trusted(_still(chart, svgs)) for chart in view.charts}
+            data=trusted(packed_data(script_json(page_data(view)))) if mode == "screen" else "",
+            svgs={chart.name: trusted(_still(chart, svgs)) for chart in view.charts}
             if mode == "screen"
             else {},
             defined={definition.name: definition for definition in view.definitions},
@@ -135,7 +135,7 @@ def render_page(
     )
 
 
-def _trusted(text: str) -> Markup:
+def trusted(text: str) -> Markup:
     """Text of this package, or drawn and checked by it, that is not escaped again."""
     from markupsafe import Markup
 
@@ -170,7 +170,8 @@ def _checked(name: str, svg: str) -> str:
     return svg
 
 
-def _environment() -> Environment:
+def page_templates() -> Environment:
+    """The packaged templates: autoescaped, and an unknown name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -193,7 +194,8 @@ def _grouped(facts: Iterable[Fact]) -> list[tuple[str, list[Fact]]]:
     return list(groups.items())
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A style sheet or script of the report."""
     return (packaged_root() / "templates" / "report" / name).read_text(encoding="utf-8")
 
 
