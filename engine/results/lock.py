@@ -66,6 +66,42 @@ class FolderLock:
             self._handle = -1
 
 
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock now, as the holder noted it; None when nobody does."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        holder = _read(handle)
+        # A lock that was let go holds no note. Asking the kernel means taking the lock for an instant, in
+        # which a run could not begin: done only where a note says that somebody may have it.
+        if not holder or _is_dead(holder):
+            return None
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return holder
+    finally:
+        os.close(handle)
+    return None
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that is gone."""
+    pid = holder.get("pid")
+    if holder.get("host") != platform.node() or not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's process
+        return False
+    return False
+
+
 def _read(handle: int) -> dict[str, Any]:
     try:
         found = json.loads(os.pread(handle, 65_536, 0))
