@@ -1,0 +1,238 @@
+"""Runs against a baseline: what was changed, where it ran, and what became of every metric at every point.
+
+Pure: tables in, frozen data out. `engine compare`, its report and the browser of runs read what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from engine.errors import UsageError
+from engine.metrics import METRICS
+from engine.results.compared import (
+    Against,
+    ComparedPoint,
+    ComparedRun,
+    CompareOptions,
+    Comparison,
+    RunFacts,
+    Unmatched,
+    Verdict,
+)
+from engine.results.differences import environment_differences, spec_differences
+from engine.results.judging import change_of, judged
+from engine.results.matching import FIELDS, Group, Lonely, Pairing, groups_of, pair
+from engine.results.significance import Side
+from engine.results.spread import Reading, Requests, good_requests
+from engine.results.tables import SUFFIXES
+
+MOST_CHANGES: Final = 2_000_000
+_TAILS: Final = ("", "_p99")
+"""Columns compared when nobody names any: each metric, and its 99th percentile."""
+
+
+def compare(runs: Sequence[ComparedRun], options: CompareOptions | None = None) -> Comparison:
+    """Every run against the first one; the same runs give the same data, in whatever order their rows come.
+
+    Raises `UsageError` for fewer than two runs, unknown fields and unknown metrics.
+    """
+    options = options or CompareOptions()
+    if len(runs) < 2:
+        raise UsageError("a comparison needs two runs", hint="engine compare BASELINE OTHER [OTHER ...]")
+    check_options(options)
+    letters = [_letter(i) for i in range(len(runs))]
+    facts = [_facts(run, letter) for run, letter in zip(runs, letters, strict=True)]
+    first = _Prepared.of(runs[0], options)
+    return Comparison(
+        facts[0],
+        tuple(
+            _against(first, _Prepared.of(run, options), fact, options)
+            for run, fact in zip(runs[1:], facts[1:], strict=True)
+        ),
+        options,
+    )
+
+
+def check_options(options: CompareOptions) -> None:
+    """Raise `UsageError` for a field or a metric that does not exist."""
+    import difflib
+
+    unknown = [name for name in options.match if name not in FIELDS]
+    if unknown:
+        raise UsageError(f"points have no field `{unknown[0]}`", hint="fields: " + ", ".join(FIELDS))
+    known = [name + suffix for name in METRICS for suffix in ("", *(s for s in SUFFIXES if s[:2] == "_p"))]
+    for name in options.metrics:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = (
+                "did you mean " + ", ".join(f"`{n}`" for n in near) + "?"
+                if near
+                else "`engine explain` lists them"
+            )
+            raise UsageError(f"no metric `{name}`", hint=hint)
+
+
+def _letter(number: int) -> str:
+    """A to Z, then AA, AB..."""
+    text = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text
+
+
+def _facts(run: ComparedRun, letter: str) -> RunFacts:
+    last = run.sessions[-1] if run.sessions else {}
+    sources = run.summary["source"].unique().to_pylist() if run.summary.num_rows else []
+    return RunFacts(
+        letter,
+        run.name,
+        run.fingerprint,
+        run.points.num_rows,
+        tuple(sorted(source for source in sources if source)),
+        len(run.sessions),
+        run.sessions[0].get("started") if run.sessions else None,
+        last.get("ended"),
+        last.get("engine"),
+        last.get("command"),
+        last.get("seed"),
+        run.unfinished,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A run laid out for comparing."""
+
+    run: ComparedRun
+    groups: Sequence[Group]
+    columns: Sequence[str]
+    requests: Requests
+
+    @classmethod
+    def of(cls, run: ComparedRun, options: CompareOptions) -> _Prepared:
+        groups = groups_of(run.points, run.summary, phases=options.phases)
+        names = options.metrics or [name + tail for name in METRICS for tail in _TAILS]
+        present = set(run.summary.column_names)
+        return cls(run, groups, [name for name in names if name in present], good_requests(run.requests))
+
+
+def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: CompareOptions) -> Against:
+    mine, others = _chosen_phases(before.groups, after.groups, options)
+    found, left, right = pair(mine, others, fields=options.match)
+    columns = [name for name in before.columns if name in set(after.columns)]
+    if len(found) * len(columns) > MOST_CHANGES:
+        raise UsageError(
+            f"{len(found):,} points with {len(columns)} metrics each are too many to compare",
+            hint="name the metrics that matter: `--metrics tpot_s,ttft_s`",
+        )
+    points = [_point(p, columns, before.requests, after.requests, options) for p in found]
+    ours, theirs = before.run, after.run
+    return Against(
+        facts,
+        spec_differences(ours.spec, theirs.spec),
+        environment_differences(ours.sessions, theirs.sessions, observed=(ours.observed, theirs.observed)),
+        tuple(judged(points, options)),
+        (*_unmatched(left, "A"), *_unmatched(right, facts.letter)),
+    )
+
+
+def _chosen_phases(
+    before: Sequence[Group], after: Sequence[Group], options: CompareOptions
+) -> tuple[list[Group], list[Group]]:
+    """Whole requests where both runs have them, every phase otherwise: the phases of a request repeat what
+    it says, and each more test makes all of them less sharp."""
+    whole = [any(g.identity.phase == "request" for g in groups) for groups in (before, after)]
+    if options.phases or not all(whole):
+        return list(before), list(after)
+    return (
+        [g for g in before if g.identity.phase == "request"],
+        [g for g in after if g.identity.phase == "request"],
+    )
+
+
+def _unmatched(lonely: Iterable[Lonely], letter: str) -> Iterator[Unmatched]:
+    for one in lonely:
+        yield Unmatched(letter, one.group.identity, one.group.points, one.reason)
+
+
+def _point(
+    pairing: Pairing,
+    columns: Sequence[str],
+    before: Requests,
+    after: Requests,
+    options: CompareOptions,
+) -> ComparedPoint:
+    """One matched point; its verdicts are final only when all tests of the runs are known."""
+    sides = [
+        Reading([row for row in group.rows if row["status"] == "ok"], requests, options.noise)
+        for group, requests in ((pairing.before, before), (pairing.after, after))
+    ]
+    changes = []
+    for name in columns:
+        one, other = sides[0].side(name), sides[1].side(name)
+        if one is not None and other is not None:
+            changes.append(change_of(name, *_among_predictions(one, other, pairing), options))
+    status = _status(pairing.before), _status(pairing.after)
+    verdict, reason = _status_verdict(pairing, status)
+    return ComparedPoint(
+        pairing.before.identity,
+        pairing.after.identity,
+        pairing.before.points,
+        pairing.after.points,
+        pairing.assumed,
+        pairing.differing,
+        status,
+        verdict,
+        reason,
+        tuple(changes),
+        tuple(_notes(pairing)),
+    )
+
+
+def _among_predictions(before: Side, after: Side, pairing: Pairing) -> tuple[Side, Side]:
+    """Two predictions share the error that their bands are about: between them any difference is one."""
+    if pairing.before.identity.source == pairing.after.identity.source == "predicted":
+        return replace(before, how="predicted"), replace(after, how="predicted")
+    return before, after
+
+
+def _status(group: Group) -> str:
+    """The worst status of the rows that stands for the point: ok when any row is."""
+    statuses = [row["status"] or "ok" for row in group.rows]
+    return "ok" if "ok" in statuses else min(statuses)
+
+
+def _status_verdict(pairing: Pairing, status: tuple[str, str]) -> tuple[Verdict, str]:
+    if (status[0] == "ok") == (status[1] == "ok"):
+        return "within noise", ""
+    worse = status[1] != "ok"
+    rows = (pairing.after if worse else pairing.before).rows
+    why = sorted({row["reason"] for row in rows if row["reason"]})
+    words = f"{status[0]} before, {status[1]} now".replace("_", " ") + (f": {why[0]}" if why else "")
+    return ("regressed" if worse else "improved"), words
+
+
+def _notes(pairing: Pairing) -> Iterator[str]:
+    before, after = pairing.before, pairing.after
+    if pairing.assumed:
+        yield "taken to be the same, as one run does not say: " + ", ".join(pairing.assumed)
+    if pairing.differing:
+        differences = (
+            f"{name} ({before.identity.get(name)} against {after.identity.get(name)})"
+            for name in pairing.differing
+        )
+        yield "compared although they differ: " + ", ".join(differences)
+    bases = [sorted({row["basis"] for row in g.rows if row.get("basis")}) for g in (before, after)]
+    if bases[0] != bases[1] and all(bases):
+        yield f"{' and '.join(bases[0])} against {' and '.join(bases[1])}"
+    sets = [sorted({row["calibration"] for row in g.rows if row.get("calibration")}) for g in (before, after)]
+    if sets[0] != sets[1] and all(sets):
+        yield "predicted with other parameter sets"
+    for group in (before, after):
+        if len(group.rows) > 1:
+            yield f"{len(group.rows)} rows of this point are taken as repeats"
+            break

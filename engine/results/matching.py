@@ -1,0 +1,277 @@
+"""Which rows of two runs are the same design point: by what was asked, never by fingerprints.
+
+Fingerprints change with every setting, and a folder of logs has none of ours. A point is known by its fields;
+a field that one side does not know (a log without a device name) fits anything, as long as that leaves one
+candidate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FIELDS: Final = (
+    "model", "hardware", "quantization", "batch_size", "prompt_tokens", "output_tokens",
+    "shared_prefix_tokens", "prefill_chunk_tokens", "prefill_tokens_per_step", "tensor", "pipeline", "expert",
+    "data", "settings", "load",
+)  # fmt: skip
+"""What identifies a point, besides source and phase. `batch_size` is the concurrency where a load has one,
+`load` what else a live measurement says of it."""
+_NAMES: Final = ("model", "hardware", "quantization")
+_QUIET: Final = {
+    "shared_prefix_tokens": 0, "prefill_chunk_tokens": 0, "prefill_tokens_per_step": 0, "tensor": 1,
+    "pipeline": 1, "expert": 1, "data": 1,
+}  # fmt: skip
+"""What a field is when nobody asked for it: not worth a word in a label."""
+_CONCURRENCY: Final = re.compile(r"\bconcurrency[ =](\d+)\b")
+_OWN_LOADS: Final = ("live", "metered")
+"""Sources whose `variant` says how something was measured; elsewhere it names a repeat."""
+_MOST_NEIGHBOURS: Final = 200
+"""Candidates looked through to say why a point has no partner."""
+Value = str | int | None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a point is: its fields, in the order of `FIELDS`, with the source and phase of its rows."""
+
+    values: tuple[Value, ...]
+    source: str
+    phase: str
+
+    def get(self, field: str) -> Value:
+        """One field; None where the run does not know it."""
+        return self.values[FIELDS.index(field)]
+
+    @property
+    def label(self) -> str:
+        """The point for people, without what nobody asked for."""
+        known = {f: v for f, v in zip(FIELDS, self.values, strict=True) if v is not None}
+        words = [str(known.pop("model", "model unknown"))]
+        if "hardware" in known:
+            words[0] += f" on {known.pop('hardware')}"
+        words += [str(known.pop("quantization"))] if "quantization" in known else []
+        words += [f"batch {known.pop('batch_size')}"] if "batch_size" in known else []
+        prompt, output = known.pop("prompt_tokens", None), known.pop("output_tokens", None)
+        if prompt is not None or output is not None:
+            words.append(f"{'?' if prompt is None else prompt}+{'?' if output is None else output} tokens")
+        words += [
+            str(value) if field in ("settings", "load") else f"{field} {value}"
+            for field, value in known.items()
+            if value != _QUIET.get(field)
+        ]
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one point, source and phase; several rows are repeats."""
+
+    identity: Identity
+    rows: tuple[Mapping[str, Any], ...]
+    points: tuple[int, ...]
+    """Numbers of the point in its run."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Groups that belong together."""
+
+    before: Group
+    after: Group
+    differing: tuple[str, ...]
+    """Ignored fields in which they differ."""
+    assumed: tuple[str, ...]
+    """Fields that only one side knows."""
+
+
+@dataclass(frozen=True)
+class Lonely:
+    """A group without a partner, and why."""
+
+    group: Group
+    reason: str
+
+
+def groups_of(points: pa.Table, summary: pa.Table, *, phases: Sequence[str] = ()) -> list[Group]:
+    """The rows of a run by point, source and phase, in the order of its points."""
+    settled = {row["point"]: row for row in points.to_pylist()}
+    found: dict[Identity, list[Mapping[str, Any]]] = {}
+    for row in summary.to_pylist():
+        if not phases or row["phase"] in phases:
+            found.setdefault(_identity(settled.get(row["point"], {}), row), []).append(row)
+    groups = [
+        Group(key, tuple(rows), tuple(sorted({r["point"] for r in rows if r["point"] is not None})))
+        for key, rows in found.items()
+    ]
+    # The order of the points, whatever order the rows came in.
+    return sorted(
+        groups,
+        key=lambda g: (g.points[:1] or (-1,), g.identity.source, g.identity.phase, repr(g.identity.values)),
+    )
+
+
+def _identity(point: Mapping[str, Any], row: Mapping[str, Any]) -> Identity:
+    values = {field: point.get(field) for field in FIELDS}
+    for name in _NAMES:
+        values[name] = plain_name(values[name])
+    source = row["source"] or "unknown"
+    variant = row.get("variant") if source in _OWN_LOADS else None
+    for text in (variant, values["settings"] if source == "run_folder" else None):
+        told = _CONCURRENCY.search(text or "")
+        if told:
+            values["batch_size"] = int(told[1])
+    values["load"] = variant
+    return Identity(tuple(values.values()), source, row["phase"] or "unknown")
+
+
+def plain_name(name: str | None) -> str | None:
+    """A model, device or format as both a hub and a catalogue may write it: `meta-llama/Llama-3.1-8B` is
+    `llama-3.1-8b`; overrides in braces stay as they are."""
+    if not name:
+        return None
+    stem, brace, rest = name.partition("{")
+    return stem.rsplit("/", 1)[-1].strip().lower().replace("_", "-").replace(" ", "-") + brace + rest
+
+
+def pair(
+    before: Sequence[Group], after: Sequence[Group], *, fields: Sequence[str] = FIELDS
+) -> tuple[list[Pairing], list[Lonely], list[Lonely]]:
+    """Groups of two runs that belong together, in the first run's order, and those left on either side.
+
+    First those that agree in everything, then those that agree in `fields` as far as both know them; of
+    several candidates the one that agrees in most fields, and none at all where that does not decide.
+    """
+    left, right = _sources_paired(before, after)
+    found: list[Pairing] = []
+    rest_before: list[Group] = []
+    exact = {(g.identity.values, g.identity.source, g.identity.phase): g for g in after}
+    used: set[int] = set()
+    for group in before:
+        key = (group.identity.values, group.identity.source, group.identity.phase)
+        other = exact.get(key)
+        if other is None:
+            rest_before.append(group)
+        else:
+            used.add(id(other))
+            found.append(Pairing(group, other, (), ()))
+    rest_after = [group for group in after if id(group) not in used]
+    loose, ambiguous = _loosely(rest_before, rest_after, fields, left, right)
+    found += loose
+    order = {id(group): i for i, group in enumerate(before)}
+    behind = {id(group): i for i, group in enumerate(after)}
+    found.sort(key=lambda p: (order[id(p.before)], behind[id(p.after)]))
+    paired = {id(g) for p in loose for g in (p.before, p.after)}
+    return (
+        found,
+        [_lonely(g, rest_after, fields, ambiguous) for g in rest_before if id(g) not in paired],
+        [_lonely(g, rest_before, fields, ambiguous) for g in rest_after if id(g) not in paired],
+    )
+
+
+def _sources_paired(before: Iterable[Group], after: Iterable[Group]) -> tuple[set[str], set[str]]:
+    """Sources that the other run has not got: those may be compared with each other, a prediction with a
+    measurement; a source that both have is compared with itself only."""
+    ours, theirs = {g.identity.source for g in before}, {g.identity.source for g in after}
+    return ours - theirs, theirs - ours
+
+
+def _loosely(
+    before: Sequence[Group],
+    after: Sequence[Group],
+    fields: Sequence[str],
+    left: set[str],
+    right: set[str],
+) -> tuple[list[Pairing], set[int]]:
+    """Mutually best candidates; and the ids of groups with several equally good ones."""
+    sure = [f for f in fields if f != "load" and _known_everywhere(f, (*before, *after))]
+    places = [FIELDS.index(f) for f in sure]
+
+    def bucket(group: Group) -> Hashable:
+        return group.identity.phase, tuple(group.identity.values[i] for i in places)
+
+    shelves: dict[Hashable, list[Group]] = defaultdict(list)
+    for group in after:
+        shelves[bucket(group)].append(group)
+    scores: dict[tuple[int, int], tuple[Group, Group, int]] = {}
+    for group in before:
+        for other in shelves.get(bucket(group), ()):
+            score = _agreement(group.identity, other.identity, fields, left, right)
+            if score is not None:
+                scores[id(group), id(other)] = (group, other, score)
+    best: dict[int, int] = {}
+    for group, other, score in scores.values():
+        for one in (id(group), id(other)):
+            best[one] = max(best.get(one, -1), score)
+    mutual = [(g, o) for g, o, s in scores.values() if s == best[id(g)] == best[id(o)]]
+    count: dict[int, int] = defaultdict(int)
+    for group, other in mutual:
+        count[id(group)] += 1
+        count[id(other)] += 1
+    # One prediction may stand beside two ways of measuring it, but two against two says nothing.
+    clear = [(g, o) for g, o in mutual if count[id(g)] == 1 or count[id(o)] == 1]
+    settled = {id(one) for both in clear for one in both}
+    unclear = {id(one) for both in mutual for one in both} - settled
+    return [_pairing(g, o, fields) for g, o in clear], unclear
+
+
+def _known_everywhere(field: str, groups: Iterable[Group]) -> bool:
+    return all(group.identity.get(field) is not None for group in groups)
+
+
+def _agreement(
+    before: Identity, after: Identity, fields: Sequence[str], left: set[str], right: set[str]
+) -> int | None:
+    """In how many fields two points agree; None where they may not be compared."""
+    if before.source != after.source and not (before.source in left and after.source in right):
+        return None
+    for field in fields:
+        one, other = before.get(field), after.get(field)
+        if field == "load" and before.source != after.source:
+            continue  # how something was measured is no part of what a prediction or a log is about
+        if one is not None and other is not None and one != other:
+            return None
+    return sum(
+        one is not None and one == other for one, other in zip(before.values, after.values, strict=True)
+    )
+
+
+def _pairing(before: Group, after: Group, fields: Sequence[str]) -> Pairing:
+    differing, assumed = [], []
+    for field in FIELDS:
+        one, other = before.identity.get(field), after.identity.get(field)
+        if one == other or (field == "load" and before.identity.source != after.identity.source):
+            continue
+        if one is not None and other is not None:
+            differing.append(field)
+        elif field in fields:
+            assumed.append(field)
+    return Pairing(before, after, tuple(differing), tuple(assumed))
+
+
+def _lonely(group: Group, others: Sequence[Group], fields: Sequence[str], ambiguous: set[int]) -> Lonely:
+    if id(group) in ambiguous:
+        return Lonely(group, "fits several points of the other run equally well")
+    alike = [o for o in others if o.identity.phase == group.identity.phase][:_MOST_NEIGHBOURS]
+    if not alike:
+        return Lonely(group, "the other run has nothing left of this phase to compare with")
+    nearest = min((_conflicts(group.identity, o.identity, fields) for o in alike), key=len)
+    if not nearest:
+        return Lonely(group, "a better match took its only candidate")
+    return Lonely(group, "nearest point differs in " + ", ".join(nearest))
+
+
+def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[str]:
+    """`hardware (a100 against h100)` for every field that keeps two points apart."""
+    found = [] if one.source == other.source else [f"source ({one.source} against {other.source})"]
+    for field in fields:
+        mine, theirs = one.get(field), other.get(field)
+        if mine is not None and theirs is not None and mine != theirs:
+            found.append(f"{field} ({mine} against {theirs})")
+    return found
