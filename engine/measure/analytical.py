@@ -200,10 +200,12 @@ class _Block:
         """Status and reason of points that do not fit in memory or in the context of the model."""
         import numpy as np
 
+        from engine.perfmodel.point import context_limit
+
         beyond = np.flatnonzero(summary.beyond_context & summary.fits)
         if len(beyond):
             tokens = (group.columns["prompt_tokens"] + group.columns["output_tokens"])[beyond]
-            limit = group.combination.model.max_position_embeddings
+            limit = int(context_limit(group.combination.model))
             self._explain(
                 group.start + beyond,
                 _BEYOND_CONTEXT,

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from engine.plan.resolve import Combination, Entries, Resolver
 from engine.plan.variants import variants
 from engine.spec.experiment import Experiment
 from engine.spec.workload import COUNTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPAN_POINTS: Final = 65_536
 """Most points of one analytical task: a shard of a few megabytes."""
@@ -182,16 +185,19 @@ def _without_dropped(
     ]  # fmt: skip
     if not applicable:
         return grid
-    columns = grid.columns()
-    alive = np.ones(grid.size, dtype=bool)
-    for i, rule in applicable:
-        hit = alive.copy()
-        for path, values in rule.when.items():
-            if _is_count(path):
-                hit &= np.isin(columns[path.removeprefix("workload.")], [v or 0 for v in values])
-        removed[i] += int(hit.sum())
-        alive &= ~hit
-    return grid if alive.all() else Grid(grid.base, grid.factors, np.flatnonzero(alive))
+    kept: list[NDArray[np.int64]] = []
+    for start, columns in grid.pieces():
+        alive = np.ones(len(columns["batch_size"]), dtype=bool)
+        for i, rule in applicable:
+            hit = alive.copy()
+            for path, values in rule.when.items():
+                if _is_count(path):
+                    hit &= np.isin(columns[path.removeprefix("workload.")], [v or 0 for v in values])
+            removed[i] += int(hit.sum())
+            alive &= ~hit
+        kept.append(start + np.flatnonzero(alive))
+    left = np.concatenate(kept)
+    return grid if len(left) == grid.size else Grid(grid.base, grid.factors, left)
 
 
 def _check_counts(blocks: Sequence[Block]) -> None:
@@ -200,13 +206,17 @@ def _check_counts(blocks: Sequence[Block]) -> None:
         varied = {name for factor in block.grid.factors for name in factor.names}
         if not (block.grid.base["shared_prefix_tokens"] or "shared_prefix_tokens" in varied):
             continue
-        columns = block.grid.columns()
-        bad = columns["shared_prefix_tokens"] >= columns["prompt_tokens"]
-        if bad.any():
-            i = int(np.argmax(bad))
+        example, bad = (0, 0), 0
+        for _, columns in block.grid.pieces():
+            prefix, prompt = columns["shared_prefix_tokens"], columns["prompt_tokens"]
+            hit = np.flatnonzero(prefix >= prompt)
+            if len(hit) and not bad:
+                example = int(prefix[hit[0]]), int(prompt[hit[0]])
+            bad += len(hit)
+        if bad:
             message = (
-                f"`workload.shared_prefix_tokens` {columns['shared_prefix_tokens'][i]} is not below "
-                f"`workload.prompt_tokens` {columns['prompt_tokens'][i]} at {int(bad.sum())} points"
+                f"`workload.shared_prefix_tokens` {example[0]} is not below "
+                f"`workload.prompt_tokens` {example[1]} at {bad} points"
             )
             raise SpecError([Problem(code="prefix-too-long", message=message, path=("sweep",))])
 

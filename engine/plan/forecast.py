@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from engine.spec.energy import EnergySettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from engine.perfmodel.deployment import Deployment
     from engine.plan.compile import Plan
     from engine.plan.point import Block
+    from engine.plan.resolve import Combination
     from engine.plan.stored import StoredTask
 
 FATES: Final[tuple[Fate, ...]] = ("kept", "new", "again", "failed")
@@ -56,6 +59,8 @@ class Outlook:
     tasks: Mapping[str, int]
     again: list[Because] = field(default_factory=list)
     unfit: list[Unfit] = field(default_factory=list)
+    beyond: list[Because] = field(default_factory=list)
+    """Points that fit, with more tokens than the model admits."""
     refused: list[Because] = field(default_factory=list)
     to_run: int = 0
     """Points, each counted once a measurement."""
@@ -82,59 +87,90 @@ def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path 
         for block, _, _ in task.spans
     )
     predicted = to_run - len(metered)
-    unfit, refused = _obstacles(plan)
+    settings = next((m for m in plan.experiment.measurements if isinstance(m, AnalyticalSettings)), None)
+    obstacles = _Obstacles(settings or AnalyticalSettings(kind="analytical"))
+    for block in plan.blocks:
+        obstacles.meet(block)
     return Outlook(
         points={fate: found.points(fate) for fate in FATES},
         tasks={fate: len(found.of(fate)) for fate in FATES},
-        again=[Because(count, text) for text, count in reasons.most_common()],
-        unfit=unfit,
-        refused=refused,
+        again=_reasons(reasons),
+        unfit=sorted(obstacles.unfit, key=lambda group: -group.points),
+        beyond=obstacles.beyond_context(),
+        refused=_reasons(obstacles.refused),
         to_run=to_run,
         estimate_s=None if unknown else _START_S + predicted / _POINTS_PER_S + metered_s if to_run else 0.0,
     )
 
 
-def _obstacles(plan: Plan) -> tuple[list[Unfit], list[Because]]:
-    """Points that do not fit, and combinations that cannot be predicted at all, worst first."""
-    from engine.perfmodel.deployment import Deployment, check_deployment
+def _reasons(counts: Counter[str]) -> list[Because]:
+    return [Because(count, text) for text, count in counts.most_common()]
 
-    settings = next((m for m in plan.experiment.measurements if isinstance(m, AnalyticalSettings)), None)
-    unfit: list[Unfit] = []
-    refused: dict[str, int] = {}
-    for block in plan.blocks:
+
+@dataclass
+class _Obstacles:
+    """What stands in the way of some points, gathered block by block."""
+
+    settings: AnalyticalSettings
+    unfit: list[Unfit] = field(default_factory=list)
+    beyond: Counter[tuple[str, float]] = field(default_factory=Counter)
+    """Points by model and what it admits."""
+    longest: dict[tuple[str, float], int] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def meet(self, block: Block) -> None:
+        """Count the points of a block that cannot be predicted, do not fit, or exceed the context."""
+        from engine.perfmodel.deployment import Deployment, check_deployment
+        from engine.perfmodel.point import context_limit
+
         c = block.combination
-        deployment = Deployment(
-            c.model,
-            c.hardware,
-            c.quantization,
-            c.parallelism,
-            settings or AnalyticalSettings(kind="analytical"),
-        )
+        deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, self.settings)
         errors = [issue for issue in check_deployment(deployment) if issue.severity == "error"]
         if errors:
-            text = errors[0].message
-            refused[text] = refused.get(text, 0) + block.grid.size
-            continue
-        short = _shortfall(deployment, block)
-        if (short > 0).any():
-            labels = c.labels
-            where = f"{labels['model']} {labels['quantization']} on {labels['hardware']}"
-            if c.parallelism.devices > 1:
-                where += f" x {c.parallelism.devices}"
-            unfit.append(Unfit(int((short > 0).sum()), where, float(short.max())))
-    unfit.sort(key=lambda group: -group.points)
-    return unfit, [Because(count, text) for text, count in refused.items()]
+            self.refused[errors[0].message] += block.grid.size
+            return
+        limit = context_limit(c.model)
+        unfit, worst, beyond, longest = 0, 0.0, 0, 0
+        for _, columns in block.grid.pieces():
+            short = _shortfall(deployment, c, columns)
+            unfit += int((short > 0).sum())
+            worst = max(worst, float(np.nanmax(short, initial=0.0)))
+            tokens = columns["prompt_tokens"] + columns["output_tokens"]
+            long = tokens[(tokens > limit) & ~(short > 0)]
+            beyond += len(long)
+            longest = max(longest, int(long.max(initial=0)))
+        if unfit:
+            self.unfit.append(Unfit(unfit, _where(c), worst))
+        if beyond:
+            model = c.labels["model"], limit
+            self.beyond[model] += beyond
+            self.longest[model] = max(longest, self.longest.get(model, 0))
+
+    def beyond_context(self) -> list[Because]:
+        """Points that fit, with more tokens than their model admits."""
+        return [
+            Because(count, f"up to {self.longest[name, limit]:,} tokens where {name} admits {limit:,.0f}")
+            for (name, limit), count in self.beyond.most_common()
+        ]
 
 
-def _shortfall(deployment: Deployment, block: Block) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Bytes missing at each point of a block, negative where it fits; NaN when memory is unknown."""
+def _where(combination: Combination) -> str:
+    labels = combination.labels
+    devices = combination.parallelism.devices
+    text = f"{labels['model']} {labels['quantization']} on {labels['hardware']}"
+    return f"{text} x {devices}" if devices > 1 else text
+
+
+def _shortfall(
+    deployment: Deployment, combination: Combination, columns: Mapping[str, NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Bytes missing at each of some points, negative where it fits; NaN when memory is unknown."""
     from engine.perfmodel.deployment import Deployment
     from engine.perfmodel.summary import WorkloadArrays, free_memory
 
-    c = block.combination
+    c = combination
     # A draft model that speculation names lives on the same devices.
     draft = None
     if c.draft is not None:
         draft = Deployment(c.draft, c.hardware, c.quantization, c.parallelism, deployment.settings)
-    counts = WorkloadArrays(**block.grid.columns())
-    return -free_memory(deployment, counts, speculation=c.speculation, draft=draft)
+    return -free_memory(deployment, WorkloadArrays(**columns), speculation=c.speculation, draft=draft)

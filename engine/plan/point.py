@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.spec.measurement import Measurement
+
+_PIECE_POINTS: Final = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,12 @@ class Grid:
             for column, name in enumerate(factor.names):
                 found[name] = factor.values[row, column]
         return found
+
+    def pieces(self) -> Iterator[tuple[int, dict[str, NDArray[np.int64]]]]:
+        """First position and columns of one stretch of points after another: memory for a million of them,
+        however many there are."""
+        for start in range(0, self.size, _PIECE_POINTS):
+            yield start, self.columns(start, min(start + _PIECE_POINTS, self.size))
 
     def counts(self, number: int) -> dict[str, int]:
         """Each count at one point; quicker than columns of length 1."""

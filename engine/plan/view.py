@@ -50,6 +50,7 @@ def plan_as_data(plan: Plan, outlook: Outlook) -> dict[str, Any]:
         "does_not_fit": [
             {"points": r.points, "where": r.where, "short_bytes": r.short_bytes} for r in outlook.unfit
         ],
+        "beyond_context": [{"points": r.points, "because": r.text} for r in outlook.beyond],
         "refused": [{"points": r.points, "because": r.text} for r in outlook.refused],
         "to_run": outlook.to_run,
         "estimate_s": outlook.estimate_s,
@@ -112,6 +113,9 @@ def _refusals(outlook: Outlook) -> list[str]:
             lines.append(f"    {r.points:>9,}    {r.where}: up to {short} too much")
         if len(outlook.unfit) > _SHOWN_LINES:
             lines.append(f"               and {len(outlook.unfit) - _SHOWN_LINES} more groups")
+    if outlook.beyond:
+        lines.append(f"  ! {sum(r.points for r in outlook.beyond):>9,}  beyond the model's context")
+        lines += [f"    {r.points:>9,}    {r.text}" for r in outlook.beyond[:_SHOWN_LINES]]
     lines += [f"  ! {r.points:>9,}  skipped: {r.text}" for r in outlook.refused[:_SHOWN_LINES]]
     return lines
 
