@@ -10,6 +10,7 @@ import click
 
 from engine.commands.console import Terminal
 from engine.commands.options import output_format
+from engine.errors import NothingSelected
 
 if TYPE_CHECKING:
     from engine.commands.analysis import Analysis
@@ -109,6 +110,8 @@ def analyze(
     if roofline is not None:
         for path in _draw(analysis, roofline):
             terminal.say(f"roofline in {path}")
+    if (analysis.summary["status"] == "skipped").all():
+        raise click.exceptions.Exit(NothingSelected.exit_code)
 
 
 def _print_summary(analysis: Analysis, output: str) -> None:

@@ -248,6 +248,7 @@ vocabulary, Gemma 3 4B no heads. At the top level a missing size is a mistake an
 """
 
 _STATE_SPACE: Final = "it has state-space layers"
+_ENCODER_DECODER: Final = "it has an encoder beside its decoder"
 NOT_EXPRESSIBLE: Final[dict[str, str]] = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba", "zamba2"), _STATE_SPACE),
     **dict.fromkeys(("nemotron_h", "falcon_h1", "granitemoehybrid", "plamo2"), _STATE_SPACE),
@@ -261,6 +262,10 @@ NOT_EXPRESSIBLE: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("mllama", "mllama_text_model"), "some of its layers attend to an image"),
     **dict.fromkeys(("longcat_flash",), "each layer holds two attentions and experts without weights"),
-    **dict.fromkeys(("bert", "roberta", "deberta", "electra", "distilbert"), "it is an encoder"),
+    **dict.fromkeys(("bert", "roberta", "deberta", "deberta-v2", "electra", "distilbert"), "it is an encoder"),
+    **dict.fromkeys(("albert", "longformer", "modernbert", "mpnet", "nomic_bert", "esm"), "it is an encoder"),
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers", "t5gemma"), _ENCODER_DECODER),
+    **dict.fromkeys(("bart", "mbart", "led", "pegasus", "blenderbot", "marian", "m2m_100"), _ENCODER_DECODER),
+    **dict.fromkeys(("nllb-moe", "seamless_m4t", "whisper", "prophetnet"), _ENCODER_DECODER),
 }
 """Model types that have no honest cost model here, each with the reason."""

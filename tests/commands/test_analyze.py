@@ -93,5 +93,7 @@ def test_notes_of_good_rows_and_no_basis_of_skipped_ones(engine: Engine) -> None
     asked = ("analyze", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--calibration", "none")
     shared = engine(*asked, "--tensor", "16").out
     assert "bound  16 devices share 8 key/value heads: the heads are replicated" in shared
-    impossible = engine(*asked, "--tensor", "3").out
-    assert "-  skipped: 32 attention heads of `llama-3.1-8b` do not divide over 3 devices" in impossible
+    impossible = engine(*asked, "--tensor", "3")
+    assert "-  skipped: 32 attention heads of `llama-3.1-8b` do not divide over 3 devices" in impossible.out
+    assert impossible.code == 5
+    assert engine(*asked, "--tensor", "1,3").code == 0

@@ -429,7 +429,7 @@ def test_no_family_is_both_known_and_refused():
 
 
 def test_an_encoder_decoder_is_refused():
-    assert refusal(LLAMA, model_type="t5", is_encoder_decoder=True) == [
+    assert refusal(LLAMA, model_type="mine", is_encoder_decoder=True) == [
         "encoder-decoder models have no cost model; only decoders do"
     ]
 
