@@ -84,7 +84,7 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 @click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours on the terminal."
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours of tables and progress."
 )
 @click.option("--no-progress", is_flag=True, help="No progress bars.")
 @click.pass_context
