@@ -222,6 +222,10 @@ class View:
     fingerprint: str
     version: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "Experiment report"
+    """What the page is, above its title."""
+    points_title: str = "Points"
+    """Heading of the table of points."""
 
     @property
     def charts(self) -> tuple[Chart, ...]:
