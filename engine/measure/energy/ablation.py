@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.measure.energy.statistics import Estimate, difference, estimate
+from engine.results.estimate import Estimate, difference, estimate
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Event

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from engine.measure.energy.statistics import Estimate, difference, total
 from engine.measure.energy.trials import Part
+from engine.results.estimate import Estimate, difference, total
 
 REMAINDER: Final = "unattributed"
 WHOLE: Final = "step"

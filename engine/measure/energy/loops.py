@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from engine.measure.energy.counters import edges
-from engine.measure.energy.statistics import estimate
 from engine.measure.energy.trace import LoopReads
+from engine.results.estimate import estimate
 
 if TYPE_CHECKING:
     from engine.measure.energy.source import Clock, Quick

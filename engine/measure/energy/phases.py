@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.integrate import Board, WindowEnergy, below_resolution
-from engine.measure.energy.statistics import Estimate, difference, estimate
 from engine.measure.energy.trace import HOOKED
+from engine.results.estimate import Estimate, difference, estimate
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Event, Floats, Trace

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.measure.energy.integrate import RESOLVABLE_PERIODS, Board, below_resolution
-from engine.measure.energy.statistics import pearson
+from engine.results.estimate import pearson
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Event, Trace

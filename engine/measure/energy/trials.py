@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.counters import checked, edges
 from engine.measure.energy.phases import GAIN, POWER_BITS, THERMAL_BITS
-from engine.measure.energy.statistics import Estimate, difference, estimate
+from engine.results.estimate import Estimate, difference, estimate
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Floats, LoopReads

@@ -1,79 +1,29 @@
-"""Means with honest intervals, percentiles with the counts they need, and the window of steady load."""
+"""When repeats suffice, percentiles with the counts they need, and the window of steady load."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from engine.measure.live.records import Repeat, Request
+from engine.results.estimate import estimate
+from engine.results.student import t_quantile
 
 __all__ = [
     "PERCENTILES",
-    "Estimate",
     "document_percentile",
     "enough_for",
-    "interval_of_means",
     "narrow_enough",
     "percentile",
     "percentiles",
     "steady_window",
-    "student_t",
     "trend_is_up",
 ]
 
 PERCENTILES: Final = (50, 90, 95, 99)
 _RISK: Final = 0.05
 _LEAST_REPEATS: Final = 3
-
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any table of the distribution).
-_T95: Final = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-_Z95: Final = 1.959964
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over repeats with its 95 % interval; the ends are None for a single repeat."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    repeats: int
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the interval over the mean."""
-        if self.high is None or self.mean == 0:
-            return None
-        return (self.high - self.mean) / abs(self.mean)
-
-
-def student_t(degrees: int) -> float:
-    """Two-sided 95 % quantile of Student's t."""
-    if degrees < 1:
-        raise ValueError("an interval needs at least two values")
-    if degrees <= len(_T95):
-        return _T95[degrees - 1]
-    # Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5); below 30 degrees the table is used.
-    z = _Z95
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-
-
-def interval_of_means(means: Sequence[float]) -> Estimate:
-    """Mean of repeat means and its interval. Requests within a repeat share the machine's state, so only
-    repeats count as independent."""
-    n = len(means)
-    mean = math.fsum(means) / n
-    if n < 2:
-        return Estimate(mean, None, None, n)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in means) / (n - 1))
-    half = student_t(n - 1) * spread / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
 
 
 def narrow_enough(repeats: Sequence[Repeat], precision: float | None) -> bool:
@@ -83,8 +33,9 @@ def narrow_enough(repeats: Sequence[Repeat], precision: float | None) -> bool:
     times = [[r.e2e_s for r in repeat.requests if r.good] for repeat in repeats]
     if not all(times):
         return False
-    half = interval_of_means([math.fsum(values) / len(values) for values in times]).half_width
-    return half is not None and half <= precision
+    # Requests within a repeat share the machine's state, so only repeats count as independent.
+    found = estimate([math.fsum(values) / len(values) for values in times])
+    return found is not None and found.half_width is not None and found.half_width <= precision * found.mean
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -142,4 +93,4 @@ def trend_is_up(times: Sequence[float], values: Sequence[float]) -> bool:
     slope = math.fsum((t - mean_t) * (v - mean_v) for t, v in zip(times, values, strict=True)) / spread
     rest = math.fsum((v - mean_v - slope * (t - mean_t)) ** 2 for t, v in zip(times, values, strict=True))
     error = math.sqrt(rest / (n - 2) / spread)
-    return slope > student_t(n - 2) * error if error > 0 else slope > 0
+    return slope > t_quantile(n - 2) * error if error > 0 else slope > 0

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from engine.measure.live.beside import Beside
 from engine.measure.live.records import Measured, Repeat, Request
-from engine.measure.live.statistics import Estimate, interval_of_means, percentiles, steady_window
+from engine.measure.live.statistics import percentiles, steady_window
+from engine.results.estimate import estimate
 from engine.spec.condition import parse_condition
 
 __all__ = ["Goals", "error_share", "meets", "summary_rows", "tokens_in"]
@@ -158,19 +159,22 @@ def _spread(name: str, repeats: Sequence[Repeat], values_of: Callable[[Request],
     if not by_repeat:
         return {}
     pooled = [value for values in by_repeat for value in values]
-    estimate = interval_of_means([math.fsum(values) / len(values) for values in by_repeat])
-    found = _estimated(name, estimate, count=len(pooled))
+    found = _estimated(name, [math.fsum(values) / len(values) for values in by_repeat], count=len(pooled))
     for percent, value in percentiles(pooled).items():
         found[f"{name}_p{percent}"] = value
     return found
 
 
-def _estimated(name: str, estimate: Estimate, *, count: int) -> Row:
+def _estimated(name: str, repeats: Sequence[float], *, count: int) -> Row:
+    """Requests within a repeat share the machine's state, so only repeats count as independent."""
+    found = estimate(repeats)
+    if found is None:
+        return {}
     return {
-        name: estimate.mean,
+        name: found.mean,
         # Times, rates and shares cannot be negative, whatever a symmetric interval of few repeats says.
-        f"{name}_low": None if estimate.low is None else max(0.0, estimate.low),
-        f"{name}_high": estimate.high,
+        f"{name}_low": None if found.low is None else max(0.0, found.low),
+        f"{name}_high": found.high,
         f"{name}_n": count,
     }
 
@@ -219,7 +223,7 @@ def _rates(measured: Measured, goals: Goals) -> Row:
             note("client_cpu_share", repeat.client.cpu_share)
     found: Row = {}
     for name, values in series.items():
-        found |= _estimated(name, interval_of_means(values), count=len(values))
+        found |= _estimated(name, values, count=len(values))
     return found
 
 

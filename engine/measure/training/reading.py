@@ -16,19 +16,11 @@ from engine.measure.training.hlo import Counting
 from engine.measure.training.inference import InferenceReport, read_inference
 from engine.measure.training.logs import TrainingLog, read_log
 from engine.measure.training.mfu import NodePeak, causal_flops, mfu, node_peak, reference_flops
+from engine.results.estimate import Estimate
+from engine.results.student import t_quantile
 from engine.spec.catalog import load_model
 from engine.spec.model import Model
 from engine.spec.training import TrainingSettings
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % interval; the interval is None where there is too little to tell."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -154,24 +146,8 @@ def _estimate(values: Sequence[float]) -> Estimate:
     runs = 1 + sum(a != b for a, b in itertools.pairwise(values))
     if runs < 3:
         return Estimate(mean, None, None, runs)
-    half = _t_quantile(runs - 1) * statistics.stdev(values) / math.sqrt(runs)
+    half = t_quantile(runs - 1) * statistics.stdev(values) / math.sqrt(runs)
     return Estimate(mean, mean - half, mean + half, runs)
-
-
-def _t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t, within 0.1 % from 3 degrees on (Abramowitz and Stegun 26.7.5); exact
-    values below."""
-    exact = {1: 12.7062, 2: 4.3027}
-    if freedom in exact:
-        return exact[freedom]
-    z = 1.959964
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
 def _utilization(

@@ -17,9 +17,9 @@ from engine.measure.energy.log import FIELDS, as_log, read_log, to_text
 from engine.measure.energy.phases import Subject, baseline, phase_rows
 from engine.measure.energy.replay import read_trace
 from engine.measure.energy.source import open_source
-from engine.measure.energy.statistics import estimate
 from engine.measure.energy.timeline import correlation, step_rows
 from engine.measure.energy.trace import Event, Trace, channel
+from engine.results.estimate import estimate
 from engine.results.tables import make_table
 from engine.score.energy_advice import energy_findings
 from engine.spec.energy import EnergySettings

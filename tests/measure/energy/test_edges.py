@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from engine.measure.energy.integrate import Board
-from engine.measure.energy.statistics import estimate
 from engine.measure.energy.trace import channel
 from engine.measure.energy.trials import aligned_energy
+from engine.results.estimate import estimate
 from tests.measure.energy.simulated import loop_times
 
 CHUNK = 0.02

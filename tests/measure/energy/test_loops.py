@@ -8,8 +8,8 @@ import pytest
 from engine.measure.energy.additivity import close
 from engine.measure.energy.loops import LoopPlan, plan_loops, run_loop, run_trials
 from engine.measure.energy.nvml import Nvml
-from engine.measure.energy.statistics import Estimate
 from engine.measure.energy.trials import evaluate, parts_of
+from engine.results.estimate import Estimate
 from engine.spec.energy import EnergyLimits, LoopSettings
 from tests.measure.energy.simulated import SimulatedWork
 

@@ -8,9 +8,10 @@ from engine.measure.energy.analysis import tables_of
 from engine.measure.energy.counters import checked, edges
 from engine.measure.energy.integrate import Board
 from engine.measure.energy.phases import Subject, phase_rows
-from engine.measure.energy.statistics import Estimate, difference, estimate, pearson, t_quantile, total
 from engine.measure.energy.trace import Event, Trace, channel
 from engine.measure.energy.trials import Part
+from engine.results.estimate import Estimate, difference, estimate, pearson, total
+from engine.results.student import t_quantile
 from engine.results.tables import make_table
 from engine.score.energy_advice import energy_findings
 from engine.spec.energy import EnergySettings

@@ -10,12 +10,10 @@ from engine.measure.live.records import Level, Measured, Repeat, Request
 from engine.measure.live.statistics import (
     document_percentile,
     enough_for,
-    interval_of_means,
     narrow_enough,
     percentile,
     percentiles,
     steady_window,
-    student_t,
     trend_is_up,
 )
 from engine.measure.live.summary import Goals, error_share, meets, summary_rows, tokens_in
@@ -77,16 +75,6 @@ def test_percentiles_need_their_numbers():
     assert found[99] is None
 
 
-def test_interval_by_hand():
-    found = interval_of_means([1.0, 2.0, 3.0, 4.0, 5.0])
-    # spread sqrt(2.5), half width 2.776 x 1.58114 / sqrt(5) = 1.9629
-    assert found.mean == 3.0
-    assert found.high - found.mean == pytest.approx(1.9629, abs=1e-4)
-    assert interval_of_means([2.0]).high is None
-    assert student_t(30) == 2.042
-    assert student_t(100) == pytest.approx(1.984, abs=5e-4)
-
-
 def test_repeats_end_when_enough_is_known():
     def repeats(*means):
         return [Repeat(i, [request(tokens=2, first=ms, gap=0)], 0, 1) for i, ms in enumerate(means)]
@@ -96,15 +84,6 @@ def test_repeats_end_when_enough_is_known():
     assert not narrow_enough(repeats(100, 101, 99), 0.024)
     assert not narrow_enough(repeats(100, 100), 0.5)
     assert not narrow_enough(repeats(100, 101, 99), None)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    chance = random.Random(3)
-    hits = 0
-    for _ in range(2000):
-        found = interval_of_means([chance.gauss(10, 2) for _ in range(5)])
-        hits += found.low <= 10 <= found.high
-    assert 0.935 < hits / 2000 < 0.965
 
 
 def test_a_rising_series_is_seen_and_noise_is_not():

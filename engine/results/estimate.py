@@ -1,4 +1,4 @@
-"""Means with intervals, differences with intervals, correlation: what makes a metered number quotable."""
+"""Means with intervals, differences with intervals, correlation: what makes a measured number quotable."""
 
 from __future__ import annotations
 
