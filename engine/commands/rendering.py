@@ -28,8 +28,9 @@ def write_reports(
     share: bool = False,
     done: RunSummary | None = None,
     spec_folder: Path | None = None,
+    output: Path | None = None,
 ) -> dict[Format, Path]:
-    """Write the reports of a run into its folder; nothing is measured or predicted again.
+    """Write the reports of a run into its folder, or into `output`; nothing is measured or predicted again.
 
     `spec_folder` is where `report.templates` is looked for, the run folder when None.
     """
@@ -40,7 +41,7 @@ def write_reports(
     inputs = report_inputs(stored, done=done)
     if spec_folder is not None:
         inputs = replace(inputs, folder=spec_folder)
-    return render_report(inputs, stored.folder / "report", formats=chosen, share=share)
+    return render_report(inputs, output or stored.folder / "report", formats=chosen, share=share)
 
 
 def report_inputs(stored: StoredRun, *, done: RunSummary | None = None) -> ReportInputs:

@@ -20,8 +20,16 @@ from engine.spec.report import Format
     "--formats", metavar="LIST", help="Comma-separated: html,pdf,xlsx. As in the spec when left out."
 )
 @click.option("--share", is_flag=True, help="Leave out host names, users and device serial numbers.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to write into; the run's own by default.",
+)
 @click.pass_obj
-def report(terminal: Terminal, run: Path, runs: Path, formats: str | None, share: bool) -> None:
+def report(
+    terminal: Terminal, run: Path, runs: Path, formats: str | None, share: bool, output: Path | None
+) -> None:
     """Render the reports of RUN: a run folder, or the name of a run under --runs."""
     from engine.commands.rendering import write_reports
     from engine.run.stored import open_run
@@ -29,7 +37,7 @@ def report(terminal: Terminal, run: Path, runs: Path, formats: str | None, share
     stored = open_run(run, runs=runs)
     chosen = _chosen(formats) if formats else None
     with stored.store:
-        for path in write_reports(stored, formats=chosen, share=share).values():
+        for path in write_reports(stored, formats=chosen, share=share, output=output).values():
             click.echo(str(path))
     terminal.say(f"{stored.plan.size:,} points, nothing measured again")
 
