@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "make-model": ("make_model", "Write a random model of any shape with a tokenizer, for servers."),
     "info": ("info", "What a model is and needs: parameters, weights, cache, memory by load."),
     "report": ("report", "Render the reports of a finished run again."),
+    "view": ("view", "List the runs of a folder in the browser, or export the list as files."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
     "calibrate": ("calibrate", "Fit a device's parameters to measured operators."),
     "validate-model": ("validate_model", "Show how far off the model is on measured operators."),

@@ -84,18 +84,23 @@ def facts(inputs: ReportInputs, redact: Redactor) -> tuple[Fact, ...]:
                 f"{len(plan.tasks) - 20:,} more, in plan.json of the run folder",
             )
         )
-    for group, value in inputs.environment.items():
+    found += environment_facts(inputs.environment, redact)
+    return tuple(found)
+
+
+def environment_facts(environment: Mapping[str, Any], redact: Redactor) -> Iterator[Fact]:
+    """What results were made with: versions, machine, command, times."""
+    for group, value in environment.items():
         if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, Mapping):
             title = redact.text(group).replace("_", " ").capitalize()
-            found += [
+            yield from (
                 Fact(title, redact.text(name), redact.entry(f"{group}.{name}", _plain(v)))
                 for name, v in _flat(value)
-            ]
+            )
         else:
-            found.append(Fact("Environment", redact.text(group), redact.entry(group, _plain(value))))
-    return tuple(found)
+            yield Fact("Environment", redact.text(group), redact.entry(group, _plain(value)))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -146,7 +146,7 @@ def read_entry(folder: Path) -> RunEntry:
         ended=_time(session.get("ended")),
         commit=_text(repository.get("commit")),
         dirty=repository.get("dirty") is True,
-        verdict=_verdict(folder / REPORT),
+        verdict=verdict_of(folder / REPORT),
         report=_report_state(folder),
         holder=holder,
         session=session,
@@ -221,8 +221,11 @@ def _latest_first(entry: RunEntry) -> tuple[bool, float, str]:
 
 
 def _id_of(name: str) -> str:
-    if _PLAIN_ID.fullmatch(name):
-        return name
+    return name if _PLAIN_ID.fullmatch(name) else plain_id(name)
+
+
+def plain_id(name: str) -> str:
+    """An id that does not tell the name."""
     return "run-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
 
 
@@ -346,7 +349,7 @@ def _time(value: Any) -> dt.datetime | None:
         return None
 
 
-def _verdict(report: Path) -> str | None:
+def verdict_of(report: Path) -> str | None:
     """The report's answer, which stands in its head."""
     try:
         with report.open("rb") as file:
