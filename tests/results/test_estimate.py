@@ -11,10 +11,10 @@ from engine.results.estimate import estimate
 
 def test_interval_by_hand() -> None:
     found = estimate([1.0, 2.0, 3.0, 4.0, 5.0])
-    # spread sqrt(2.5), half width 2.776 x 1.58114 / sqrt(5) = 1.9629
+    # spread sqrt(2.5), half width 2.7764 x 1.58114 / sqrt(5) = 1.9632
     assert found is not None
     assert (found.mean, found.n) == (3.0, 5)
-    assert found.half_width == pytest.approx(1.9629, abs=1e-4)
+    assert found.half_width == pytest.approx(1.9632, abs=1e-4)
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
