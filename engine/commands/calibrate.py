@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ from engine.commands.options import RUNS
 from engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from engine.perfmodel.measured_table import Measured, Outcome
+    from engine.perfmodel.assemble import FittedRequests
+    from engine.perfmodel.measured_table import Outcome
     from engine.spec.calibration import Calibration
-    from engine.spec.hardware import Hardware
 
 
 @click.command()
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
               help="Name of a column of ours in the file, e.g. time_us=latency; repeatable.")  # fmt: skip
 @click.option("--constant", "constants", multiple=True, metavar="NAME=VALUE",
               help="One value for all rows, e.g. device=h100-sxm-80gb; repeatable.")  # fmt: skip
+@click.option("--name", "names", multiple=True, metavar="THEIRS=OURS",
+              help="Catalogue name of a model, device or format in the data; repeatable.")  # fmt: skip
 @click.option("--source", default="", help="Where the rows come from: origin, commit, licence.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for a report of the fit.")
 @RUNS
@@ -36,92 +38,54 @@ def calibrate(
     target: Path,
     columns: tuple[str, ...],
     constants: tuple[str, ...],
+    names: tuple[str, ...],
     source: str,
     report: Path | None,
     runs: Path,
 ) -> None:
-    """Fit a parameter set to MEASUREMENTS: a CSV or Parquet file of operator times, or a run with a device
-    probe. Errors are those of shapes that a fit has not seen."""
+    """Fit a parameter set to MEASUREMENTS: a CSV or Parquet file of operator times or of whole requests, a
+    run with a device probe or live loads, or a folder of logs. Errors are those of shapes that a fit has not
+    seen."""
     from datetime import UTC, datetime
 
-    from engine.perfmodel.assemble import calibrations_of
+    from engine.commands.measurements import Renamed, open_sources
+    from engine.perfmodel.assemble import calibrations_of, fitted_requests, with_requests
     from engine.perfmodel.measured_table import fit_table
+    from engine.spec.catalog import load_calibrations
 
-    table, devices = open_measurements(measurements, runs, columns=columns, constants=constants)
-    outcome = fit_table(table, devices)
-    for line in outcome_lines(outcome):
+    found = open_sources(measurements, runs, Renamed.of(columns, constants, names), terminal)
+    outcome = fit_table(found.table, found.devices)
+    told = {
+        "source": source or f"rows of `{measurements.name}`",
+        "fitted": datetime.now(UTC).date().isoformat(),
+    }
+    made = calibrations_of(outcome, found.table, found.devices, **told)
+    near = [part.deployments[0].hardware for part in found.requests.values()]
+    sets = load_calibrations(near, search=(Path.cwd(),)) if near else {}
+    requests = fitted_requests(found.requests, made, sets, source=told["source"], ignored=found.ignored)
+    for line in [*outcome_lines(outcome), *request_lines(requests)]:
         terminal.say(line)
-    if not outcome.fits:
-        raise UsageError("nothing could be fitted", hint=next(iter(outcome.refused.values()), None))
-    made = calibrations_of(
-        outcome,
-        table,
-        devices,
-        source=source or f"rows of `{measurements.name}`",
-        fitted=datetime.now(UTC).date().isoformat(),
-    )
+    if not outcome.fits and not requests.fits:
+        raise UsageError("nothing could be fitted", hint=_why(outcome, requests))
+    made = with_requests(made, requests, found.requests, **told)
     for path in _write(made, target):
         click.echo(str(path))
     if report is not None:
         from engine.report.calibration_report import write_calibration_report
 
-        for path in write_calibration_report(outcome, made, report):
+        for path in write_calibration_report(outcome, requests, made, report):
             click.echo(str(path))
 
 
-def open_measurements(
-    path: Path, runs: Path, *, columns: Sequence[str] = (), constants: Sequence[str] = ()
-) -> tuple[Measured, dict[str, Hardware]]:
-    """The timings of a file or a run, and the devices that its rows name."""
-    from engine.results.measured import read_measured
-
-    if path.is_file():
-        table = read_measured(path, columns=_pairs(columns), constants=_pairs(constants))
-        return table, _devices(table, {})
-    return _of_run(path, runs)
-
-
-def _of_run(path: Path, runs: Path) -> tuple[Measured, dict[str, Hardware]]:
-    from engine.results.measured import measured_of
-    from engine.run.stored import open_run
-
-    stored = open_run(path, runs=runs)
-    with stored.store:
-        frame = stored.store.read(stored.plan, "kernels").to_pandas()
-        if frame.empty:
-            raise UsageError(
-                f"run `{path}` has no operator times", hint="add `- kind: device_probe` to its measurements"
-            )
-        table = measured_of(frame, source=str(path))
-    own = {block.combination.hardware.name: block.combination.hardware for block in stored.plan.blocks}
-    return table, _devices(table, own)
-
-
-def _devices(table: Measured, own: Mapping[str, Hardware]) -> dict[str, Hardware]:
-    """The devices of the rows: those of the run itself, then the catalogue's; unknown ones are left out."""
-    from engine.errors import CatalogError
-    from engine.spec.catalog import load_hardware
-
-    found: dict[str, Hardware] = {}
-    for name in sorted({str(device) for device in table.texts["device"]}):
-        if name in own:
-            found[name] = own[name]
-            continue
-        try:
-            found[name] = load_hardware(name, search=(Path.cwd(),))
-        except CatalogError:
-            continue  # its rows are counted with the reason
-    return found
-
-
-def _pairs(given: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"`{text}` is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
+def _why(outcome: Outcome, requests: FittedRequests) -> str | None:
+    """The first thing to do about a table of which nothing could be fitted."""
+    refused = next(iter({**outcome.refused, **requests.refused}.values()), None)
+    if refused is not None:
+        return refused
+    ignored = {**outcome.ignored, **requests.ignored}
+    if any("in the catalogue" in reason for reason in ignored):
+        return "say which entry is meant with `--name THEIRS=OURS`; `engine catalog list` shows them"
+    return next(iter(ignored), "the table has no rows")
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -138,6 +102,26 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     lines += [f"{subject}: refused, {reason}" for subject, reason in outcome.refused.items()]
     lines += [f"{count} rows left out: {reason}" for reason, count in outcome.ignored.items()]
     return lines
+
+
+def request_lines(requests: FittedRequests) -> list[str]:
+    """Fits of whole requests with their held-out errors, and what was left out."""
+    lines = []
+    for key, fitted in requests.fits.items():
+        errors = fitted.request.held_out
+        lines.append(
+            f"{key}: {fitted.request.rows} runs, {fitted.terms}; time per token held out {errors.median:.1%} "
+            f"median, {errors.p90:.1%} p90, ratio {errors.ratio:.2f}, {errors.coverage:.0%} inside the band"
+        )
+        if fitted.energy is not None:
+            joules = fitted.energy.held_out
+            lines.append(
+                f"  energy per token of {fitted.energy.rows} runs held out {joules.median:.1%} median, "
+                f"{joules.p90:.1%} p90, ratio {joules.ratio:.2f}"
+            )
+        lines += [f"  {count} runs left out: {reason}" for reason, count in fitted.gated.dropped.items()]
+    lines += [f"{subject}: refused, {reason}" for subject, reason in requests.refused.items()]
+    return lines + [f"{count} runs left out: {reason}" for reason, count in requests.ignored.items()]
 
 
 def _write(made: Mapping[str, Calibration], target: Path) -> list[Path]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from engine.commands.console import Terminal
 from engine.commands.options import RUNS, output_format
+from engine.errors import UsageError
 
 
 @click.command("validate-model")
@@ -15,32 +17,49 @@ from engine.commands.options import RUNS, output_format
               help="Name of a column of ours in the file; repeatable.")  # fmt: skip
 @click.option("--constant", "constants", multiple=True, metavar="NAME=VALUE",
               help="One value for all rows; repeatable.")  # fmt: skip
+@click.option("--name", "names", multiple=True, metavar="THEIRS=OURS",
+              help="Catalogue name of a model, device or format in the data; repeatable.")  # fmt: skip
 @click.option("--shipped", is_flag=True, help="Judge the parameter sets of the catalogue, as a prediction "
               "would choose them, instead of fits to these rows.")  # fmt: skip
 @RUNS
 @output_format("human", "json", "markdown")
+@click.pass_obj
 def validate_model(
+    terminal: Terminal,
     data: Path,
     columns: tuple[str, ...],
     constants: tuple[str, ...],
+    names: tuple[str, ...],
     shipped: bool,
     runs: Path,
     output: str,
 ) -> None:
-    """Print errors by operator, device, precision and engine over DATA. Without `--shipped` every row is
-    predicted by a fit to the other sites of the same table."""
+    """Print errors by operator, device, precision and engine over DATA: operator times, whole requests, a run
+    or a folder of logs. Without `--shipped` every row is predicted by a fit to the other sites of the same
+    table; whole requests always are."""
     import json
 
-    from engine.commands.calibrate import open_measurements
-    from engine.perfmodel.validate import held_out_table, shipped_table
+    from engine.commands.calibrate import request_lines
+    from engine.commands.measurements import Renamed, open_sources
+    from engine.perfmodel.assemble import fitted_requests
+    from engine.perfmodel.validate import held_out_table, request_lines_of, shipped_table
     from engine.spec.catalog import load_calibrations
 
-    table, devices = open_measurements(data, runs, columns=columns, constants=constants)
+    found = open_sources(data, runs, Renamed.of(columns, constants, names), terminal)
+    table, devices = found.table, found.devices
+    near = [*devices.values(), *(part.deployments[0].hardware for part in found.requests.values())]
+    sets = load_calibrations(near, search=(Path.cwd(),))
     if shipped:
-        sets = load_calibrations(list(devices.values()), search=(Path.cwd(),))
         lines = shipped_table(table, devices, sets)
     else:
         lines = held_out_table(table, devices)
+    requests = fitted_requests(found.requests, {}, sets, source="", ignored=found.ignored)
+    for key, fitted in requests.fits.items():
+        lines += request_lines_of(str(key), fitted)
+    for text in request_lines(requests) if requests.refused or requests.ignored else ():
+        terminal.say(text)
+    if not lines:
+        raise UsageError("nothing could be judged", hint=next(iter(requests.refused.values()), None))
     if output == "json":
         click.echo(json.dumps([line.as_data() for line in lines], indent=2))
         return

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
+from engine.errors import EngineError
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.measured_table import Measured, Outcome, Subject
 from engine.perfmodel.operator_fit import Fitted
-from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.parameter_sets import Chosen, choose
 from engine.perfmodel.point import predict_point
+from engine.perfmodel.request_law import RequestOutcome, fit_requests
+from engine.perfmodel.request_rows import RunKey, RunRows
 from engine.spec.calibration import Calibration, HostFit
 from engine.spec.catalog import canonical_name
 from engine.spec.hardware import Hardware
@@ -24,6 +28,17 @@ _EAGER: Final = ("transformers",)
 """Engines that launch every operator by itself."""
 _BITS: Final = {"fp32": 32, "bf16": 16, "fp16": 16}
 Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class FittedRequests:
+    """Terms of whole requests by device and engine, and why others have none."""
+
+    fits: dict[RunKey, RequestOutcome] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Subject -> reason."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Reason -> rows that belong to no subject."""
 
 
 def calibrations_of(
@@ -42,6 +57,57 @@ def calibrations_of(
     return made
 
 
+def fitted_requests(
+    rows: Mapping[RunKey, RunRows],
+    made: Mapping[str, Calibration],
+    sets: Mapping[str, Calibration],
+    *,
+    source: str,
+    ignored: Mapping[str, int],
+) -> FittedRequests:
+    """Fits of whole requests: on the operators just fitted, on those of the catalogue for this very device
+    (`sets`), or on shared efficiencies where there are neither."""
+    found = FittedRequests(ignored=dict(ignored))
+    for key, part in rows.items():
+        try:
+            base = _base(key, part.deployments[0].hardware, made, sets)
+            found.fits[key] = fit_requests(part, base, source=source)
+        except EngineError as err:
+            found.refused[str(key)] = f"{err.message}; {err.hint}" if err.hint else err.message
+    return found
+
+
+def _base(
+    key: RunKey, hardware: Hardware, made: Mapping[str, Calibration], sets: Mapping[str, Calibration]
+) -> Chosen | None:
+    name = _name(key)
+    chosen = choose(name, hardware, {name: made[name]}) if name in made else choose("auto", hardware, sets)
+    return None if chosen is None or chosen.transferred else chosen
+
+
+def with_requests(
+    made: Mapping[str, Calibration],
+    requests: FittedRequests,
+    rows: Mapping[RunKey, RunRows],
+    *,
+    source: str,
+    fitted: str,
+) -> dict[str, Calibration]:
+    """The parameter sets of operators with the terms of whole requests; sets of their own where there were
+    no operators of that engine."""
+    found = dict(made)
+    for key, outcome in requests.fits.items():
+        name, hardware = _name(key), rows[key].deployments[0].hardware
+        begun = found.get(name) or _calibration(key, [], hardware, source=source, fitted=fitted)
+        more = {"request": outcome.request, "energy": outcome.energy, "notes": outcome.notes or begun.notes}
+        if outcome.operators:
+            more |= {"operators": list(outcome.operators), "host": outcome.host, "fused": True}
+        elif outcome.base is not None:
+            more |= {"host": begun.host or outcome.base.host, "fused": outcome.base.fused}
+        found[name] = begun.model_copy(update=more)
+    return found
+
+
 def _name(key: Key) -> str:
     # Texts of a table from anywhere become the name of a file.
     plain = re.sub(r"[^a-z0-9.]+", "-", canonical_name("-".join(part for part in key if part)))
@@ -57,7 +123,7 @@ def _calibration(
     device, engine, version = key
     return Calibration.model_validate(
         {
-            "name": f"{hardware.name}, {engine} {version}".strip(),
+            "name": ", ".join(part for part in (hardware.name, f"{engine} {version}".strip()) if part),
             "device": canonical_name(device)[:120],
             "device_name": hardware.name,
             "vendor": hardware.vendor,

@@ -262,7 +262,13 @@ def _quantile(ratio: Column, share: float) -> float:
     n = len(ratio)
     outward = share * n - 1 if share < 0.5 else share * n
     place = min(max(outward / max(n - 1, 1), 0.0), 1.0)
-    return float(np.clip(np.quantile(ratio, place), 1e-2, 1e2))
+    found = float(np.quantile(ratio, place))
+    if n * min(share, 1 - share) < 1:
+        # Too few rows to have seen the quantile: as far out as Student's t says for the next of so few
+        # (Cornish-Fisher to first order), measured from the middle.
+        middle = float(np.median(ratio))
+        found = middle * (found / middle) ** (np.sqrt(1 + 1 / n) * (1 + 0.93 / max(n - 1, 1)))
+    return float(np.clip(found, 1e-2, 1e2))
 
 
 def band_factors(bands: Sequence[Band], predicted: Column) -> tuple[Column, Column]:

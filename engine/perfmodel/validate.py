@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.perfmodel.fit import EDGES_S, Column, KernelRows, predicted_s
 from engine.perfmodel.kernel_table import gated_rows
 from engine.perfmodel.measured_table import Measured, Outcome, fit_table, subjects
 from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.request_law import RequestOutcome
+from engine.perfmodel.request_rows import RunRows, predicted_request
 from engine.spec.calibration import Calibration
 from engine.spec.hardware import Hardware
 
@@ -45,7 +48,8 @@ class ErrorLine:
             return head + self.note
         return (
             f"{head}{self.rows} rows of {self.sites} shapes, median {self.median:.1%}, p90 {self.p90:.1%}, "
-            f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}, bound {self.bound_median:.0%}"
+            f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}"
+            + (f", bound {self.bound_median:.0%}" if np.isfinite(self.bound_median) else "")
             + (f" ({self.note})" if self.note else "")
         )
 
@@ -58,7 +62,8 @@ class ErrorLine:
         cells = (
             self.subject, self.size, str(self.rows), str(self.sites), f"{100 * self.median:.1f}",
             f"{100 * self.p90:.1f}", f"{self.ratio:.2f}", f"{100 * self.within_10:.0f}",
-            f"{100 * self.within_25:.0f}", f"{100 * self.bound_median:.0f}",
+            f"{100 * self.within_25:.0f}",
+            f"{100 * self.bound_median:.0f}" if np.isfinite(self.bound_median) else "",
         )  # fmt: skip
         return f"| {' | '.join(cells)} |"
 
@@ -108,6 +113,37 @@ def shipped_table(
     return lines
 
 
+def request_lines_of(subject: str, fitted: RequestOutcome) -> list[ErrorLine]:
+    """The held-out errors of whole requests: time per token by size, time of a prefill, joules."""
+    rows = fitted.gated.rows
+    bound = predicted_request(rows, None)
+    lines = _request_lines(f"time per token, {subject}", rows, rows.tpot_s, fitted.tpot_s, bound["tpot_s"])
+    lines += _request_lines(f"prefill, {subject}", rows, rows.prefill_s, fitted.ttft_s, bound["ttft_s"])[:1]
+    if len(fitted.energy_j):
+        nothing = np.full(len(rows), np.nan)
+        lines += _request_lines(
+            f"joules per token, {subject}", rows, rows.energy_j, fitted.energy_j, nothing
+        )[:1]
+    return lines
+
+
+_STEPS_S: Final = (10e-3, 50e-3)
+_STEP_SIZES: Final = ("below 10 ms", "10 to 50 ms", "above 50 ms")
+
+
+def _request_lines(
+    subject: str, rows: RunRows, measured: Column, predicted: Column, bound: Column
+) -> list[ErrorLine]:
+    seen = np.isfinite(measured) & np.isfinite(predicted)
+    place = np.searchsorted(np.asarray(_STEPS_S), measured)
+    groups = {"all": seen} | {size: seen & (place == i) for i, size in enumerate(_STEP_SIZES)}
+    return [
+        _line(subject, size, measured[which], predicted[which], bound[which], rows.site[which])
+        for size, which in groups.items()
+        if which.any()
+    ]
+
+
 def _absent(subject: str, reason: str) -> ErrorLine:
     nan = float("nan")
     return ErrorLine(subject, "all", 0, 0, nan, nan, nan, nan, nan, nan, reason)
@@ -125,21 +161,41 @@ def _lines(subject: str, rows: KernelRows, predicted: Column, *, note: str = "")
     for size, which in groups.items():
         if not which.any():
             continue
-        measured, times = rows.measured_s[which], predicted[which]
-        error, bound = np.abs(times / measured - 1), np.abs(rows.bound_s[which] / measured - 1)
         found.append(
-            ErrorLine(
+            _line(
                 subject,
                 size,
-                int(which.sum()),
-                len(np.unique(rows.site[which])),
-                float(np.median(error)),
-                float(np.quantile(error, 0.9)),
-                float(np.median(times / measured)),
-                float(np.mean(error <= 0.1)),
-                float(np.mean(error <= 0.25)),
-                float(np.median(bound)),
-                note,
+                rows.measured_s[which],
+                predicted[which],
+                rows.bound_s[which],
+                rows.site[which],
+                note=note,
             )
         )
     return found
+
+
+def _line(
+    subject: str,
+    size: str,
+    measured: Column,
+    times: Column,
+    bound_s: Column,
+    site: NDArray[Any],
+    *,
+    note: str = "",
+) -> ErrorLine:
+    error, bound = np.abs(times / measured - 1), np.abs(bound_s / measured - 1)
+    return ErrorLine(
+        subject,
+        size,
+        len(measured),
+        len(np.unique(site)),
+        float(np.median(error)),
+        float(np.quantile(error, 0.9)),
+        float(np.median(times / measured)),
+        float(np.mean(error <= 0.1)),
+        float(np.mean(error <= 0.25)),
+        float(np.median(bound)),
+        note,
+    )

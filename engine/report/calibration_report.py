@@ -16,8 +16,10 @@ from engine.spec.catalog import packaged_root
 from engine.units import format_quantity
 
 if TYPE_CHECKING:
+    from engine.perfmodel.assemble import FittedRequests
     from engine.perfmodel.measured_table import Outcome
     from engine.perfmodel.operator_fit import Fitted
+    from engine.perfmodel.request_law import RequestOutcome
     from engine.perfmodel.validate import ErrorLine
     from engine.spec.calibration import Calibration
 
@@ -36,29 +38,55 @@ class Part:
     """Names of its charts."""
 
 
-def write_calibration_report(outcome: Outcome, made: Mapping[str, Calibration], folder: Path) -> list[Path]:
+def write_calibration_report(
+    outcome: Outcome, requests: FittedRequests, made: Mapping[str, Calibration], folder: Path
+) -> list[Path]:
     """Write calibration.html, .pdf and .xlsx into a folder; the PDF only where its libraries are."""
     from engine.errors import EnvironmentMissing
-    from engine.perfmodel.validate import lines_of
+    from engine.perfmodel.validate import lines_of, request_lines_of
 
     lines = lines_of(outcome)
-    charts = {name: spec for i, found in enumerate(outcome.fits.values()) for name, spec in _charts(i, found)}
-    svgs = {name: chart_svg(name, spec) for name, spec in charts.items()}
-    parts = [_part(i, str(subject), found) for i, (subject, found) in enumerate(outcome.fits.items())]
-    document = _document(lines, parts, svgs, _left_out(outcome), made, mode="screen")
+    for key, fitted in requests.fits.items():
+        lines += request_lines_of(str(key), fitted)
+    parts, dots = _parts(outcome, requests)
+    svgs = {name: chart_svg(name, spec) for pictured in dots for name, spec in _charts(pictured)}
+    left_out = _left_out(outcome, requests)
+    document = _document(lines, parts, svgs, left_out, made, mode="screen")
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "calibration.html"
     page.write_text(document, encoding="utf-8")
     book = folder / "calibration.xlsx"
-    _workbook(lines, svgs, _left_out(outcome), book)
+    _workbook(lines, svgs, left_out, book)
     written = [page, book]
     try:
         paper = folder / "calibration.pdf"
-        _print(_document(lines, parts, svgs, _left_out(outcome), made, mode="pdf"), svgs, paper)
+        _print(_document(lines, parts, svgs, left_out, made, mode="pdf"), svgs, paper)
         written.append(paper)
     except EnvironmentMissing:
         pass  # the page has everything; `engine doctor` says what the PDF needs
     return written
+
+
+@dataclass(frozen=True)
+class _Dots:
+    """Measured times with their held-out predictions."""
+
+    number: int
+    measured_s: Any
+    predicted_s: Any
+
+
+def _parts(outcome: Outcome, requests: FittedRequests) -> tuple[list[Part], list[_Dots]]:
+    """The fits in order with what their charts show."""
+    parts: list[Part] = []
+    dots: list[_Dots] = []
+    for subject, found in outcome.fits.items():
+        dots.append(_Dots(len(parts), found.gated.rows.measured_s, found.predicted_s))
+        parts.append(_part(len(parts), str(subject), found))
+    for key, fitted in requests.fits.items():
+        dots.append(_Dots(len(parts), fitted.gated.rows.tpot_s, fitted.tpot_s))
+        parts.append(_request_part(len(parts), str(key), fitted))
+    return parts, dots
 
 
 def _part(number: int, title: str, found: Fitted) -> Part:
@@ -76,22 +104,34 @@ def _part(number: int, title: str, found: Fitted) -> Part:
     values += [f"root {format_quantity(p.root, 'seconds')}"] if p.root else []
     values += [f"wave share {p.wave_share:.3g}"] if p.wave_share else []
     values += [f"wave cost {format_quantity(p.wave_cost, 'seconds')}"] if p.wave_cost else []
-    pictures = (f"scatter-{number}", f"residuals-{number}")
-    return Part(title, summary, f"Form {fit.form}: {', '.join(values)}.", pictures)
+    return Part(title, summary, f"Form {fit.form}: {', '.join(values)}.", _names(number))
 
 
-def _charts(number: int, found: Fitted) -> list[tuple[str, dict[str, Any]]]:
+def _request_part(number: int, title: str, found: RequestOutcome) -> Part:
+    errors = found.request.held_out
+    summary = (
+        f"{found.request.rows} runs, time per token. Median {errors.median:.1%}, nine of ten within "
+        f"{errors.p90:.1%}, median ratio {errors.ratio:.2f}, covered {errors.coverage:.0%}."
+    )
+    return Part(title, summary, f"Terms: {found.terms}.", _names(number))
+
+
+def _names(number: int) -> tuple[str, ...]:
+    return f"scatter-{number}", f"residuals-{number}"
+
+
+def _charts(found: _Dots) -> list[tuple[str, dict[str, Any]]]:
     import numpy as np
 
-    rows, predicted = found.gated.rows, found.predicted_s
-    seen = np.flatnonzero(np.isfinite(predicted))
+    number, measured, predicted = found.number, found.measured_s, found.predicted_s
+    seen = np.flatnonzero(np.isfinite(predicted) & np.isfinite(measured))
     # An even choice, so that a large table stays a readable picture.
     seen = seen[:: max(1, len(seen) // _MOST_DOTS)]
     dots = [
         {
-            "measured": float(f"{rows.measured_s[i] * 1e6:.5g}"),
+            "measured": float(f"{measured[i] * 1e6:.5g}"),
             "predicted": float(f"{predicted[i] * 1e6:.5g}"),
-            "ratio": float(f"{predicted[i] / rows.measured_s[i]:.4g}"),
+            "ratio": float(f"{predicted[i] / measured[i]:.4g}"),
         }
         for i in seen
     ]
@@ -127,14 +167,21 @@ def _against(
     return description(body, list(dots), alt=f"{title} against measured time, one dot a row")
 
 
-def _left_out(outcome: Outcome) -> list[str]:
+def _left_out(outcome: Outcome, requests: FittedRequests) -> list[str]:
     found = [
         f"{subject}: {count} rows, {reason}"
         for subject, fitted in outcome.fits.items()
         for reason, count in fitted.gated.dropped.items()
     ]
     found += [f"{subject}: refused, {reason}" for subject, reason in outcome.refused.items()]
-    return found + [f"{count} rows: {reason}" for reason, count in outcome.ignored.items()]
+    found += [f"{count} rows: {reason}" for reason, count in outcome.ignored.items()]
+    found += [
+        f"{key}: {count} runs, {reason}"
+        for key, fitted in requests.fits.items()
+        for reason, count in fitted.gated.dropped.items()
+    ]
+    found += [f"{subject}: refused, {reason}" for subject, reason in requests.refused.items()]
+    return found + [f"{count} runs: {reason}" for reason, count in requests.ignored.items()]
 
 
 def _document(

@@ -30,18 +30,24 @@ def read_measured(
 ) -> Measured:
     """The timings of a file; `columns` names the file's column for each of ours, `constants` what all rows
     share. Raises `UsageError` when it is not a table of timings."""
+    return measured_of(read_named(path, columns=columns, constants=constants), source=str(path))
+
+
+def read_named(
+    path: Path, *, columns: Mapping[str, str] | None = None, constants: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """A file as a data frame with its columns renamed to ours; raises `UsageError` when it is no table."""
     table = _read(path)
     wanted = {theirs: ours for ours, theirs in (columns or {}).items()}
     absent = [name for name in wanted if name not in table.columns]
     if absent:
         known = ", ".join(map(str, table.columns[:20]))
         raise UsageError(f"`{path}` has no column `{absent[0]}`", hint=f"columns: {known}")
-    named = {name: wanted.get(name, _SYNONYMS.get(name, name)) for name in map(str, table.columns)}
-    table = table.rename(columns=named)
-    table = table.loc[:, ~table.columns.duplicated()]
+    table = table.rename(columns=wanted)
+    table = table.loc[:, ~table.columns.duplicated()].copy()
     for name, value in (constants or {}).items():
         table[name] = value
-    return measured_of(table, source=str(path))
+    return table
 
 
 def measured_of(table: pd.DataFrame, *, source: str) -> Measured:
@@ -49,6 +55,10 @@ def measured_of(table: pd.DataFrame, *, source: str) -> Measured:
     import numpy as np
     import pandas as pd
 
+    taken = set(map(str, table.columns))
+    named = {n: _SYNONYMS[n] for n in map(str, table.columns) if n in _SYNONYMS and _SYNONYMS[n] not in taken}
+    table = table.rename(columns=named)
+    table = table.loc[:, ~table.columns.duplicated()]
     for unit, factor in UNITS.items():
         if unit != "s" and f"time_{unit}" in table and "time_s" not in table:
             table = table.assign(time_s=pd.to_numeric(table[f"time_{unit}"], errors="coerce") * factor)

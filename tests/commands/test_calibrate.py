@@ -97,3 +97,67 @@ def test_a_report_of_the_fit(engine: Engine, timings: Path) -> None:
     assert "held out" in page
     assert page.count("<figure>") == 6
     assert (folder / "calibration.xlsx").stat().st_size > 5000
+
+
+LOGS = Path(__file__).parents[2] / "specs" / "example_runs"
+MODELS = ("--name", "llama_7b=llama-2-7b", "--name", "llama_13b=llama-2-13b")
+
+
+def test_a_folder_of_logs_gives_terms_of_whole_requests(engine: Engine, timings: Path) -> None:
+    target, folder = timings.parent / "logs.yaml", timings.parent / "report"
+    done = engine(
+        "calibrate", LOGS, "-o", target, *MODELS, "--constant", "engine=llama.cpp", "--report", folder
+    )
+    assert done.code == 0, done.err
+    assert "whole requests, a100-sxm-80gb, llama.cpp: 6 runs, step " in done.err
+    assert "2 runs left out: no model `llama_70b` in the catalogue" in done.err
+    text = target.read_text(encoding="utf-8")
+    assert "device: a100-sxm-80gb\n" in text
+    assert "request:\n  step: " in text
+    assert "operators:" not in text  # those of the device are in the catalogue
+    page = (folder / "calibration.html").read_text(encoding="utf-8")
+    assert "time per token, whole requests, a100-sxm-80gb, llama.cpp" in page
+    assert page.count("<figure>") == 2
+
+
+def test_logs_of_unknown_models_say_how_to_name_them(engine: Engine, timings: Path) -> None:
+    done = engine("calibrate", LOGS, "-o", timings.parent / "x.yaml")
+    assert done.code == 2
+    assert "say which entry is meant with `--name THEIRS=OURS`" in done.err
+
+
+def test_a_table_of_whole_requests(engine: Engine, timings: Path) -> None:
+    path = timings.parent / "served.csv"
+    lines = ["model,isl,osl,concurrency,tp,itl_ms,ttft_ms"]
+    # A lone 8 B model on 2 TB/s reads 16 GB a step: 8 ms, and prefills at 400 TFLOP/s.
+    for prompt in (512, 1024, 2048):
+        for batch in (1, 8, 32):
+            token_ms = 10 + 0.02 * batch + batch * (prompt / 10) / 128  # a step, and its share of prefills
+            lines.append(f"llama-3.1-8b,{prompt},128,{batch},1,{token_ms},{prompt / 10}")
+    lines.append("llama-3.1-8b,512,128,1,1,0.01,51")
+    lines.append("no-such-model,512,128,1,1,10,51")
+    lines.append("llama-3.1-8b,512,128,x,1,10,51")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    target = timings.parent / "hardware" / "calibrations" / "served.yaml"
+    done = engine(
+        "calibrate", path, "-o", target, "--constant", "device=synthetic", "--constant", "precision=bf16"
+    )
+    assert done.code == 0, done.err
+    assert "whole requests, synthetic: 9 runs, compute efficiency " in done.err
+    assert "1 runs left out: faster than the data sheet allows" in done.err
+    assert "1 runs left out: no model `no-such-model` in the catalogue" in done.err
+    assert "1 runs left out: `batch_size` is not a whole number above zero" in done.err
+    judged = engine("validate-model", path, "--constant", "device=synthetic", "--constant", "precision=bf16")
+    assert judged.out.startswith(
+        "time per token, whole requests, synthetic, all: 9 rows of 9 shapes, median "
+    )
+    spec = timings.parent / "try.yaml"
+    spec.write_text(
+        "version: 1\nname: try\nmodel: llama-3.1-8b\nhardware: synthetic\nworkload: {prompt_tokens: 1024}\n"
+        "measurements: [{kind: analytical}]\n",
+        encoding="utf-8",
+    )
+    assert engine("run", spec, "--no-report").code == 0
+    (found,) = [r for r in rows(engine("export", "try", "summary")) if r["phase"] == "request"]
+    assert found["calibration"] == "served"
+    assert float(found["tpot_s"]) == pytest.approx(10e-3, rel=0.1)
