@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from engine.errors import CatalogError, UsageError
+from engine.commands.loading import model_in_spec
+from engine.errors import CatalogError
 
 __all__ = ["BenchRequest", "bench_yaml", "known_device"]
 
@@ -55,7 +56,7 @@ def bench_yaml(request: BenchRequest, *, detected: str | None) -> str:
     spec: dict[str, Any] = {
         "version": 1,
         "name": request.name or _slug(request),
-        "model": _model(request.model),
+        "model": model_in_spec(request.model),
         "hardware": hardware or _UNKNOWN,
         "quantization": request.dtype,
         "workload": {"prompt_tokens": request.prompt_tokens[0], "output_tokens": request.output_tokens},
@@ -92,16 +93,6 @@ def _measurement(request: BenchRequest, *, known: bool) -> dict[str, Any]:
     if not known:
         found["predict"] = False
     return found
-
-
-def _model(name: str) -> str:
-    """The model as a spec names it: paths are made absolute, since the spec is written elsewhere."""
-    path = Path(name)
-    if path.suffix in (".json", ".yaml", ".yml") or (path / "config.json").is_file():
-        if not path.exists():
-            raise UsageError(f"there is no model file at `{name}`")
-        return str(path.resolve())
-    return name
 
 
 def _slug(request: BenchRequest) -> str:

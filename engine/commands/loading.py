@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from engine.errors import Problem, SpecError
+from engine.errors import Problem, SpecError, UsageError
 from engine.plan.check import check
 from engine.spec.document import Document, read_document, validate
 from engine.spec.experiment import Experiment
@@ -127,3 +127,13 @@ def _salvage(document: Document, problems: Sequence[Problem]) -> Experiment:
         return Experiment.model_validate(values)
     except ValidationError:
         return Experiment.model_validate(_STAND_INS)
+
+
+def model_in_spec(name: str) -> str:
+    """The model as a spec names it: paths are made absolute, since the spec is written elsewhere."""
+    path = Path(name)
+    if path.suffix in (".json", ".yaml", ".yml") or (path / "config.json").is_file():
+        if not path.exists():
+            raise UsageError(f"there is no model file at `{name}`")
+        return str(path.resolve())
+    return name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.commands.loading import model_in_spec
 from engine.errors import UsageError
 
 _UNKNOWN_DEVICE: Final = (
@@ -59,7 +60,7 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
         "# Written by `engine profile`; edit it and use `engine run`.",
         "version: 1",
         f"name: {_scalar(request.folder_name)}",
-        f"model: {_scalar(_model(request.model))}",
+        f"model: {_scalar(model_in_spec(request.model))}",
         f"hardware: {_scalar(hardware) if hardware else _UNKNOWN_DEVICE}",
         f"quantization: {request.dtype}",
         "workload:",
@@ -86,16 +87,6 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
     lines.append(f"    target: {{kind: local, weights: {_scalar(weights)}, device: {request.device}}}")
     lines.append(f"    on_missing: {request.on_missing}")
     return "\n".join([*lines, "report:", "  formats: [html]", ""])
-
-
-def _model(name: str) -> str:
-    """The model as a spec names it: paths are made absolute, since the spec is written elsewhere."""
-    path = Path(name)
-    if path.suffix in (".json", ".yaml", ".yml") or (path / "config.json").is_file():
-        if not path.exists():
-            raise UsageError(f"there is no model file at `{name}`")
-        return str(path.resolve())
-    return name
 
 
 def _scalar(value: Any) -> str:

@@ -17,7 +17,7 @@ from engine.perfmodel.phase_metrics import BOUNDS
 from engine.perfmodel.point import context_limit
 from engine.perfmodel.predict import PHASES, predict
 from engine.perfmodel.program import Plan, compiled
-from engine.spec.workload import Speculation, Workload
+from engine.spec.workload import COUNTS, Speculation, Workload
 
 __all__ = ["BOUNDS", "PHASES", "Summary", "WorkloadArrays", "free_memory", "summarise"]
 
@@ -44,20 +44,10 @@ class WorkloadArrays:
     @classmethod
     def of(cls, workload: Workload) -> WorkloadArrays:
         """A single workload."""
-        return cls(*(np.array([getattr(workload, name) or 0], dtype=np.int64) for name in _COLUMNS))
+        return cls(*(np.array([getattr(workload, name) or 0], dtype=np.int64) for name in COUNTS))
 
     def __len__(self) -> int:
-        return max(len(getattr(self, name)) for name in _COLUMNS)
-
-
-_COLUMNS: Final = (
-    "prompt_tokens",
-    "output_tokens",
-    "batch_size",
-    "shared_prefix_tokens",
-    "prefill_chunk_tokens",
-    "prefill_tokens_per_step",
-)
+        return max(len(getattr(self, name)) for name in COUNTS)
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,7 @@ def summarise(
     plan = compiled(deployment)
     proposing = drafting(speculation, compiled(draft) if draft is not None else None)
     n = len(workload)
-    columns = [getattr(workload, name) for name in _COLUMNS]
+    columns = [getattr(workload, name) for name in COUNTS]
     # A single point runs on Python numbers: NumPy's call overhead would be most of its time.
     if n == 1:
         return _one_point(plan, tuple(int(column[0]) for column in columns), proposing)
@@ -170,7 +160,7 @@ def free_memory(
     """
     plan = compiled(deployment)
     proposing = drafting(speculation, compiled(draft) if draft is not None else None)
-    values = [getattr(workload, name).astype(np.float64) for name in _COLUMNS]
+    values = [getattr(workload, name).astype(np.float64) for name in COUNTS]
     load = load_of(*values, chunked=_any(values[4]), mixed=_any(values[5]))
     used = memory_use(ARRAYS, memory_plan_of(plan, proposing), memory_load(ARRAYS, plan, load, proposing))
     return np.broadcast_to(np.asarray(used.free, dtype=np.float64), (len(workload),))
