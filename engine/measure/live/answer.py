@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, repeat
 from typing import Any, Final
 
 from engine.measure.live.http_client import Exchange
 
-__all__ = ["Answer", "events_of", "read_answer"]
+__all__ = ["Answer", "read_answer"]
 
 _DONE: Final = b"[DONE]"
 _SHOWN: Final = 500
@@ -117,30 +117,21 @@ def _unpacked(pieces: Sequence[bytes]) -> list[bytes] | None:
     return found
 
 
-def events_of(pieces: Sequence[bytes], stamps: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """(stamp of the read that completed it, data) of each server-sent event."""
-    for block, stamp in zip(*_blocks(pieces, stamps), strict=True):
-        data = _data(block.split(b"\n"))
-        if data is not None:
-            yield stamp, data
-
-
-def _blocks(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[list[bytes], list[int]]:
-    """Events as they stand in the body, line ends made equal, and the stamp of the read that ended each."""
+def _blocks(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[Sequence[bytes], Sequence[int]]:
+    """Whole events, one or several to a block, each with its blank line, and the stamp of the read that ended
+    each; line ends made equal."""
     body = b"".join(pieces)
     if b"\r" in body:
         return _blocks_of_any_line_end(body, list(accumulate(map(len, pieces))), stamps)
-    blocks = body.split(b"\n\n")
-    if blocks and not blocks[-1]:
-        blocks.pop()
     # Most servers send an event a piece, so its end and the end of the piece fall together.
-    if len(blocks) == len(pieces) and all(map(bytes.endswith, pieces, repeat(b"\n\n"))):
-        return blocks, list(stamps)
+    if all(map(bytes.endswith, pieces, repeat(b"\n\n"))):
+        return pieces, stamps
     ends = list(accumulate(map(len, pieces)))
+    blocks = [block + b"\n\n" for block in body.split(b"\n\n")]
     found: list[int] = []
     position = index = 0
     for block in blocks:
-        position += len(block) + 2
+        position += len(block)
         # Complete with its blank line; the last one may lack it.
         while index < len(ends) - 1 and ends[index] < position:
             index += 1
@@ -163,11 +154,11 @@ def _blocks_of_any_line_end(
             continue
         while index < len(ends) - 1 and ends[index] < match.end():
             index += 1
-        blocks.append(b"\n".join(lines))
+        blocks.append(b"\n".join(lines) + b"\n\n")
         found.append(stamps[index])
         lines = []
     if lines or body[position:]:
-        blocks.append(b"\n".join([*lines, body[position:]]))
+        blocks.append(b"\n".join([*lines, body[position:]]) + b"\n\n")
         found.append(stamps[-1])
     return blocks, found
 
@@ -220,23 +211,53 @@ class _Pattern:
     def take(self, reading: _Reading, blocks: Sequence[bytes], first: int, stamps: Sequence[int]) -> int:
         """Read blocks from `first` on for as long as they match; the position of the first that was not read.
 
-        What stands between two texts is the same each time, so that one split of the rest yields them all.
         How many tokens a second the generator can stand is decided here.
         """
-        before, after = self.field + self._before, self._after
+        before, after = self.field + self._before, self._after + b"\n\n"
         if not self._before or first == len(blocks) or not blocks[first].startswith(before):
             return first
-        rest = b"\n\n".join(blocks[first:] if first else blocks)
-        texts = rest[len(before) :].split(after + b"\n\n" + before)
-        texts.pop()  # with whatever follows the last match
+        rest = blocks[first:] if first else blocks
+        texts = _between(rest, before, after)
+        count = len(texts)
         plain = b"".join(texts)
         if b'"' in plain or b"\\" in plain or b"\n" in plain or b"" in texts:
-            unlike = (i for i, text in enumerate(texts) if not text or _NOT_PLAIN.search(text))
-            del texts[next(unlike) :]
+            return first + self._take_each(reading, texts, stamps[first:])
         reading.texts += texts
-        reading.stamps += stamps[first : first + len(texts)]
-        reading.counts += [None] * len(texts)
-        return first + len(texts)
+        reading.stamps += stamps[first : first + count]
+        reading.counts += [None] * count
+        return first + count
+
+    def _take_each(self, reading: _Reading, texts: Sequence[bytes], stamps: Sequence[int]) -> int:
+        """The same where some texts are escaped or empty; how many were read."""
+        for position, text in enumerate(texts):
+            if not text:
+                continue
+            if _NOT_PLAIN.search(text):
+                # What is a JSON string between quotes is the text of the event; all else is left to JSON.
+                try:
+                    text = _parse(b'"' + text + b'"').encode(errors="replace")
+                except (ValueError, AttributeError):
+                    return position
+            reading.texts.append(text)
+            reading.stamps.append(stamps[position])
+            reading.counts.append(None)
+        return len(texts)
+
+
+def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes]:
+    """What stands between the two in each block, up to the first block that is not of this form."""
+    count = len(blocks)
+    while count and not (blocks[count - 1].startswith(before) and blocks[count - 1].endswith(after)):
+        count -= 1
+    if count < len(blocks):
+        blocks = blocks[:count]
+    start, end = len(before), -len(after)
+    texts = [block[start:end] for block in blocks]
+    # In most streams only the last few blocks differ: one comparison of everything instead of two a block.
+    if before + (after + before).join(texts) + after == b"".join(blocks):
+        return texts
+    alike = [block.startswith(before) and block.endswith(after) for block in blocks]
+    return texts[: alike.index(False)] if False in alike else texts
 
 
 def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
@@ -244,27 +265,35 @@ def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     blocks, times = _blocks(pieces, stamps)
     fault: tuple[str, str] | None = None
     position = 0
-    while position < len(blocks) and fault is None:
+    while fault is None:
         position = pattern.take(reading, blocks, position, times)
         if position == len(blocks):
             break
-        block, stamp = blocks[position], times[position]
-        data = _data(block.split(b"\n"))
+        fault = _take_block(reading, times[position], blocks[position], pattern)
         position += 1
+        if position > _MOST_EVENTS:
+            fault = ("too-large", "more than a million events")
+    if fault is None and not reading.done and reading.finish is None:
+        fault = ("cut", "the stream ended without a reason and without `[DONE]`")
+    return _answer(reading, fault)
+
+
+def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) -> tuple[str, str] | None:
+    """Take in the events of one block; a fault when one cannot be understood."""
+    for event in block.split(b"\n\n"):
+        data = _data(event.split(b"\n"))
         if data is None:
             continue
-        pattern.field = block.removesuffix(data)
         if reading.first is None:
             reading.first = stamp
         if data == _DONE:
             reading.done = True
-        elif position > _MOST_EVENTS:
-            fault = ("too-large", "more than a million events")
-        else:
-            fault = _understand(reading, stamp, data, pattern)
-    if fault is None and not reading.done and reading.finish is None:
-        fault = ("cut", "the stream ended without a reason and without `[DONE]`")
-    return _answer(reading, fault)
+            continue
+        pattern.field = event.removesuffix(data)
+        fault = _understand(reading, stamp, data, pattern)
+        if fault is not None:
+            return fault
+    return None
 
 
 def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -> tuple[str, str] | None:

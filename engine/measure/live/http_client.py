@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 import httptools
 
 from engine.errors import UsageError
+from engine.measure.live.sockets import PlainTransport, SocketGroup, offered
 from engine.spec.live import Deadlines
 
 __all__ = ["Address", "Exchange", "HttpClient", "address_of"]
 
-_SWEEP_S: Final = 0.02
+_LONGEST_SWEEP_S: Final = 0.5
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _LARGEST_HEAD: Final = 64 * 1024
 
@@ -92,12 +93,16 @@ class Exchange:
         return b"".join(self.pieces)
 
 
+def _nobody(_body: bytes) -> None:
+    """Bytes of a body before anything was asked."""
+
+
 class _Connection(asyncio.Protocol):
     """One connection; at most one exchange at a time."""
 
     def __init__(self, gone: Callable[[_Connection], None]) -> None:
         self._gone = gone
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | PlainTransport | None = None
         self._parser: Any = None
         self._waiter: asyncio.Future[None] | None = None
         self.exchange: Exchange | None = None
@@ -105,20 +110,27 @@ class _Connection(asyncio.Protocol):
         self.used = False
         self._ends_with_connection = False
         self._keep = True
+        self._head_size = 0
+        self._ended: int | None = None
+        """Pieces of the body at its end."""
+        self.on_body: Callable[[bytes], None] = _nobody
+        """Called by the parser for every piece: the list of the exchange itself, which costs no frame."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | PlainTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self.alive = True
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
+        if isinstance(transport, asyncio.BaseTransport):
+            sock = transport.get_extra_info("socket")
+            with contextlib.suppress(OSError, AttributeError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self, exchange: Exchange, request: bytes) -> asyncio.Future[None]:
         """Write a request; the future is done when its end is known."""
         self.exchange = exchange
+        self.on_body = exchange.pieces.append
         self._parser = httptools.HttpResponseParser(self)
-        self._ends_with_connection, self._keep = False, True
+        self._ends_with_connection, self._keep, self._head_size = False, True, 0
+        self._ended = None
         self._waiter = asyncio.get_running_loop().create_future()
         if self._transport is None or not self.alive:
             self.fail("reset", "the connection was closed before the request was sent")
@@ -128,29 +140,51 @@ class _Connection(asyncio.Protocol):
         return self._waiter
 
     def data_received(self, data: bytes) -> None:
-        now = time.perf_counter_ns()
-        exchange = self.exchange
+        self.take(((data, time.perf_counter_ns()),))
+
+    def take(self, reads: Sequence[tuple[bytes, int]]) -> None:
+        """Bytes and when they came, one read after the other."""
+        exchange, parser = self.exchange, self._parser
         if exchange is None:
             self.close()  # bytes that nobody asked for
             return
-        exchange.last_ns = now
-        exchange.reads += 1
+        pieces, stamps, feed = exchange.pieces, exchange.stamps, parser.feed_data
+        now, last = time.perf_counter_ns(), exchange.last_ns
         if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = now
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.fail("protocol", "the server switched to another protocol")
-        except httptools.HttpParserError as err:
-            self.fail("protocol", f"not an HTTP answer: {err}")
+            exchange.first_byte_ns = min(now, max(last, reads[0][1]))
+        for data, stamp in reads:
+            # The clock of a stamp may be set while we look; time neither runs back nor ahead of us.
+            if last < stamp <= now:
+                exchange.last_ns = last = stamp
+            exchange.reads += 1
+            exchange.size += len(data)
+            try:
+                feed(data)
+            except httptools.HttpParserUpgrade:
+                self.fail("protocol", "the server switched to another protocol")
+            except httptools.HttpParserError as err:
+                self.fail("protocol", f"not an HTTP answer: {err}")
+            if self._ended is not None and len(pieces) > self._ended:
+                del pieces[self._ended :]  # of a second answer, which nobody asked for
+                self.close()
+            stamps += [last] * (len(pieces) - len(stamps))
+            if self.exchange is None:
+                return
+        if exchange.size > _LARGEST_BODY:
+            self.fail("too-large", f"the answer is larger than {_LARGEST_BODY >> 20} MiB")
+
+    def catch_up(self) -> None:
+        """Look at what has been read meanwhile."""
+        if isinstance(self._transport, PlainTransport):
+            self._transport.catch_up()
 
     # httptools calls these while it is fed
 
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self.exchange
         if exchange is not None:
-            exchange.size += len(name) + len(value)
-            if exchange.size > _LARGEST_HEAD:
+            self._head_size += len(name) + len(value)
+            if self._head_size > _LARGEST_HEAD:
                 self.fail("too-large", "the headers are larger than 64 KiB")
             exchange.headers[name.lower()] = value
 
@@ -163,22 +197,15 @@ class _Connection(asyncio.Protocol):
                 b"transfer-encoding", b""
             )
             self._keep = bool(self._parser.should_keep_alive())
-
-    def on_body(self, body: bytes) -> None:
-        exchange = self.exchange
-        if exchange is None:
-            return
-        exchange.pieces.append(body)
-        exchange.stamps.append(exchange.last_ns)
-        exchange.size += len(body)
-        if exchange.size > _LARGEST_BODY:
-            self.fail("too-large", f"the answer is larger than {_LARGEST_BODY >> 20} MiB")
+            if isinstance(self._transport, PlainTransport):
+                self._transport.patient = b"chunked" in headers.get(b"transfer-encoding", b"")
 
     def on_message_complete(self) -> None:
         if self.exchange is not None and self.exchange.status != 100:
+            self._ended = len(self.exchange.pieces)
             if not self._keep:
                 self.close()
-            self._finish()
+            self._finish(complete=True)
 
     def eof_received(self) -> bool:
         return False
@@ -205,10 +232,12 @@ class _Connection(asyncio.Protocol):
                 exchange.error_class, exchange.error = error_class, error
             self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, *, complete: bool = False) -> None:
         exchange, self.exchange = self.exchange, None
+        if isinstance(self._transport, PlainTransport):
+            self._transport.patient = False
         if exchange is not None:
-            exchange.done_ns = time.perf_counter_ns()
+            exchange.done_ns = exchange.last_ns if complete else time.perf_counter_ns()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -230,7 +259,9 @@ class HttpClient:
         self._ssl = (secure or ssl.create_default_context()) if address.secure else None
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
+        self._group: SocketGroup | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_s = min(_LONGEST_SWEEP_S, deadlines.first_byte / 10, deadlines.idle / 10)
         self.opened = 0
         """Connections opened so far."""
 
@@ -255,13 +286,20 @@ class HttpClient:
     async def _on(self, connection: _Connection, exchange: Exchange, request: bytes) -> None:
         self._watch()
         waiter = connection.start(exchange, request)
+        self._count(1)
         try:
             await waiter
         except asyncio.CancelledError:
             connection.fail("cancelled", "the run was stopped")
             raise
+        finally:
+            self._count(-1)
         if connection.alive:
             self._free.append(connection)
+
+    def _count(self, change: int) -> None:
+        if self._group is not None:
+            self._group.in_flight += change
 
     def _take(self) -> _Connection | None:
         while self._free:
@@ -272,15 +310,10 @@ class HttpClient:
 
     async def _connect(self, exchange: Exchange) -> _Connection | None:
         exchange.sent_ns = time.perf_counter_ns()
-        loop = asyncio.get_running_loop()
+        made = _Connection(self._all.discard)
         try:
             async with asyncio.timeout(self._deadlines.connect):
-                _, made = await loop.create_connection(
-                    lambda: _Connection(self._all.discard),
-                    self._address.host,
-                    self._address.port,
-                    ssl=self._ssl,
-                )
+                await self._open(made)
         except OSError as err:  # every way a connection can fail is one: time, name, TLS, refusal
             exchange.error_class, exchange.error = self._why_not(err)
             exchange.done_ns = time.perf_counter_ns()
@@ -289,6 +322,15 @@ class HttpClient:
         self.opened += 1
         self._all.add(made)
         return made
+
+    async def _open(self, made: _Connection) -> None:
+        """Connect: read by the group where that is possible, else by the loop."""
+        host, port = self._address.host, self._address.port
+        if self._ssl is None and offered():
+            self._group = self._group or SocketGroup()
+            await self._group.connect(host, port, made)
+        else:
+            await asyncio.get_running_loop().create_connection(lambda: made, host, port, ssl=self._ssl)
 
     def _why_not(self, err: OSError) -> tuple[str, str]:
         """Class and words for a connection that could not be made."""
@@ -305,7 +347,7 @@ class HttpClient:
 
     def _watch(self) -> None:
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
     def _sweep(self) -> None:
         """End exchanges that are past a deadline: one pass over all, instead of a timer for each read."""
@@ -313,6 +355,7 @@ class HttpClient:
         now = time.perf_counter_ns()
         busy = False
         for connection in list(self._all):
+            connection.catch_up()
             exchange = connection.exchange
             if exchange is None:
                 continue
@@ -338,3 +381,6 @@ class HttpClient:
             connection.close()
         self._all.clear()
         self._free.clear()
+        if self._group is not None:
+            self._group.close()
+            self._group = None
