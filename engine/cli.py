@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "make-model": ("make_model", "Write a random model of any shape with a tokenizer, for servers."),
     "info": ("info", "What a model is and needs: parameters, weights, cache, memory by load."),
     "report": ("report", "Render the reports of a finished run again."),
+    "compare": ("compare", "Compare runs with a baseline, point by point, with their noise."),
     "view": ("view", "List the runs of a folder in the browser, or export the list as files."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
     "calibrate": ("calibrate", "Fit a device's parameters to measured operators."),
@@ -85,7 +86,10 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 @click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours of tables and progress."
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colours of tables and progress.",
 )
 @click.option("--no-progress", is_flag=True, help="No progress bars.")
 @click.pass_context

@@ -35,14 +35,15 @@ def report(
     from engine.run.stored import open_run
 
     stored = open_run(run, runs=runs)
-    chosen = _chosen(formats) if formats else None
+    chosen = chosen_formats(formats) if formats else None
     with stored.store:
         for path in write_reports(stored, formats=chosen, share=share, output=output).values():
             click.echo(str(path))
     terminal.say(f"{stored.plan.size:,} points, nothing measured again")
 
 
-def _chosen(text: str) -> list[Format]:
+def chosen_formats(text: str) -> list[Format]:
+    """The formats of a comma-separated list; raises `UsageError` for one that is none."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     known: tuple[Format, ...] = get_args(Format)
     unknown = [name for name in names if name not in known]

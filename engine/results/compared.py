@@ -134,6 +134,8 @@ class ComparedPoint:
     status_verdict: Verdict
     """`regressed` where a point that was ok is no longer, `improved` the other way round."""
     status_reason: str
+    bases: tuple[str, str]
+    """What the values are in each run: bound, estimate, measured; empty where it is not told."""
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
     """What a reader must know before trusting the verdicts."""
@@ -177,9 +179,17 @@ class Against:
         """Tests that the correction is for."""
         return sum(c.p_corrected is not None for point in self.points for c in point.changes)
 
+    @property
+    def verdicts(self) -> dict[Verdict, int]:
+        """Metrics and statuses by verdict; a status counts when it changed."""
+        found = self.counts
+        for verdict, count in self.status_counts.items():
+            found[verdict] += count
+        return found
+
     def has(self, verdict: Verdict) -> bool:
         """Whether any metric or status of any point got this verdict."""
-        return bool(self.counts[verdict] or self.status_counts.get(verdict))
+        return bool(self.verdicts[verdict])
 
 
 @dataclass(frozen=True)

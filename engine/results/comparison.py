@@ -5,6 +5,7 @@ Pure: tables in, frozen data out. `engine compare`, its report and the browser o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -74,6 +75,31 @@ def check_options(options: CompareOptions) -> None:
             raise UsageError(f"no metric `{name}`", hint=hint)
 
 
+def _require_metrics(before: ComparedRun, after: ComparedRun, options: CompareOptions) -> None:
+    """Raise `UsageError` for a metric that was asked for by name and that a run has not got."""
+    for name in options.metrics:
+        for run in (before, after):
+            if name not in run.summary.column_names:
+                present = [m for m in METRICS if m in run.summary.column_names]
+                raise UsageError(f"run `{run.name}` has no `{name}`", hint="it has: " + ", ".join(present))
+
+
+def loosening(before: ComparedRun, after: ComparedRun, options: CompareOptions) -> tuple[str, ...]:
+    """The fewest fields to ignore before two runs share a point; empty where that does not help."""
+    mine, others = (groups_of(run.points, run.summary, phases=options.phases) for run in (before, after))
+    mine, others = _chosen_phases(mine, others, options)
+    for left_out in _few(options.match):
+        fields = [name for name in options.match if name not in left_out]
+        if pair(mine, others, fields=fields)[0]:
+            return left_out
+    return ()
+
+
+def _few(fields: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for count in (1, 2, 3):
+        yield from itertools.combinations(fields, count)
+
+
 def _letter(number: int) -> str:
     """A to Z, then AA, AB..."""
     text = ""
@@ -124,6 +150,7 @@ def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: Comp
     mine, others = _chosen_phases(before.groups, after.groups, options)
     found, left, right = pair(mine, others, fields=options.match)
     columns = [name for name in before.columns if name in set(after.columns)]
+    _require_metrics(before.run, after.run, options)
     if len(found) * len(columns) > MOST_CHANGES:
         raise UsageError(
             f"{len(found):,} points with {len(columns)} metrics each are too many to compare",
@@ -188,6 +215,7 @@ def _point(
         status,
         verdict,
         reason,
+        (_told(pairing.before, "basis"), _told(pairing.after, "basis")),
         tuple(changes),
         tuple(_notes(pairing)),
     )
@@ -226,13 +254,18 @@ def _notes(pairing: Pairing) -> Iterator[str]:
             for name in pairing.differing
         )
         yield "compared although they differ: " + ", ".join(differences)
-    bases = [sorted({row["basis"] for row in g.rows if row.get("basis")}) for g in (before, after)]
+    bases = _told(before, "basis"), _told(after, "basis")
     if bases[0] != bases[1] and all(bases):
-        yield f"{' and '.join(bases[0])} against {' and '.join(bases[1])}"
-    sets = [sorted({row["calibration"] for row in g.rows if row.get("calibration")}) for g in (before, after)]
+        yield f"{bases[0]} against {bases[1]}"
+    sets = _told(before, "calibration"), _told(after, "calibration")
     if sets[0] != sets[1] and all(sets):
         yield "predicted with other parameter sets"
     for group in (before, after):
         if len(group.rows) > 1:
             yield f"{len(group.rows)} rows of this point are taken as repeats"
             break
+
+
+def _told(group: Group, column: str) -> str:
+    """What the rows of a group say in a column of labels; empty where they say nothing."""
+    return " and ".join(sorted({row[column] for row in group.rows if row.get(column)}))

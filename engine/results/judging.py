@@ -26,12 +26,12 @@ def judged(points: Sequence[ComparedPoint], options: CompareOptions) -> Iterator
     fixed = iter(corrected(tested, options.correction))
     for point in points:
         changes = tuple(
-            _verdict(c, None if c.contrast.p is None else next(fixed), options) for c in point.changes
+            _verdict(c, None if c.contrast.p is None else next(fixed), point, options) for c in point.changes
         )
         yield replace(point, changes=changes)
 
 
-def _verdict(change: Change, p: float | None, options: CompareOptions) -> Change:
+def _verdict(change: Change, p: float | None, point: ComparedPoint, options: CompareOptions) -> Change:
     before, after = change.before, change.after
     if same(before.value, after.value):
         return replace(change, p_corrected=p, verdict="within noise", reason="the same value")
@@ -41,6 +41,10 @@ def _verdict(change: Change, p: float | None, options: CompareOptions) -> Change
         if not beyond(before.value, after.value, options.threshold):
             why = f"computed, and smaller than the threshold of {options.threshold:.3g}"
             return replace(change, verdict="within noise", reason=why)
+        if sorted(point.bases) == ["bound", "estimate"]:
+            # A bound is what no deployment reaches; beside an estimate it neither gains nor loses anything.
+            why = "a bound against an estimate: another method, not another deployment"
+            return replace(change, verdict="changed", reason=why)
         why = "computed without noise: any difference is one"
     elif p >= ALPHA:
         return replace(change, p_corrected=p, verdict="within noise", reason=_sure(change, p, options))

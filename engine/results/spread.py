@@ -79,7 +79,8 @@ class Reading:
         if row["source"] != "live":
             return None
         loads = self.requests.get((row["point"], row.get("variant")))
-        return len(loads) if loads else row.get("wall_output_tokens_per_s_n")
+        told: int | None = row.get("wall_output_tokens_per_s_n")
+        return len(loads) if loads else told
 
     def _share(self, row: Mapping[str, Any], column: str, value: float) -> Side | None:
         """Failed requests of all: Agresti and Caffo 2000 add a failure and a success, so that none of 50 is
@@ -122,7 +123,7 @@ def from_values(values: Sequence[float], *, how: Any) -> Side:
 
 def block_length(n: int) -> int:
     """Requests of one block: n^(1/3) of them, the order that serves means best (Hall and others 1995)."""
-    return max(1, math.ceil(n ** (1 / 3)))
+    return max(1, math.ceil(math.cbrt(n)))
 
 
 def _in_blocks(values: Sequence[float], value: float, *, percent: float | None) -> Side | None:
@@ -156,9 +157,10 @@ def _symmetric(value: float, error: float, degrees: float, *, how: Any, n: int |
 
 def _predicted(row: Mapping[str, Any], column: str) -> Side:
     """A computed value: exact among predictions, as sure as its 90 % band beside measurements."""
-    value, low, high = float(row[column]), row.get(f"{column}_low"), row.get(f"{column}_high")
-    if not (_is_number(low) and _is_number(high)):
+    value, ends = float(row[column]), _ends(row, column)
+    if ends is None:
         return Side(value, "predicted")
+    low, high = ends
     return Side(
         value,
         "band",
@@ -171,9 +173,10 @@ def _predicted(row: Mapping[str, Any], column: str) -> Side:
 
 def _stored(row: Mapping[str, Any], column: str, value: float, repeats: int | None) -> Side | None:
     """The interval that a measurement stored; its standard error follows from the repeats behind it."""
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    if not (_is_number(low) and _is_number(high)):
+    ends = _ends(row, column)
+    if ends is None:
         return None
+    low, high = ends
     n = repeats if row["source"] == "live" else row.get(f"{column}_n")
     known = n is not None and n > 1
     degrees = float(n - 1) if known and n is not None else math.inf
@@ -184,6 +187,12 @@ def _stored(row: Mapping[str, Any], column: str, value: float, repeats: int | No
     below = above if low == 0 < value else max(0.0, value - low) / factor
     how: Any = "repeats" if known else "interval"
     return Side(value, how, below, above, degrees, n if known else None, low, high)
+
+
+def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
+    """Both ends of a stored interval; None without one."""
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return (low, high) if low is not None and high is not None else None
 
 
 def _is_number(value: Any) -> bool:
