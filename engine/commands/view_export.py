@@ -99,7 +99,8 @@ def _report(entry: RunEntry, place: Path, *, share: bool, failed: list[str]) -> 
     if entry.report == "there" and not share:
         shutil.copyfile(entry.folder / REPORT, target)
     elif entry.done + entry.failed:
-        command = [sys.executable, *report_command(entry, place, share=share)]
+        made = place / ".made"
+        command = [sys.executable, *report_command(entry, made, share=share)]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RENDER_S, check=False
@@ -109,6 +110,9 @@ def _report(entry: RunEntry, place: Path, *, share: bool, failed: list[str]) -> 
         else:
             if done.returncode:
                 failed.append(f"`{entry.name}`: {reason_of(done.stderr)[0]}")
+            if (made / "report.html").exists():
+                (made / "report.html").rename(target)
+        shutil.rmtree(made, ignore_errors=True)
     if not target.exists():
         return replace(entry, report="absent", verdict=None)
     return replace(entry, report="there", verdict=verdict_of(target))

@@ -79,6 +79,8 @@ class Row:
     formats: tuple[str, ...]
     when: str
     commit: str
+    dirty: bool
+    """The spec's repository had changes that were not committed."""
     tags: tuple[str, ...]
     search: str
     """Every text one can find it by, in lower case."""
@@ -156,9 +158,9 @@ def row_of(entry: RunEntry, *, share: bool = False) -> Row:
         "id": entry.id,
         "name": redact.text(entry.name),
         "title": title,
-        "verdict": redact.text(entry.verdict or ""),
+        "verdict": "" if entry.state == "damaged" else redact.text(entry.verdict or ""),
         "stale": entry.report == "stale",
-        "has_report": entry.report != "absent" or entry.done + entry.failed > 0,
+        "has_report": _has_report(entry),
         "comparable": entry.state != "damaged" and entry.done > 0,
         "state": entry.state,
         "tone": _TONES[entry.state],
@@ -171,9 +173,8 @@ def row_of(entry: RunEntry, *, share: bool = False) -> Row:
         "models": texts(entry.models),
         "formats": texts(entry.formats),
         "when": moment(entry.when),
-        "commit": redact.text(entry.commit[:10] + (" + changes" if entry.dirty else ""))
-        if entry.commit
-        else "",
+        "commit": redact.text(entry.commit or "")[:10],
+        "dirty": entry.dirty,
         "tags": texts(entry.tags),
     }
     words = [shown[k] for k in ("name", "title", "verdict", "state", "reason", "when", "commit")]
@@ -199,6 +200,12 @@ def files_to_show(entry: RunEntry) -> list[tuple[str, int]]:
     return sorted(
         files_of(entry.folder), key=lambda file: (file[0].count("/") > 1, "/" not in file[0], file[0])
     )
+
+
+def _has_report(entry: RunEntry) -> bool:
+    if entry.state == "damaged":  # it cannot be made again, but may lie there
+        return entry.report == "there"
+    return entry.report != "absent" or entry.done + entry.failed > 0
 
 
 def _redactor(entry: RunEntry, share: bool) -> Redactor:
@@ -267,6 +274,7 @@ def _failures(entry: RunEntry, redact: Redactor) -> list[tuple[str, int]]:
 
 def _facts(entry: RunEntry, redact: Redactor) -> list[Fact]:
     found = [
+        Fact("Run", "Folder", redact.entry("folder", entry.folder)),
         Fact("Run", "Points", ABSENT if entry.points is None else f"{entry.points:,}"),
         Fact("Run", "Tasks", _progress(entry) or ABSENT),
         Fact("Run", "Measurements", redact.text(", ".join(entry.kinds)) or ABSENT),

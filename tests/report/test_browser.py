@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,16 @@ from engine.report.draw import chart_svg, script_bundle
 from engine.report.html import render_page
 from engine.report.page import View
 from engine.report.view import build_view
+from tests.chromium import CONTRAST, MARKS, Visit, started
 from tests.report.canaries import hostile_inputs
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium here"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
-    from playwright._impl._driver import compute_driver_executable
-
-    node, _ = compute_driver_executable()
-    tried = subprocess.run([str(node), "--version"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"playwright's driver does not start here: {tried.stderr.strip()}")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
+    with started() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +37,6 @@ def address(
     target = tmp_path_factory.mktemp("page") / "report.html"
     target.write_text(render_page(sweep_view, sweep_svgs, mode="screen", bundle=bundle), encoding="utf-8")
     return target.as_uri()
-
-
-class Visit:
-    """A page with what it said and asked for."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on(
-            "dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss())
-        )
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
 
 
 @pytest.fixture
@@ -181,29 +149,6 @@ def test_nothing_sticks_out_and_text_can_be_read(browser: Any, address: str, wid
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.page.evaluate(CONTRAST) == []
     visit.context.close()
-
-
-# Contrast of every kind of text against its ground (WCAG 2.2, success criterion 1.4.3).
-CONTRAST = """() => {
-  const parse = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => v / 255)
-    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (e) => { for (; e; e = e.parentElement) {
-    const c = parse(getComputedStyle(e).backgroundColor);
-    if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
-  const bad = new Set();
-  for (const e of document.querySelectorAll('main *, header *, footer *, nav *')) {
-    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
-    if (!e.checkVisibility() || e.closest('.hidden-text, .skip')) continue;
-    const svg = e.closest('svg');
-    const fore = light(parse(svg ? getComputedStyle(e).fill : getComputedStyle(e).color));
-    const back = light(ground(e));
-    const ratio = (Math.max(fore, back) + 0.05) / (Math.min(fore, back) + 0.05);
-    if (ratio < 4.5) bad.add(`${e.tagName}.${e.getAttribute('class') || ''} ${ratio.toFixed(2)}`);
-  }
-  return [...bad];
-}"""
 
 
 def test_hostile_texts_do_nothing(browser: Any, bundle: str, tmp_path: Path) -> None:
