@@ -163,7 +163,7 @@ def test_126_the_documents_advanced_command(run: Run, place: Path) -> None:
         "  training: training_mfu = 0.154766, reference 0.5 -> 0.309533  (value / reference)\n" in answer.out
     )
     assert "model.hlo_module.pb: ratio 0.1846, score 0.0077\n" in answer.out
-    assert "throughput: given in the spec\n" in answer.err
+    assert "throughput: stated by hand\n" in answer.err
 
 
 def test_126_without_asking_there_is_no_score(run: Run) -> None:

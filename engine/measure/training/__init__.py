@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engine.results.tables import Tables
 
 
-@measurement(TrainingSettings, result_version=1)
+@measurement(TrainingSettings, result_version=2)
 def measure_training(settings: TrainingSettings, task: Task, tools: Tools) -> Tables:
     """Tables of one training run, which brings along a point of its own."""
     from engine.measure.training.reading import read_training

@@ -13,7 +13,7 @@ from engine.spec.yaml import read_file
 
 # Where frameworks put each value: NeMo and NeuronX first, then the flat layout of smaller scripts.
 _BATCH: Final = ("data.global_batch_size", "training.global_batch_size", "global_batch_size")
-_LENGTH: Final = ("data.seq_length", "data.sequence_length", "seq_length")
+LENGTHS: Final = ("data.seq_length", "data.sequence_length", "seq_length")
 _NODES: Final = ("trainer.num_nodes", "training.num_nodes", "num_nodes")
 _RATE: Final = ("model.optim.lr", "training.learning_rate", "optim.lr", "learning_rate")
 _NAME: Final = ("model.name", "name")
@@ -50,7 +50,7 @@ def read_training_config(path: Path) -> TrainingConfig:
         path,
         values,
         _whole(values, _BATCH, notes),
-        _whole(values, _LENGTH, notes),
+        _whole(values, LENGTHS, notes),
         _whole(values, _NODES, notes),
         _number(values, _RATE, notes),
         next((value for key in _NAME if isinstance(value := _at(values, key), str)), None),

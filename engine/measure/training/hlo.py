@@ -36,6 +36,13 @@ _DIMENSIONS = 3
 _RIGHT_CONTRACTING, _RIGHT_BATCH = 2, 4
 _KERNEL_OUTPUT_FEATURE = 4
 
+_OTHER_FORMS: Final = (
+    (b"HloModule ", "HLO as text"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"version https://git-lfs", "a pointer of Git LFS"),
+)
+"""What stands under these names at times: first bytes and what they show."""
+
 
 @dataclass(frozen=True)
 class Counting:
@@ -108,6 +115,8 @@ def count_module(data: bytes, counting: Counting | None = None) -> KernelUsage:
         raise Damaged("larger than 2 GiB, which no module is")
     if not data:
         raise Damaged("empty")
+    if other := next((name for start, name in _OTHER_FORMS if data.startswith(start)), None):
+        raise Damaged(f"{other}, not a serialized module")
     tally = _Tally()
     computations = 0
     for part in fields(data, 0, len(data)):

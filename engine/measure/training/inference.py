@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +70,11 @@ def read_inference(path: Path) -> InferenceReport:
     models: dict[str, SubModel] = {}
     notes: list[str] = []
     for name, part in found.items():
-        if not isinstance(part, dict) or "throughput" not in part:
+        if not isinstance(part, dict):
+            if name.endswith("_model"):
+                notes.append(f"`{path}`: `{name}` is no mapping, so it is not read")
+            continue
+        if "throughput" not in part and "latency_ms_avg" not in part:
             continue
         try:
             models[name] = _sub_model(path, name, part)
@@ -77,6 +82,8 @@ def read_inference(path: Path) -> InferenceReport:
             if name == "e2e_model":
                 raise
             notes.append(err.message)
+        else:
+            notes += _ordered(path, models[name])
     if "e2e_model" not in models:
         raise MeasurementError(
             f"`{path}` has no `e2e_model`", hint="it needs `e2e_model.latency_ms_avg` and `.throughput`"
@@ -103,8 +110,24 @@ def _accuracy(path: Path, found: Mapping[str, Any]) -> float | None:
     if isinstance(value, bool):
         return float(value)
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise MeasurementError(f"`{path}`: `accuracy` is {str(value)[:40]}, not a share between 0 and 1")
+        raise MeasurementError(f"`{path}`: `accuracy` is {_shown(value)}, not a share between 0 and 1")
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A value for messages; a text is seen to be one."""
+    return f'the text "{value[:40]}"' if isinstance(value, str) else str(value)[:40]
+
+
+def _ordered(path: Path, part: SubModel) -> Iterator[str]:
+    """A note where a percentile is below a lower one, which no measurement gives."""
+    known = [(name, part.percentiles_s[name]) for name in PERCENTILES if name in part.percentiles_s]
+    for (low, small), (high, large) in itertools.pairwise(known):
+        if large < small:
+            yield (
+                f"`{path}`: `{part.name}.latency_ms_{high}` ({large * 1e3:g}) is below `latency_ms_{low}` "
+                f"({small * 1e3:g}): one of them is wrong"
+            )
 
 
 def read_prompt_table(path: Path) -> tuple[PromptBaseline, ...]:
@@ -150,7 +173,7 @@ def _positive(path: Path, name: str, value: Any) -> float:
         or not math.isfinite(value)
         or value <= 0
     ):
-        raise MeasurementError(f"`{path}`: `{name}` is {str(value)[:40]}, not a number above 0")
+        raise MeasurementError(f"`{path}`: `{name}` is {_shown(value)}, not a number above 0")
     return float(value)
 
 

@@ -9,7 +9,7 @@ and the backward pass as twice the forward pass; recomputation of activations is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,6 +71,18 @@ def reference_flops(model: Model, tokens: int) -> SequenceFlops:
     table = 2 * model.vocab_size * hidden * tokens
     layers = model.num_hidden_layers
     return SequenceFlops(layers * attention, layers * 6 * hidden * width * tokens, table, table)
+
+
+def reference_departures(model: Model) -> Iterator[str]:
+    """Where a model differs from what the reference convention takes every model for."""
+    if not model.gated_ffn:
+        yield f"the reference convention counts three feed-forward matrices a layer; `{model.name}` has two"
+    own = model.hidden_size // model.num_attention_heads
+    if model.head_size != own:
+        yield (
+            f"the reference convention takes heads of {own}, hidden size over heads; "
+            f"those of `{model.name}` have {model.head_size}"
+        )
 
 
 def causal_flops(model: Model, tokens: int) -> SequenceFlops:

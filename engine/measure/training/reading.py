@@ -5,17 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import LocatedError, MeasurementError
 from engine.measure.training.cache import KernelSummary, read_cache
-from engine.measure.training.config import TrainingConfig, read_training_config
+from engine.measure.training.config import LENGTHS, TrainingConfig, read_training_config
 from engine.measure.training.hlo import Counting
 from engine.measure.training.inference import InferenceReport, read_inference
-from engine.measure.training.logs import TrainingLog, read_log
-from engine.measure.training.mfu import NodePeak, causal_flops, mfu, node_peak, reference_flops
+from engine.measure.training.logs import ABOVE_ZERO, TrainingLog, read_log
+from engine.measure.training.mfu import (
+    NodePeak,
+    causal_flops,
+    mfu,
+    node_peak,
+    reference_departures,
+    reference_flops,
+)
 from engine.results.estimate import Estimate
 from engine.results.student import t_quantile
 from engine.spec.catalog import load_model
@@ -98,6 +106,8 @@ def read_training(settings: TrainingSettings, folder: Path) -> Reading:
     ]
     if lacking:
         notes.append(f"no MFU without {', '.join(f'`{name}`' for name in lacking)}")
+        if config and length is None:
+            notes.append(f"`{config.path.name}` states no number in `{LENGTHS[0]}`")
     elif model and length and throughput:
         utilization = _utilization(settings, model, length, throughput.mean, nodes, folder, notes)
     for part in (config, inference):
@@ -119,13 +129,14 @@ def _model(name: str, folder: Path) -> Model:
     try:
         return load_model(name, search=(folder,))
     except LocatedError as err:
-        raise MeasurementError(err.message, hint=err.hint) from err
+        named = err.message if name in err.message else f"`{name}`: {err.message}"
+        raise MeasurementError(named, hint=err.hint) from err
 
 
 def _throughput(settings: TrainingSettings, log: TrainingLog | None) -> tuple[Estimate | None, str]:
     """The spec's own number before the mean of the log; a log without one is an error, never a default."""
     if settings.throughput is not None:
-        return Estimate(settings.throughput, None, None, 1), "given in the spec"
+        return Estimate(settings.throughput, None, None, 1), "stated by hand"
     if log is None:
         return None, "not known: no log and no number"
     values = [
@@ -173,6 +184,7 @@ def _utilization(
         if share > 1:
             notes.append(f"MFU is {share:.1%}, above the peak of {peak.basis}: some input is wrong")
     (reference, reference_share), (causal, causal_share) = found
+    notes += reference_departures(model) if reference is not None else ()
     return Utilization(peak, reference, causal, reference_share, causal_share)
 
 
@@ -189,8 +201,13 @@ def _peak(settings: TrainingSettings, folder: Path) -> NodePeak:
 
 
 def _log_notes(log: TrainingLog | None) -> Iterator[str]:
-    for name, count in (log.not_finite if log else {}).items():
-        yield f"`{name}` is not a finite number in {count:,} lines of the log"
+    if log is None:
+        return
+    yield from log.notes
+    for name, count in log.left_out.items():
+        lines = "1 line" if count == 1 else f"{count:,} lines"
+        least = " above 0" if name in ABOVE_ZERO else ""
+        yield f"`{name}` is no finite number{least} in {lines} of the log, which are left out"
 
 
 def _kernel_notes(kernels: KernelSummary | None) -> Iterator[str]:
@@ -200,5 +217,7 @@ def _kernel_notes(kernels: KernelSummary | None) -> Iterator[str]:
         names = ", ".join(f"`{file.name}` ({file.error})" for file in kernels.failed[:5])
         more = f" and {len(kernels.failed) - 5} more" if len(kernels.failed) > 5 else ""
         yield f"{len(kernels.failed)} of {len(kernels.files)} HLO modules could not be read: {names}{more}"
-    if kernels.read and kernels.ratio is None:
+    for note, count in Counter(note for usage in kernels.read for note in usage.notes).items():
+        yield f"{note}, in {count:,} of {len(kernels.read):,} modules"
+    if kernels.ratio is None:
         yield "no multiply-adds were counted, so there is no kernel ratio"

@@ -27,7 +27,7 @@ def tables_of(settings: TrainingSettings, reading: Reading) -> Tables:
     """Every table of one training run, its point being number 0."""
     return {
         "points": _points(settings, reading),
-        "summary": _summary(reading),
+        "summary": _summary(settings, reading),
         "training_steps": _steps(settings, reading),
         "kernel_usage": _kernels(reading),
         "files": _files(settings, reading),
@@ -53,8 +53,8 @@ def _points(settings: TrainingSettings, reading: Reading) -> pa.Table:
     )
 
 
-def _summary(reading: Reading) -> pa.Table:
-    rows = [make_table("summary", {key: [value] for key, value in _training_row(reading).items()})]
+def _summary(settings: TrainingSettings, reading: Reading) -> pa.Table:
+    rows = [make_table("summary", {key: [value] for key, value in _training_row(settings, reading).items()})]
     found: list[Mapping[str, Any]] = []
     if reading.inference is not None:
         parts = [part for part in reading.inference.models.values() if part.name in _PARTS]
@@ -65,7 +65,7 @@ def _summary(reading: Reading) -> pa.Table:
     return concatenate("summary", rows)
 
 
-def _training_row(reading: Reading) -> Mapping[str, Any]:
+def _training_row(settings: TrainingSettings, reading: Reading) -> Mapping[str, Any]:
     found: dict[str, Any] = {
         "point": 0,
         "source": "training",
@@ -93,7 +93,8 @@ def _training_row(reading: Reading) -> Mapping[str, Any]:
         found["kernel_ratio"] = reading.kernels.ratio
     if reading.log is not None:
         losses = [s.training_loss for s in reading.log.steps if s.training_loss is not None]
-        times = [s.step_s for s in reading.log.steps if s.step_s is not None]
+        kept = reading.log.after_warmup(settings.warmup_steps)
+        times = [s.step_s for s in kept if s.step_s is not None]
         found["training_loss"] = losses[-1] if losses else None
         found["training_step_s"] = sum(times) / len(times) if times else None
     return found

@@ -119,7 +119,7 @@ def test_138_a_given_throughput_comes_before_the_log(place: Path) -> None:
     logged = read_training(TrainingSettings.model_validate(shared), place)
     assert given.throughput is not None
     assert logged.throughput is not None
-    assert (given.throughput.mean, given.throughput_origin) == (2.1, "given in the spec")
+    assert (given.throughput.mean, given.throughput_origin) == (2.1, "stated by hand")
     assert logged.throughput.mean == pytest.approx((2.05 + 2.12 + 2.13) / 3)
     assert logged.throughput_origin == "mean of 3 lines of `train.log`"
 

@@ -117,6 +117,9 @@ def test_a_kernel_without_configuration() -> None:
     ("data", "message"),
     [
         (b"", "empty"),
+        (b"HloModule jit_f, entry_computation_layout={}", "HLO as text, not a serialized module"),
+        (b"\x1f\x8b\x08\x00", "compressed by gzip, not a serialized module"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS, not a serialized module"),
         (b"\x0a\x01m", "no HLO module: it holds no instruction"),
         (blob(3, b""), "no HLO module: it holds no instruction"),
         (b"\x0b\x01", "a field has a type that cannot be"),

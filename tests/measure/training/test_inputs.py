@@ -30,7 +30,7 @@ def written(folder: Path, content: object) -> Path:
         ),
         ({"e2e_model": {"latency_ms_avg": -5.0, "throughput": 1}}, "is -5.0, not a number above 0"),
         ('{"e2e_model": {"latency_ms_avg": NaN, "throughput": 1}}', "is nan, not a number above 0"),
-        ({"e2e_model": {"latency_ms_avg": "12", "throughput": 1}}, "is 12, not a number above 0"),
+        ({"e2e_model": {"latency_ms_avg": "12", "throughput": 1}}, 'is the text "12", not a number above 0'),
         ({"e2e_model": {"latency_ms_avg": True, "throughput": 1}}, "is True, not a number above 0"),
         ({**MINIMAL, "accuracy": 1.2}, "`accuracy` is 1.2, not a share between 0 and 1"),
     ],
@@ -45,6 +45,15 @@ def test_a_broken_part_beside_the_whole_is_noted(tmp_path: Path) -> None:
     found = read_inference(written(tmp_path, {**MINIMAL, "speculation_model": {"throughput": 3}}))
     assert list(found.models) == ["e2e_model"]
     assert "has no `speculation_model.latency_ms_avg`" in found.notes[0]
+
+
+def test_a_part_that_is_none_and_percentiles_out_of_order_are_noted(tmp_path: Path) -> None:
+    odd = {"latency_ms_avg": 101, "latency_ms_p50": 200, "latency_ms_p99": 150, "throughput": 500}
+    path = written(tmp_path, {"e2e_model": odd, "context_encoding_model": 3, "comment": "none"})
+    assert read_inference(path).notes == (
+        f"`{path}`: `e2e_model.latency_ms_p99` (150) is below `latency_ms_p50` (200): one of them is wrong",
+        f"`{path}`: `context_encoding_model` is no mapping, so it is not read",
+    )
 
 
 @pytest.mark.parametrize(("value", "accuracy"), [(True, 1.0), (False, 0.0), (0.93, 0.93), (None, None)])

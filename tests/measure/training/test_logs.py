@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,46 @@ def test_equal_values_in_a_row_are_kept(tmp_path: Path) -> None:
     assert [s.sequences_per_s for s in found.steps] == [2.0] * 9 + [3.0]
 
 
-def test_what_is_not_finite_is_counted_and_left_out(tmp_path: Path) -> None:
+def test_what_is_left_out_is_counted_and_left_out(tmp_path: Path) -> None:
     found = log_of(tmp_path, "loss=nan lr=1e-5\nloss=inf lr=1e-5\nloss=1.0 lr=1e-5\n")
     assert [s.training_loss for s in found.steps] == [None, None, 1.0]
-    assert found.not_finite == {"training_loss": 2}
+    assert found.left_out == {"training_loss": 2}
+
+
+def test_a_comma_in_a_number_is_never_guessed(tmp_path: Path) -> None:
+    # 2,05 is 2.05 in one country and 205 in another; a list `1,2` is neither.
+    found = log_of(tmp_path, "throughput=2,05 loss=3.5\nthroughput=2,000, loss=3.4\nthroughput=2.5,lr=1e-4\n")
+    assert [s.sequences_per_s for s in found.steps] == [None, None, 2.5]
+    assert [s.learning_rate for s in found.steps] == [None, None, 1e-4]
+    assert found.left_out == {"sequences_per_s": 2}
+
+
+def test_a_throughput_of_zero_or_less_enters_no_average(tmp_path: Path) -> None:
+    found = log_of(tmp_path, "throughput=0.0 loss=3\nthroughput=-5 loss=3\nthroughput=2.5 loss=3\n")
+    assert [s.sequences_per_s for s in found.steps] == [None, None, 2.5]
+    assert found.left_out == {"sequences_per_s": 2}
+
+
+def test_the_closing_line_of_a_trainer_is_no_last_loss(tmp_path: Path) -> None:
+    closing = "{'train_runtime': 12.5, 'train_samples_per_second': 3.2, 'train_loss': 3.7, 'epoch': 0.5}\n"
+    found = log_of(tmp_path, "{'loss': 3.9}\n{'loss': 3.5}\n" + closing)
+    assert [s.training_loss for s in found.steps] == [3.9, 3.5, None]
+    assert [s.sequences_per_s for s in found.steps] == [None, None, 3.2]
+
+
+def test_step_times_from_the_time_of_a_line(tmp_path: Path) -> None:
+    lines = [f"2026-01-02 03:04:{10 + 4 * i:02d}.500 step={2 * i} loss=3.0" for i in range(3)]
+    found = log_of(tmp_path, "\n".join(lines))
+    assert [s.elapsed_s for s in found.steps] == [0.0, 4.0, 8.0]
+    assert [s.step_s for s in found.steps] == [None, 2.0, 2.0]  # 4 s for two steps
+
+
+def test_two_clocks_are_never_mixed(tmp_path: Path) -> None:
+    bar = "Epoch 0:  4%|#| {}/50 [0{}:00<10:00, 0.03it/s, loss=1.5]\n"
+    plain = "2026-01-02 03:04:10 step=1 loss=3.0\n"
+    found = log_of(tmp_path, plain + bar.format(2, 2) + bar.format(4, 4))
+    assert [s.elapsed_s for s in found.steps] == [None, 120.0, 240.0]
+    assert [s.step_s for s in found.steps] == [None, None, 60.0]
 
 
 def test_a_version_is_no_number(tmp_path: Path) -> None:
@@ -100,7 +137,7 @@ def event(step: int, values: dict[str, float], *, tensor: bool = False) -> bytes
         shown = blob(8, number(1, 1) + blob(4, four)) if tensor else bytes([2 << 3 | 5]) + four
         return blob(1, blob(1, tag.encode()) + shown)
 
-    body = bytes([1 << 3 | 1]) + struct.pack("<d", 1.7e9) + number(2, step)
+    body = bytes([1 << 3 | 1]) + struct.pack("<d", 1.7e9 + 1.5 * step) + number(2, step)
     body += blob(5, b"".join(value(tag, x) for tag, x in values.items()))
     return struct.pack("<Q", len(body)) + bytes(4) + body + bytes(4)
 
@@ -119,6 +156,11 @@ def test_tensorboard_events_without_tensorboard(tmp_path: Path, tensor: bool) ->
             (0, 4.0, 1.5, None),
             (10, 3.5, 2.0, 0.25),
         ]
+        assert [s.step_s for s in found.steps] == [None, 1.5]  # 15 s for ten steps
+        assert found.first_time == datetime.fromtimestamp(1.7e9, tz=UTC)
+        assert found.notes == (
+            "`events.out.tfevents.1` was read up to where it is damaged: the last record is cut short",
+        )
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 40, struct.pack("<Q", 3) + bytes(4) + b"\x0b\x01\x02" + bytes(4)])

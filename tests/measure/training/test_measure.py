@@ -115,6 +115,40 @@ def test_without_a_model_there_is_no_mfu_and_a_note(place: Path) -> None:
     assert "no MFU without `model`" in found.notes
 
 
+def test_without_a_length_the_configuration_is_named(place: Path) -> None:
+    (place / "other.yaml").write_text('data: {seq_length: "${hp.seq}"}\n')
+    settings = TrainingSettings.model_validate({**WHOLE, "config": "other.yaml"})
+    assert read_training(settings, place).notes[:3] == (
+        "no MFU without `sequence_length`",
+        "`other.yaml` states no number in `data.seq_length`",
+        "`data.seq_length` is text (`${hp.seq}`), so it is not used",
+    )
+
+
+def test_a_wrong_model_file_is_named(place: Path) -> None:
+    (place / "wrong.json").write_text('{"a": 1')
+    settings = TrainingSettings.model_validate({**WHOLE, "model": "wrong.json"})
+    with pytest.raises(MeasurementError) as caught:
+        read_training(settings, place)
+    assert caught.value.message == "`wrong.json`: not valid JSON: expecting ',' delimiter"
+
+
+def test_the_time_of_a_step_leaves_out_the_warmup(place: Path) -> None:
+    # Steps 9, 19, 29 at 310, 610, 920 s: the first has no time, the second 30 s, the third 31 s a step.
+    row = measure(place, warmup_steps=20)["summary"].to_pylist()[0]
+    assert row["training_step_s"] == pytest.approx(31.0)
+
+
+def test_kernels_whose_count_cannot_be_read_are_said(place: Path) -> None:
+    from tests.measure.training.hlo_bytes import KERNEL, Op, module
+
+    (place / "neuron_cache" / "odd.hlo").write_bytes(module([Op(1, "custom-call", (4,), target=KERNEL)]))
+    assert (
+        "a kernel states no `mac_count`: counted as 0, in 1 of 2 modules"
+        in read_training(TrainingSettings.model_validate(WHOLE), place).notes
+    )
+
+
 def test_prompt_results_become_variants(place: Path) -> None:
     rows = measure(place, prompt_results=["benchmark_inference.json"] * 2)["summary"].to_pylist()
     assert [r["variant"] for r in rows][-2:] == ["prompt 0", "prompt 1"]

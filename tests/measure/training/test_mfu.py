@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import CatalogError, MeasurementError
-from engine.measure.training.mfu import causal_flops, mfu, node_peak, reference_flops
+from engine.measure.training.mfu import causal_flops, mfu, node_peak, reference_departures, reference_flops
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.rows import operator_rows
 from engine.spec.catalog import load_hardware, load_model, load_quantization
@@ -67,6 +67,18 @@ def test_what_the_conventions_do_not_know() -> None:
         reference_flops(load_model("mixtral-8x7b"), 128)
     with pytest.raises(MeasurementError, match="the causal FLOP convention knows softmax attention"):
         causal_flops(load_model("deepseek-v3"), 128)
+
+
+def test_where_a_model_is_not_what_the_reference_convention_takes_it_for() -> None:
+    # Qwen3-0.6B has heads of 128 where 1024 / 16 is 64.
+    assert list(reference_departures(load_model("llama-3.1-8b"))) == []
+    assert list(reference_departures(load_model("qwen3-0.6b"))) == [
+        "the reference convention takes heads of 64, hidden size over heads; those of `qwen3-0.6b` have 128"
+    ]
+    ungated = load_model("llama-3.1-8b").model_copy(update={"gated_ffn": False})
+    assert list(reference_departures(ungated)) == [
+        "the reference convention counts three feed-forward matrices a layer; `llama-3.1-8b` has two"
+    ]
 
 
 def test_peaks_of_nodes() -> None:
