@@ -175,9 +175,36 @@ def _override(root: MappingNode, text: str, source: Source, number: int) -> Mapp
     padded = " " * (len(name) + 1) + value_text
     value = _moved(read_value(padded, Source("--set", (padded,))), source, number)
     result = _replaced(root, keys, value, whole, ())
+    if keys[0].startswith("x-"):
+        # Such a section only holds what aliases stand for: a change there is meant for all of them.
+        result = _with_aliases(result, _changed(root, result, keys))
     if not isinstance(result, MappingNode):
         raise SpecError([problem_at(whole, "bad-override", f"`{text}` is not `path=value`", hint=_EXAMPLE)])
     return result
+
+
+def _changed(old: Node, new: Node, keys: Sequence[str]) -> dict[int, Node]:
+    """What every node on a path has become, by the identity of the old one: an alias is the same node."""
+    found: dict[int, Node] = {}
+    for key in keys:
+        if not (isinstance(old, MappingNode) and isinstance(new, MappingNode) and key in old.entries):
+            break
+        old, new = old.entries[key].node, new.entries[key].node
+        found[id(old)] = new
+    return found
+
+
+def _with_aliases(node: Node, changed: Mapping[int, Node]) -> Node:
+    if id(node) in changed:
+        return changed[id(node)]
+    if isinstance(node, ListNode):
+        return ListNode(tuple(_with_aliases(item, changed) for item in node.items), node.span)
+    if isinstance(node, MappingNode):
+        return MappingNode(
+            {k: Entry(entry.key, _with_aliases(entry.node, changed)) for k, entry in node.entries.items()},
+            node.span,
+        )
+    return node
 
 
 _EXAMPLE: Final = "e.g. `--set workload.batch_size=8`"

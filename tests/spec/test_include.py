@@ -250,3 +250,22 @@ def test_a_spec_that_does_not_exist(project: Path):
     with pytest.raises(SpecError) as caught:
         read_document("none.yaml")
     assert str(caught.value) == "`none.yaml` does not exist"
+
+
+ALIASED = """version: 1
+x-shared: {server: &server {url: one, model: m}}
+first: *server
+second: [*server, {url: one}]
+"""
+
+
+def test_an_override_of_what_aliases_stand_for_reaches_them_all():
+    found = overridden(ALIASED, "x-shared.server.url=two").values
+    assert found["first"] == {"url": "two", "model": "m"}
+    assert found["second"] == [{"url": "two", "model": "m"}, {"url": "one"}]
+
+
+def test_an_override_of_one_use_leaves_the_others():
+    found = overridden(ALIASED, "second.0.url=two").values
+    assert found["first"] == {"url": "one", "model": "m"}
+    assert found["second"][0] == {"url": "two", "model": "m"}
