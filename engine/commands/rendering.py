@@ -29,10 +29,12 @@ def write_reports(
     done: RunSummary | None = None,
     spec_folder: Path | None = None,
     output: Path | None = None,
+    reuse: bool = False,
 ) -> dict[Format, Path]:
     """Write the reports of a run into its folder, or into `output`; nothing is measured or predicted again.
 
-    `spec_folder` is where `report.templates` is looked for, the run folder when None.
+    `spec_folder` is where `report.templates` is looked for, the run folder when None. With `reuse`, reports
+    that were made from the same are left as they are.
     """
     from engine.report.render import render_report
 
@@ -41,7 +43,8 @@ def write_reports(
     inputs = report_inputs(stored, done=done)
     if spec_folder is not None:
         inputs = replace(inputs, folder=spec_folder)
-    return render_report(inputs, output or stored.folder / "report", formats=chosen, share=share)
+    target = output or stored.folder / "report"
+    return render_report(inputs, target, formats=chosen, share=share, reuse=reuse)
 
 
 def report_inputs(stored: StoredRun, *, done: RunSummary | None = None) -> ReportInputs:

@@ -114,7 +114,9 @@ def show_reports(
 
     stored = open_run(folder)
     with stored.store:
-        for path in write_reports(stored, done=summary, spec_folder=spec_folder).values():
+        for path in write_reports(
+            stored, done=summary, spec_folder=spec_folder, reuse=summary is not None
+        ).values():
             click.echo(str(path))
 
 
@@ -127,7 +129,7 @@ def _executor(name: str, address: str | None) -> Executor | None:
 
 
 def _sentence(plan: Plan, summary: RunSummary) -> str:
-    from engine.plan.view import counted
+    from engine.units import counted
 
     if summary.exit_code == INTERRUPTED:
         return "interrupted; what was finished is saved, the same command continues"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.errors import ReportError
+from engine.report.flatten import flattened
 
 _CLIP: Final = re.compile(r'(id="|url\(#)((?:clip|gradient_)[0-9]+)(?=["\)])')
 _ROOT: Final = re.compile(r'<svg ([^>]*?)width="([0-9.]+)" height="([0-9.]+)"')
@@ -22,7 +22,7 @@ def chart_svg(name: str, spec: Mapping[str, Any]) -> str:
         drawn = vl_convert.vegalite_to_svg(dict(spec), allowed_base_urls=[], show_warnings=False)
     except ValueError as err:
         raise ReportError(f"chart `{name}` cannot be drawn: {str(err)[:300]}") from err
-    return _own_ids(name, drawn)
+    return flattened(_own_ids(name, drawn))
 
 
 def _own_ids(name: str, svg: str) -> str:
@@ -35,19 +35,6 @@ def _own_ids(name: str, svg: str) -> str:
         return match.group(1) + found
 
     return _CLIP.sub(renamed, svg)
-
-
-# What only readers of single marks and mouse pointers use, and shapes that are not shown: a third of the
-# text, which WeasyPrint and browsers walk through all the same.
-_HIDDEN: Final = r'<path class="(?:back|fore)ground"[^>]*(?:display="none"|d="M0,0h0v0h0Z"[^>]*)/>'
-_UNSEEN: Final = re.compile(_HIDDEN + r'|\s(?:aria-[a-z]+|role|pointer-events)="[^"]*"|\sopacity="1"')
-_CLASSES: Final = re.compile(r'\sclass="[^"]*"')
-
-
-def slim(svg: str, *, classes: bool = False) -> str:
-    """The same picture without what is not seen; `classes` keeps the names that styles refer to."""
-    found = _UNSEEN.sub("", svg)
-    return found if classes else _CLASSES.sub("", found)
 
 
 def svg_size(svg: str) -> tuple[float, float]:
@@ -73,8 +60,3 @@ def script_bundle() -> str:
 
     found: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return found
-
-
-if __name__ == "__main__":
-    # Run as a process of its own beside the drawing of charts, because vl-convert does one thing at a time.
-    sys.stdout.buffer.write(script_bundle().encode("utf-8"))

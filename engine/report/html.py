@@ -12,7 +12,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
-from engine.report.draw import slim
 from engine.report.numbers import prefixes
 from engine.report.own import OwnSection
 from engine.report.page import Chart, Column, Fact, Table, View
@@ -146,7 +145,7 @@ def trusted(text: str) -> Markup:
 
 def _still(chart: Chart, svgs: Mapping[str, str]) -> str:
     """The drawing as one picture with one description; the marks have none, the table beneath holds them."""
-    svg = slim(_checked(chart.name, svgs[chart.name]), classes=True)
+    svg = _checked(chart.name, svgs[chart.name])
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(chart.alt, quote=True)}" ', 1)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, ReportError
-from engine.report.draw import slim
 
 SCHEME: Final = "chart:"
 """Addresses under which the document names its charts."""
@@ -71,7 +70,7 @@ class Pending:
     def __init__(self, child: subprocess.Popen[bytes], document: str, svgs: Mapping[str, str]) -> None:
         self._child = child
         self._complaint = b""
-        given = {"document": document, "pictures": {name: slim(svg) for name, svg in svgs.items()}}
+        given = {"document": document, "pictures": dict(svgs)}
         # The pipe holds less than a document, so it is fed while the caller goes on with the other formats.
         self._feeder = threading.Thread(
             target=self._feed, args=(json.dumps(given).encode("utf-8"),), daemon=True

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 from engine.errors import EngineError, ReportError
 from engine.report import pdf
 from engine.report.clean import clean_text
-from engine.report.draw import chart_svg, script_bundle
+from engine.report.drawing import Drawer
 from engine.report.excel import write_workbook
 from engine.report.html import render_page
 from engine.report.inputs import ReportInputs
 from engine.report.own import OwnSection, own_sections
 from engine.report.page import Notice, View
+from engine.report.reuse import fingerprint, is_current, remember
 from engine.report.view import build_view
 
 if TYPE_CHECKING:
@@ -29,11 +28,17 @@ SUFFIXES: Final[Mapping[Format, str]] = {"html": ".html", "pdf": ".pdf", "xlsx":
 
 
 def render_report(
-    inputs: ReportInputs, folder: Path, *, formats: Sequence[Format], share: bool = False
+    inputs: ReportInputs,
+    folder: Path,
+    *,
+    formats: Sequence[Format],
+    share: bool = False,
+    reuse: bool = False,
 ) -> dict[Format, Path]:
     """Write the report of a run into `folder` and return the file of each format.
 
-    A format that fails does not stop the others: its error is raised when they are written.
+    A format that fails does not stop the others: its error is raised when they are written. With `reuse`
+    files that were made from the same are left as they are.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,14 +47,22 @@ def render_report(
             f"the report cannot be written: {err.strerror or err}", hint=f"look at `{folder}`"
         ) from err
     targets: dict[Format, Path] = {name: folder / f"report{SUFFIXES[name]}" for name in formats}
+    made_from = fingerprint(inputs, share=share, own=_own_folder(inputs))
+    if not (reuse and is_current(folder, targets, made_from)):
+        _render(inputs, targets, share=share)
+        remember(folder, targets, made_from)
+    return targets
+
+
+def _render(inputs: ReportInputs, targets: Mapping[Format, Path], *, share: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="engine-report-") as scratch:
-        # Two children load what they need while the charts are drawn here.
+        # Two children load what they need while the view is prepared here.
         paper = Path(scratch) / "report.pdf"
         printer = pdf.start(paper) if "pdf" in targets else None
-        bundler = _start_bundle() if "html" in targets else None
+        drawer = Drawer(scripts="html" in targets)
         try:
             view, added = _with_own_sections(build_view(inputs, share=share), inputs)
-            svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
+            svgs = drawer.draw(view.charts)
             pending = (
                 pdf.Pending(printer, render_page(view, svgs, mode="pdf", added=added), svgs)
                 if printer
@@ -57,16 +70,15 @@ def render_report(
             )
             makers: dict[Format, Callable[[Path], None]] = {
                 "xlsx": lambda target: write_workbook(view, svgs, target),
-                "html": lambda target: _put(target, _screen(view, svgs, bundler, added)),
+                "html": lambda target: _put(target, _screen(view, svgs, drawer, added)),
                 "pdf": lambda target: _put(target, _printed(pending, paper)),
             }
             _write_all(makers, targets)
         finally:
-            for child in (printer, bundler):
-                if child is not None and child.poll() is None:
-                    child.kill()
-                    child.wait()
-    return targets
+            drawer.close()
+            if printer is not None and printer.poll() is None:
+                printer.kill()
+                printer.wait()
 
 
 def _with_own_sections(view: View, inputs: ReportInputs) -> tuple[View, list[OwnSection]]:
@@ -80,6 +92,15 @@ def _with_own_sections(view: View, inputs: ReportInputs) -> tuple[View, list[Own
         reason = clean_text(getattr(err, "message", None) or str(err))
         notice = Notice("templates", "Own sections left out", 1, reason, tone="bad")
         return replace(view, notices=(*view.notices, notice)), []
+
+
+def _own_folder(inputs: ReportInputs) -> Path | None:
+    """The folder of the user's own sections; None without any or where it may not be read."""
+    named = inputs.experiment.report.templates
+    try:
+        return None if named is None else _inside(named, inputs.folder)
+    except ReportError:
+        return None
 
 
 def _inside(named: str, folder: Path | None) -> Path:
@@ -104,13 +125,8 @@ def _write_all(makers: Mapping[Format, Callable[[Path], None]], targets: Mapping
         raise failures[0]
 
 
-def _screen(
-    view: View,
-    svgs: Mapping[str, str],
-    bundler: subprocess.Popen[bytes] | None,
-    added: Sequence[OwnSection],
-) -> bytes:
-    return render_page(view, svgs, mode="screen", bundle=_bundle(bundler), added=added).encode("utf-8")
+def _screen(view: View, svgs: Mapping[str, str], drawer: Drawer, added: Sequence[OwnSection]) -> bytes:
+    return render_page(view, svgs, mode="screen", bundle=drawer.scripts(), added=added).encode("utf-8")
 
 
 def _printed(pending: pdf.Pending | None, paper: Path) -> bytes:
@@ -118,20 +134,6 @@ def _printed(pending: pdf.Pending | None, paper: Path) -> bytes:
         raise ReportError("no PDF was asked for")
     pending.finish()
     return paper.read_bytes()
-
-
-def _start_bundle() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "engine.report.draw"]
-    return subprocess.Popen(
-        command, env=pdf.child_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _bundle(child: subprocess.Popen[bytes] | None) -> str:
-    """What the child wrote; made here when it failed, so that the error is a proper one."""
-    text = child.communicate()[0] if child is not None else b""
-    return text.decode("utf-8") if text and child is not None and child.returncode == 0 else script_bundle()
 
 
 def _put(target: Path, content: bytes) -> None:

@@ -3,16 +3,8 @@
 from pathlib import Path
 
 from engine.errors import ReportError
-from engine.report.draw import chart_svg, png, slim, svg_size
+from engine.report.draw import chart_svg, png, svg_size
 from engine.report.page import View
-
-HIDDEN = '<path class="background" d="M0,0h0v0h0Z" display="none"/>'
-
-
-def test_slim_drawings_keep_what_is_seen() -> None:
-    svg = f'<g role="x" aria-label="y" class="mark">{HIDDEN}<path d="M1" opacity="1"/></g>'
-    assert slim(svg) == '<g><path d="M1"/></g>'
-    assert slim(svg, classes=True) == '<g class="mark"><path d="M1"/></g>'
 
 
 def test_the_same_chart_drawn_twice_is_the_same_text(sweep_view: View) -> None:

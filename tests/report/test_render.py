@@ -14,6 +14,7 @@ from engine.errors import EnvironmentMissing, ReportError
 from engine.report import pdf, render
 from engine.report.inputs import ReportInputs
 from engine.report.render import render_report
+from engine.report.reuse import RECORD
 from tests.report.samples import ROOT
 
 # Renders the small run and prints a checksum of each file.
@@ -21,6 +22,7 @@ SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
 from engine.report.render import render_report
+from engine.report.reuse import RECORD
 from tests.report.samples import measured_inputs
 found = render_report(measured_inputs(), Path(sys.argv[1]), formats=["html", "pdf", "xlsx"])
 print(json.dumps({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}))
@@ -48,7 +50,18 @@ def test_the_same_run_gives_the_same_bytes_whatever_the_surroundings(tmp_path: P
 def test_only_the_formats_asked_for_are_written(sweep: ReportInputs, tmp_path: Path) -> None:
     found = render_report(sweep, tmp_path / "report", formats=["xlsx"])
     assert found == {"xlsx": tmp_path / "report" / "report.xlsx"}
-    assert [path.name for path in (tmp_path / "report").iterdir()] == ["report.xlsx"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [RECORD, "report.xlsx"]
+
+
+def test_what_is_current_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, sweep: ReportInputs, tmp_path: Path
+) -> None:
+    render_report(sweep, tmp_path, formats=["xlsx"])
+    monkeypatch.setattr(render, "build_view", lambda *_, **__: pytest.fail("rendered again"))
+    render_report(replace(sweep, run_summary={"kept": 9}), tmp_path, formats=["xlsx"], reuse=True)
+    (tmp_path / "report.xlsx").write_bytes(b"cut")
+    with pytest.raises(pytest.fail.Exception, match="rendered again"):
+        render_report(sweep, tmp_path, formats=["xlsx"], reuse=True)
 
 
 def test_a_format_that_fails_does_not_stop_the_others(
