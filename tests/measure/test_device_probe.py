@@ -1,12 +1,14 @@
 """The device probe: shapes that tell sites apart first, times that are sane, and a device entry from them."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.measure.device_probe import shapes
+from engine.measure.device_probe.noise import Reference
 from engine.measure.device_probe.sheet import sheet_text
-from engine.measure.device_probe.timing import timed
+from engine.measure.device_probe.timing import Timed, best_of, clock_for, timed
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
 
@@ -22,11 +24,67 @@ def test_the_first_shapes_are_of_different_sites() -> None:
 
 def test_times_are_quartiles_of_enough_calls() -> None:
     calls: list[int] = []
-    found = timed(calls.append, "cpu")
-    # Two calls to warm up, then as many as the limit allows for something that takes no time.
-    assert calls == list(range(len(calls)))
-    assert found.trials == len(calls) - 2 == 200
-    assert 0 <= found.low_s <= found.median_s <= found.high_s
+    found = timed(calls.append, "cpu", read=Ticks(1e-3))
+    # Two calls to warm up, then 1 ms each until 30 ms are spent; data rotates with every call.
+    assert calls == list(range(2 + 30))
+    assert found.trials == 30
+    assert found.low_s == pytest.approx(1e-3)
+    assert found.high_s == pytest.approx(1e-3)
+
+
+def test_short_calls_are_timed_several_at_once() -> None:
+    calls: list[int] = []
+    found = timed(calls.append, "cpu", read=Ticks(2e-6))
+    # 2 us a call are too short for a clock: 20 at once until the most trials are done.
+    assert calls == list(range(2 + 20 * 200))
+    assert found.trials == 200
+    assert found.median_s == pytest.approx(2e-6 / 20)
+
+
+class Ticks:
+    """A clock that moves by one step each time it is read twice."""
+
+    def __init__(self, step_s: float) -> None:
+        self.reads, self.step_s = 0, step_s
+
+    def __call__(self) -> float:
+        self.reads += 1
+        return self.step_s * (self.reads // 2)
+
+
+def test_the_quietest_round_counts() -> None:
+    found = best_of([Timed(3.0, 2.0, 4.0, 5), Timed(1.0, 0.9, 1.1, 7), Timed(2.0, 1.5, 9.0, 6)])
+    assert found == Timed(1.0, 0.9, 3.0, 18)
+
+
+def test_one_thread_of_a_cpu_is_timed_by_its_processor() -> None:
+    assert clock_for("cpu", 1) is time.thread_time
+    assert clock_for("cpu", None) is time.perf_counter
+    assert clock_for("cuda", 1) is time.perf_counter
+
+
+@pytest.mark.parametrize(("slow", "told"), [((), False), ((2, 3, 4, 5), True)])
+def test_a_busy_machine_is_told(slow: tuple[int, ...], told: bool) -> None:
+    # A reference of 1 ms that takes 3 ms in some moments; each moment reads the clock six times.
+    clock = Disturbed(slow)
+    reference = Reference(lambda _: None, clock, waits_until=0.0)
+    for _ in range(6):
+        reference.settle()
+    found = reference.finding()
+    assert (found is not None and "disturbed in 67% of 6 moments" in found["evidence"]) is told
+
+
+class Disturbed:
+    """A clock under which a call takes 1 ms, and 3 ms in the moments given."""
+
+    def __init__(self, slow: tuple[int, ...]) -> None:
+        self.slow, self.reads, self.now = slow, 0, 0.0
+
+    def __call__(self) -> float:
+        if self.reads % 2:
+            self.now += 3e-3 if self.reads // 6 in self.slow else 1e-3
+        self.reads += 1
+        return self.now
 
 
 def test_a_device_entry_from_the_best_rates() -> None:

@@ -77,18 +77,37 @@ def attention(bench: Bench, shape: Shape) -> Call:
     return call
 
 
-def norm(bench: Bench, shape: Shape) -> Call:
-    """Root-mean-square norm written out, as transformers has it."""
+def elementwise(bench: Bench, shape: Shape) -> Call:
+    """Everything a Llama layer does between its products, as transformers writes it out: two norms, rotation
+    of queries and keys, growth of the cache aside, the gated activation and two residual sums."""
     import torch
 
-    x, weight = bench.fill(shape["m"], shape["k"]), bench.fill(shape["k"])
+    rows, width, inner = shape["m"], shape["k"], shape["n"]
+    x, weight = bench.fill(1, rows, width), bench.fill(width)
+    gate, up = bench.fill(1, rows, inner), bench.fill(1, rows, inner)
+    query = x.view(1, rows, -1, HEAD).transpose(1, 2)
+    key = query[:, : max(1, width // HEAD // 4)]
+    cos, sin = bench.fill(1, 1, rows, HEAD), bench.fill(1, 1, rows, HEAD)
+    half = HEAD // 2
+
+    def norm() -> Any:
+        wide = x.to(torch.float32)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return weight * wide.to(x.dtype)
+
+    def rotated(part: Any) -> Any:
+        turned = torch.cat((-part[..., half:], part[..., :half]), dim=-1)
+        return (part * cos) + (turned * sin)
 
     def call(_: int) -> Any:
-        wide = x.to(torch.float32)
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
-        return weight * (wide * scale).to(x.dtype)
+        first, second = norm(), norm()
+        rotated(query), rotated(key)
+        return torch.nn.functional.silu(gate) * up, x + first, x + second
 
     return call
+
+
+HEAD: Final = 64
 
 
 def copy(bench: Bench, shape: Shape) -> Call:

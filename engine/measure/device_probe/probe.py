@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import MeasurementError
 from engine.measure.device_probe import operators, shapes
 from engine.measure.device_probe.host import host_rows
+from engine.measure.device_probe.noise import Reference
 from engine.measure.device_probe.operators import Bench, Call
 from engine.measure.device_probe.shapes import Shape
 from engine.measure.device_probe.sheet import device_name, sheet_text
-from engine.measure.device_probe.timing import timed
+from engine.measure.device_probe.timing import Read, Timed, best_of, clock_for, timed
 from engine.measure.local_model import choose_device, usable_cores
 from engine.spec.device_probe import DeviceProbeSettings
 
@@ -40,7 +41,8 @@ class _Part:
 
 
 def probe(settings: DeviceProbeSettings, tools: Tools) -> Tables:
-    """Time everything, write a device entry when asked, and return the `kernels` table."""
+    """Time everything, write a device entry when asked, and return the `kernels` table; `findings` tell of a
+    busy machine."""
     import torch
     import transformers
 
@@ -51,36 +53,48 @@ def probe(settings: DeviceProbeSettings, tools: Tools) -> Tables:
         torch.set_num_threads(settings.threads or usable_cores())
     name = settings.name or device_name(device)
     rows: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
     for precision in settings.precisions:
-        found = list(_rows_of(settings, device, precision, tools))
+        found, noise = _rows_of(settings, device, precision, tools)
         rows += [{**row, "precision": precision} for row in found]
+        findings += [] if noise is None else [noise]
     for row in rows:
         row |= {"device": name, "engine": ENGINE, "engine_version": transformers.__version__}
     if settings.sheet is not None:
         _write_sheet(tools.spec_folder / settings.sheet, sheet_text(name, device, rows))
-    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(k for r in rows for k in r)}
-    return {"kernels": make_table("kernels", columns)}
+    tables = {"kernels": make_table("kernels", _columns(rows))}
+    if findings:
+        tools.say(f"{findings[0]['finding']}: {findings[0]['evidence']}")
+        tables["findings"] = make_table("findings", _columns(findings))
+    return tables
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {key: [row.get(key) for row in rows] for key in dict.fromkeys(k for r in rows for k in r)}
 
 
 def _rows_of(
     settings: DeviceProbeSettings, device: str, precision: str, tools: Tools
-) -> Iterator[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The rows of one number type, and what a reader must know about the machine."""
     import torch
 
     bench = Bench.on(device, getattr(torch, _TYPES[precision]), settings.cold_bytes)
-    largest = settings.largest or _LARGEST[device]
     budget = settings.budget / len(settings.precisions)
-    yield {"operator": "launch", **_times(operators.launch(bench), device)}
-    for part in _parts(largest):
-        tools.say(f"{part.operator} in {precision}")
-        yield from _part_rows(bench, part, ends=time.monotonic() + part.share * budget)
+    read = clock_for(device, settings.threads)
+    reference = Reference.on(bench, read, patience_s=budget) if device == "cpu" else None
+    with torch.inference_mode():
+        launch = timed(operators.launch(bench), device, read=read)
+    rows = [{"operator": "launch", **_times(launch)}]
+    rows += _operators(_parts(settings.largest or _LARGEST[device]), bench, read, reference, budget, tools)
     if settings.host:
         tools.say(f"decode steps of tiny models in {precision}")
-        yield from host_rows(device, precision, settings.threads)
+        rows += host_rows(device, precision, settings.threads, read)
     if device == "cuda" and torch.cuda.device_count() > 1:
         from engine.measure.device_probe.collective import all_reduce_rows
 
-        yield from all_reduce_rows(precision)
+        rows += all_reduce_rows(precision)
+    return rows, None if reference is None else reference.finding()
 
 
 def _parts(largest: int) -> list[_Part]:
@@ -90,41 +104,84 @@ def _parts(largest: int) -> list[_Part]:
         _Part("gemm", shapes.gemm_shapes(largest), operators.gemm, 0.5),
         _Part("prefill_attention", shapes.prefill_shapes(largest), operators.attention, 0.15),
         _Part("decode_attention", shapes.decode_shapes(largest), operators.attention, 0.15),
-        _Part("elementwise", shapes.elementwise_shapes(largest), operators.norm, 0.1),
+        _Part("elementwise", shapes.elementwise_shapes(largest), operators.elementwise, 0.15),
     ]
 
 
-def _part_rows(bench: Bench, part: _Part, *, ends: float) -> Iterator[dict[str, Any]]:
-    """Shapes until the time is spent; the first few are always measured."""
+def _operators(
+    parts: Sequence[_Part],
+    bench: Bench,
+    read: Read,
+    reference: Reference | None,
+    budget_s: float,
+    tools: Tools,
+) -> list[dict[str, Any]]:
+    """Every operator in rounds, the first of which says how many shapes there is time for."""
+    found: dict[tuple[str, int], list[Timed]] = {}
+    wanted = {part.operator: len(part.shapes) for part in parts}
+    for number in range(_ROUNDS):
+        for part in parts:
+            tools.say(f"round {number + 1} of {_ROUNDS}: {part.operator}")
+            ends = time.monotonic() + part.share * budget_s / _ROUNDS
+            done = 0
+            for i, shape in enumerate(part.shapes[: wanted[part.operator]]):
+                # The first round chooses the shapes, the others time as many of them as there is time for.
+                if time.monotonic() > ends and (number > 0 or i >= _ALWAYS):
+                    break
+                if reference is not None and i % _BETWEEN == 0:
+                    reference.settle()
+                times = _timed(part, shape, bench, read)
+                if times is not None:
+                    found.setdefault((part.operator, i), []).append(times)
+                done = i + 1
+            if number == 0:
+                wanted[part.operator] = done
+    known = {part.operator: part for part in parts}
+    return [
+        {
+            "operator": operator,
+            **_dimensions(operator, known[operator].shapes[i], bench),
+            **_times(best_of(rounds), shared=_STEPS.get(operator, 1)),
+        }
+        for (operator, i), rounds in sorted(
+            found.items(), key=lambda item: (list(known).index(item[0][0]), item[0][1])
+        )
+    ]
+
+
+_ROUNDS: Final = 3
+_ALWAYS: Final = 24
+_BETWEEN: Final = 8
+"""Shapes between two looks at the reference."""
+_STEPS: Final = {"elementwise": 7}
+"""Rows of the operator table behind one call: norms, rotations, activation and sums of a layer."""
+
+
+def _timed(part: _Part, shape: Shape, bench: Bench, read: Read) -> Timed | None:
     import torch
 
-    with torch.inference_mode():
-        for i, shape in enumerate(part.shapes):
-            if time.monotonic() > ends and i >= _ALWAYS:
-                return
-            try:
-                times = _times(part.make(bench, shape), bench.device)
-            except torch.OutOfMemoryError:
-                continue  # the device is smaller than the shape
-            yield {"operator": part.operator, **_dimensions(part, shape, bench), **times}
+    try:
+        with torch.inference_mode():
+            return timed(part.make(bench, shape), bench.device, read=read)
+    except torch.OutOfMemoryError:
+        return None  # the device is smaller than the shape
 
 
-_ALWAYS: Final = 24
-
-
-def _dimensions(part: _Part, shape: Shape, bench: Bench) -> dict[str, Any]:
-    if part.operator != "elementwise":
+def _dimensions(operator: str, shape: Shape, bench: Bench) -> dict[str, Any]:
+    if operator != "elementwise":
         return dict(shape)
-    # Read once, written once.
-    return {"bytes": 2 * shape["m"] * shape["k"] * bench.dtype.itemsize}
+    # Two norms, two rotations, a gated activation and two sums, as the operator table counts them.
+    width, inner = shape["k"], shape["n"]
+    kv = max(1, width // operators.HEAD // 4) * operators.HEAD
+    elements = shape["m"] * (4 * width + 2 * width + 2 * kv + 3 * inner + 6 * width)
+    return {"bytes": elements * bench.dtype.itemsize / _STEPS[operator]}
 
 
-def _times(call: Call, device: str) -> dict[str, Any]:
-    found = timed(call, device)
+def _times(found: Timed, *, shared: int = 1) -> dict[str, Any]:
     return {
-        "time_s": found.median_s,
-        "time_low_s": found.low_s,
-        "time_high_s": found.high_s,
+        "time_s": found.median_s / shared,
+        "time_low_s": found.low_s / shared,
+        "time_high_s": found.high_s / shared,
         "trials": found.trials,
     }
 

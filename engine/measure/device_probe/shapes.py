@@ -64,9 +64,13 @@ def _attention(batch: int, q_len: int, kv_len: int, heads: int, kv_heads: int, w
 
 
 def elementwise_shapes(largest: int) -> list[Shape]:
-    """Rows and width of activations that are read and written once."""
-    widths = list(_powers(256, largest))
-    return _interleaved([[{"m": m, "k": k} for m in (1, 16, 256, 4, 64)] for k in widths])
+    """Rows, width and inner width of a layer's activations, from what a first-level cache holds upwards."""
+    widths = [width for width in _powers(256, largest) if width <= _WIDEST]
+    rows = [m for m in (1, 64, 256, 4, 16, 1024) if m <= largest]
+    return _interleaved([[{"m": m, "k": k, "n": 8 * k // 3} for m in rows] for k in widths])
+
+
+_WIDEST: Final = 4096
 
 
 def _powers(low: int, high: int) -> Iterator[int]:
