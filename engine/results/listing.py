@@ -275,14 +275,14 @@ def _described(entry: RunEntry, document: Mapping[str, Any]) -> RunEntry:
     experiment = _mapping(document.get("experiment"))
     entries = _mapping(document.get("entries"))
     measurements = experiment.get("measurements")
-    kinds = [_text(_mapping(m).get("kind")) for m in measurements] if isinstance(measurements, list) else []
+    kinds = [_text(_mapping(measurement).get("kind")) for measurement in _items(measurements)]
     points = document.get("points")
     tags = experiment.get("tags")
     return replace(
         entry,
         title=_text(_mapping(experiment.get("report")).get("title")),
         description=_text(experiment.get("description")),
-        tags=_texts(tags if isinstance(tags, list) else []),
+        tags=_texts(_items(tags)),
         kinds=_texts(kinds),
         models=_named(entries, experiment, "model"),
         devices=_named(entries, experiment, "hardware"),
@@ -319,12 +319,19 @@ def _tasks(document: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def _named(entries: Mapping[str, Any], experiment: Mapping[str, Any], section: str) -> tuple[str, ...]:
-    """Labels of one part of the points: those the plan resolved, or what the experiment says."""
-    known = _texts(list(_mapping(entries.get(section))))
-    if known:
-        return known
-    written = experiment.get(section)
-    return _texts([written if isinstance(written, str) else _mapping(written).get("name")])
+    """Labels of one part of the points: what the plan took from a catalogue, and what the spec spells out."""
+    sweep = _mapping(experiment.get("sweep"))
+    swept = _items(_mapping(sweep.get("axes")).get(section))
+    rows = [_mapping(row) for name in ("tie", "points") for row in _items(sweep.get(name))]
+    swept += [row[section] for row in rows if section in row]
+    written = swept or [experiment.get(section)]
+    known = list(_mapping(entries.get(section)))
+    spelt = [_mapping(value).get("name") for value in written]
+    return _texts(known + spelt) or _texts(written)
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else []
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
