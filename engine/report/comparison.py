@@ -97,7 +97,7 @@ def write_comparison(
     from engine.report.render import render_view
 
     return render_view(
-        lambda: (comparison_view(comparison, share=share), []),
+        lambda: comparison_view(comparison, share=share),
         folder,
         formats=formats,
         stem=_STEM,

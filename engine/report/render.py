@@ -24,6 +24,7 @@ from engine.report.view import build_view
 if TYPE_CHECKING:
     from engine.spec.report import Format
 
+WriteWorkbook = Callable[[View, Mapping[str, str], Path], None]
 SUFFIXES: Final[Mapping[Format, str]] = {"html": ".html", "pdf": ".pdf", "xlsx": ".xlsx"}
 
 
@@ -40,28 +41,46 @@ def render_report(
     A format that fails does not stop the others: its error is raised when they are written. With `reuse`
     files that were made from the same are left as they are.
     """
+    targets = _targets(folder, "report", formats)
+    made_from = fingerprint(inputs, share=share, own=_own_folder(inputs))
+    if not (reuse and is_current(folder, targets, made_from)):
+        _render(lambda: _with_own_sections(build_view(inputs, share=share), inputs), targets, write_workbook)
+        remember(folder, targets, made_from)
+    return targets
+
+
+def render_view(
+    make: Callable[[], View], folder: Path, *, formats: Sequence[Format], stem: str, workbook: WriteWorkbook
+) -> dict[Format, Path]:
+    """Write a page that is no report of one run: `make` prepares it while the libraries load, `workbook`
+    writes its workbook; returns the file of each format, named after `stem`."""
+    targets = _targets(folder, stem, formats)
+    _render(lambda: (make(), []), targets, workbook)
+    return targets
+
+
+def _targets(folder: Path, stem: str, formats: Sequence[Format]) -> dict[Format, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise ReportError(
             f"the report cannot be written: {err.strerror or err}", hint=f"look at `{folder}`"
         ) from err
-    targets: dict[Format, Path] = {name: folder / f"report{SUFFIXES[name]}" for name in formats}
-    made_from = fingerprint(inputs, share=share, own=_own_folder(inputs))
-    if not (reuse and is_current(folder, targets, made_from)):
-        _render(inputs, targets, share=share)
-        remember(folder, targets, made_from)
-    return targets
+    return {name: folder / f"{stem}{SUFFIXES[name]}" for name in formats}
 
 
-def _render(inputs: ReportInputs, targets: Mapping[Format, Path], *, share: bool) -> None:
+def _render(
+    prepare: Callable[[], tuple[View, list[OwnSection]]],
+    targets: Mapping[Format, Path],
+    workbook: WriteWorkbook,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="engine-report-") as scratch:
         # Two children load what they need while the view is prepared here.
         paper = Path(scratch) / "report.pdf"
         printer = pdf.start(paper) if "pdf" in targets else None
         drawer = Drawer(scripts="html" in targets)
         try:
-            view, added = _with_own_sections(build_view(inputs, share=share), inputs)
+            view, added = prepare()
             svgs = drawer.draw(view.charts)
             pending = (
                 pdf.Pending(printer, render_page(view, svgs, mode="pdf", added=added), svgs)
@@ -69,7 +88,7 @@ def _render(inputs: ReportInputs, targets: Mapping[Format, Path], *, share: bool
                 else None
             )
             makers: dict[Format, Callable[[Path], None]] = {
-                "xlsx": lambda target: write_workbook(view, svgs, target),
+                "xlsx": lambda target: workbook(view, svgs, target),
                 "html": lambda target: _put(target, _screen(view, svgs, drawer, added)),
                 "pdf": lambda target: _put(target, _printed(pending, paper)),
             }

@@ -123,7 +123,7 @@ def from_values(values: Sequence[float], *, how: Any) -> Side:
 
 def block_length(n: int) -> int:
     """Requests of one block: n^(1/3) of them, the order that serves means best (Hall and others 1995)."""
-    return max(1, math.ceil(math.cbrt(n)))
+    return max(1, round(math.cbrt(n)))
 
 
 def _in_blocks(values: Sequence[float], value: float, *, percent: float | None) -> Side | None:
