@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.measure.energy import devices
 from engine.measure.energy.loops import LoopPlan, plan_loops, run_trials
 from engine.measure.energy.phases import TIME_ONLY
 from engine.measure.energy.probe import SensorPeriods, probe
 from engine.measure.energy.requests import Runner, shortest_window, tokenizer_of
-from engine.measure.energy.source import HostClock, PowerSource, Quick, open_source
+from engine.measure.energy.source import SLOWDOWN, HostClock, Metered, PowerSource, Quick, open_source
 from engine.measure.energy.trace import ASSUMED_PERIOD_S, HOOKED, Event, LoopReads, Trace
 
 if TYPE_CHECKING:
@@ -41,13 +42,16 @@ class _Campaign:
     own: set[int] = field(default_factory=lambda: {os.getpid(), os.getppid()})
     """Processes that are this measurement, as the driver numbers them."""
 
-    def users(self) -> set[int]:
-        """Processes on the devices, ours included."""
-        return set(self.source.foreign([])) if self.source is not None else set()
+    uuids: tuple[str, ...] = ()
+    """Devices that hold the model."""
+
+    def users(self) -> dict[str, set[int]]:
+        """Processes on each device, ours included."""
+        return self.source.users() if self.source is not None else {}
 
     def disturbed(self) -> bool:
-        """Whether somebody else uses a device."""
-        return bool(self.users() - self.own)
+        """Whether somebody else uses a device of the model."""
+        return any(pids - self.own for pids in self.users().values())
 
     def idle(self, variant: str) -> None:
         """Watch an idle device, after it came to rest."""
@@ -73,6 +77,7 @@ def run_campaign(settings: EnergySettings, point: Point, tools: Tools) -> Trace:
         if source is None:
             loops, periods = _run(campaign, point, tools)
             return _trace(campaign, (), loops, periods)
+        devices.refuse_unmetered(settings.target)
         from engine.measure.energy.recorder import Recorder
 
         with Recorder(
@@ -96,17 +101,13 @@ def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopRead
     campaign.idle("cold before")
     before = campaign.users()
     local = _build(settings, point, tools)
-    # In a container the driver numbers processes as the host does: ours is the one that came with the model.
-    campaign.own |= campaign.users() - before
-    if before:
-        campaign.notes.append(f"{len(before)} other processes use the device: trials do not count")
-    # From the model's own stamp: reading the libraries in is no part of loading a model.
     loaded = campaign.clock.now()
+    _keep_own_devices(campaign, local, before)
+    # From the model's own stamp: reading the libraries in is no part of loading a model.
     campaign.events.append(Event("phase", "load", loaded - local.load_s, loaded))
     if local.requested.get("weights") == "random":
         campaign.notes.append("random weights: power depends on the data, by up to 40 % for matrix products")
     campaign.facts.update({f"model {name}": value for name, value in local.observed.items()})
-    _keep_own_device(campaign, local)
     campaign.idle("resident before")
     runner = _runner(campaign, local, point, tools)
     periods = _probe(campaign, runner)
@@ -156,22 +157,20 @@ def _runner(campaign: _Campaign, local: LocalModel, point: Point, tools: Tools) 
     return runner
 
 
-def _keep_own_device(campaign: _Campaign, local: LocalModel) -> None:
-    """Only the device the model runs on counts; it is found by UUID, never by index."""
-    if campaign.source is None or local.device != "cuda":
+def _keep_own_devices(campaign: _Campaign, local: LocalModel, before: Mapping[str, set[int]]) -> None:
+    """Count only the devices the model runs on, and learn which process there is this one."""
+    source = campaign.source
+    if source is None:
         return
-    import torch
-
-    from engine.errors import MeasurementError
-
-    own = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-    known = {device.uuid for device in campaign.source.devices}
-    if own not in known:
-        raise MeasurementError(
-            f"the model runs on `{own}`, whose power is not among {', '.join(sorted(known))}",
-            hint="a container or CUDA_VISIBLE_DEVICES may hide it; MIG instances have no power of their own",
-        )
-    campaign.facts["uuid"] = own
+    campaign.uuids = devices.uuids_of(local)
+    devices.require_known(campaign.uuids, {device.uuid for device in source.devices})
+    source.keep(campaign.uuids)
+    # In a container the driver numbers processes as the host does: ours is the one that came with the model.
+    for uuid, pids in campaign.users().items():
+        campaign.own |= pids - before.get(uuid, set())
+    others = {pid for uuid in campaign.uuids for pid in before.get(uuid, ())} - campaign.own
+    if others:
+        campaign.notes.append(f"{len(others)} other processes use the device: trials do not count")
 
 
 def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
@@ -180,9 +179,11 @@ def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
     if source is None or source.name == "nvidia-smi":
         return None
 
+    work = _pulse() if runner.local.device == "cuda" else runner.fill
+
     def load(elapsed_s: float) -> None:
         if int(elapsed_s / 0.2) % 2:
-            runner.fill()
+            work()
 
     wanted = campaign.settings.probe
     found = probe(source, campaign.clock, duration_s=wanted.duration, interval_s=wanted.interval, load=load)
@@ -191,6 +192,21 @@ def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
         campaign.notes.append(note)
     campaign.facts.update({"counter_period_s": found.counter_s, "instant_period_s": found.instant_s})
     return found
+
+
+def _pulse() -> Callable[[], Any]:
+    """Work of about a millisecond that ends before the call does: a whole prefill would take longer than a
+    sensor's period, and one that is only queued would run on into the pauses."""
+    import torch
+
+    matrix = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
+    product = torch.empty_like(matrix)
+
+    def run() -> None:
+        torch.matmul(matrix, matrix, out=product)
+        torch.cuda.synchronize()
+
+    return run
 
 
 def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -> list[LoopReads]:
@@ -302,14 +318,11 @@ def _trace(
     periods: SensorPeriods | None,
 ) -> Trace:
     source = campaign.source
-    own = campaign.facts.get("uuid")
-    if own is not None:
-        channels = [one for one in channels if one.device == own]
-    for device in source.devices if source else ():
-        if own in (None, device.uuid):
-            campaign.facts.update({"device": device.name, "scope": device.scope, **device.facts})
-            if device.scope == "module":
-                campaign.notes.append("one counter covers the whole module: processor and device together")
+    channels = [one for one in channels if one.device in campaign.uuids]
+    if source is not None:
+        campaign.facts.update(_facts(source.devices))
+        if any(device.scope == "module" for device in source.devices):
+            campaign.notes.append("one counter covers the whole module: processor and device together")
     return Trace(
         source.name if source else TIME_ONLY,
         tuple(channels),
@@ -319,3 +332,14 @@ def _trace(
         notes=tuple(campaign.notes),
         facts=campaign.facts,
     )
+
+
+def _facts(found: Sequence[Metered]) -> dict[str, Any]:
+    """What is known of the devices; of several each under its own number, and the coolest limit for all."""
+    facts: dict[str, Any] = {}
+    for number, device in enumerate(found):
+        own = {"device": device.name, "uuid": device.uuid, "scope": device.scope, **device.facts}
+        lead = f"device {number} " if len(found) > 1 else ""
+        facts |= {f"{lead}{name}": value for name, value in own.items()}
+    limits = [one.facts[SLOWDOWN] for one in found if SLOWDOWN in one.facts]
+    return facts | ({SLOWDOWN: min(limits)} if limits else {})

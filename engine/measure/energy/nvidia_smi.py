@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from engine.errors import EnvironmentMissing, MeasurementError
@@ -43,8 +45,17 @@ class NvidiaSmi:
         self._fields = chosen_fields(offered_fields(_ask("--help-query-gpu")))
         if "power.draw" not in self._fields and "power.draw.instant" not in self._fields:
             raise EnvironmentMissing("nvidia-smi offers no power reading", hint=WAY_OUT)
-        self.devices = self._identify(uuids)
+        self._devices = self._identify(uuids)
         self._columns: list[tuple[str, str]] = []
+
+    @property
+    def devices(self) -> tuple[Metered, ...]:
+        """The devices that count."""
+        return self._devices
+
+    def keep(self, uuids: Collection[str]) -> None:
+        """See `PowerSource`."""
+        self._devices = tuple(device for device in self._devices if device.uuid in uuids)
 
     def _identify(self, uuids: Sequence[str] | None) -> tuple[Metered, ...]:
         rows = [
@@ -75,7 +86,7 @@ class NvidiaSmi:
                 continue
             row = query_row(self._columns, cells)
             if row is not None and row[0] in wanted:
-                found[row[0]] = row[2]
+                found[row[0]] = {**row[2], "time_s": _moment(row[1])}
         return [found[device.uuid] for device in self.devices]
 
     def _line(self) -> str:
@@ -99,11 +110,14 @@ class NvidiaSmi:
         """Nothing: a row takes as long as the interval, which a loop cannot wait for."""
         return Quick(None, None)
 
-    def foreign(self, own: Sequence[int]) -> list[int]:
+    def users(self) -> dict[str, set[int]]:
         """See `PowerSource`."""
-        text = _ask("--query-compute-apps=pid", "--format=csv,noheader")
-        pids = {int(line) for line in text.split() if line.strip().isdigit()}
-        return sorted(pids - set(own))
+        found: dict[str, set[int]] = {device.uuid: set() for device in self._devices}
+        for line in _ask("--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader").splitlines():
+            pid, _, uuid = (cell.strip() for cell in line.partition(","))
+            if pid.isdigit() and uuid in found:
+                found[uuid].add(int(pid))
+        return found
 
     def close(self) -> None:
         """End the program."""
@@ -113,6 +127,12 @@ class NvidiaSmi:
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _moment(stamp_s: float) -> float:
+    """A time stamp of the program on this machine's monotonic clock: rows may wait in a pipe."""
+    now = datetime.now().replace(tzinfo=UTC).timestamp()  # noqa: DTZ005 - it writes local time without a zone
+    return time.perf_counter() - (now - stamp_s)
 
 
 def _ask(*arguments: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, MeasurementError
-from engine.measure.energy.source import WAY_OUT, Metered, Quick, Reading
+from engine.measure.energy.source import SLOWDOWN, WAY_OUT, Metered, Quick, Reading
 
 _ENERGY: Final = 83
 _AVERAGE: Final = 185
@@ -28,13 +29,26 @@ class Nvml:
         self._nvml = _library()
         self._open = True
         try:
-            self._handles = self._find(uuids)
-            self._readers = [_Reader(self._nvml, handle) for handle in self._handles]
-            self.devices = tuple(reader.device for reader in self._readers)
-            self._refuse_mig()
+            self._readers = [_Reader(self._nvml, handle) for handle in self._find(uuids)]
+            # Where others have free devices, one that is split is none of this measurement's business yet.
+            if all(device.facts.get("mig") for device in self.devices):
+                self._refuse_mig()
+        except self._nvml.NVMLError as err:
+            self.close()
+            raise EnvironmentMissing(f"NVML cannot be used: {str(err).lower()}", hint=WAY_OUT) from err
         except BaseException:
             self.close()
             raise
+
+    @property
+    def devices(self) -> tuple[Metered, ...]:
+        """The devices that count."""
+        return tuple(reader.device for reader in self._readers)
+
+    def keep(self, uuids: Collection[str]) -> None:
+        """See `PowerSource`; raises `MeasurementError` where one of them is split by MIG."""
+        self._readers = [reader for reader in self._readers if reader.device.uuid in uuids]
+        self._refuse_mig()
 
     def _find(self, uuids: Sequence[str] | None) -> list[Any]:
         nvml = self._nvml
@@ -42,7 +56,11 @@ class Nvml:
             count = nvml.nvmlDeviceGetCount()
             if not count:
                 raise EnvironmentMissing("NVML sees no device", hint=WAY_OUT)
-            return [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+            # One that fell off its bus or is closed to this user does not hide the others.
+            handles = (self._handle(index) for index in range(count))
+            if found := [handle for handle in handles if handle is not None]:
+                return found
+            raise EnvironmentMissing(f"NVML sees {count} devices and may open none", hint=WAY_OUT)
         found = []
         for uuid in uuids:
             try:
@@ -50,6 +68,14 @@ class Nvml:
             except nvml.NVMLError as err:
                 raise EnvironmentMissing(f"NVML knows no device `{uuid}`", hint=WAY_OUT) from err
         return found
+
+    def _handle(self, index: int) -> Any:
+        try:
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            self._nvml.nvmlDeviceGetUUID(handle)
+        except self._nvml.NVMLError:
+            return None
+        return handle
 
     def _refuse_mig(self) -> None:
         on = [device.uuid for device in self.devices if device.facts.get("mig")]
@@ -76,9 +102,11 @@ class Nvml:
         merged = 0
         for bits in mask:
             merged |= bits
+        instant = _sum(found, "power_w")
         return Quick(
             energy_j=_sum(found, "energy_j"),
-            power_w=_sum(found, "power_w"),
+            power_w=_sum(found, "average_power_w") if instant is None else instant,
+            averaged=instant is None,
             clock_hz=min((one["sm_clock_hz"] for one in found if "sm_clock_hz" in one), default=None),
             temperature_c=max(
                 (one["temperature_c"] for one in found if "temperature_c" in one), default=None
@@ -86,13 +114,15 @@ class Nvml:
             throttle=merged if mask else None,
         )
 
-    def foreign(self, own: Sequence[int]) -> list[int]:
-        """See `PowerSource`; empty where the driver does not tell."""
-        found: set[int] = set()
-        for handle in self._handles:
-            with contextlib.suppress(self._nvml.NVMLError):
-                found |= {int(p.pid) for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
-        return sorted(found - set(own))
+    def users(self) -> dict[str, set[int]]:
+        """See `PowerSource`; nobody where the driver does not tell."""
+        found: dict[str, set[int]] = {}
+        for reader in self._readers:
+            told = reader.ask(
+                functools.partial(self._nvml.nvmlDeviceGetComputeRunningProcesses, reader.handle)
+            )
+            found[reader.device.uuid] = {int(process.pid) for process in told or ()}
+        return found
 
     def close(self) -> None:
         """Let the library go."""
@@ -120,7 +150,7 @@ def _library() -> Any:
 
 
 def _sum(found: Sequence[Reading], name: str) -> float | None:
-    if not all(name in one for one in found):
+    if not found or not all(name in one for one in found):
         return None
     return math.fsum(one[name] for one in found)
 
@@ -130,14 +160,17 @@ class _Reader:
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
-        self._handle = handle
-        self._fields, scope, missing = self._usable_fields()
+        self.handle = handle
+        self._fields, scope = self._usable_fields()
+        self._calls = self._stand_ins()
+        have = {*(quantity for quantity, _, _ in self._fields), *self._calls}
+        missing = [name for name in ("power_w", "average_power_w", "energy_j") if name not in have]
         self._slow = self._usable_calls()
         missing += [name for name in ("temperature_c", "sm_clock_hz", "throttle") if name not in self._slow]
         self.device = self._identify(scope, missing)
 
-    def _usable_fields(self) -> tuple[list[tuple[str, int, int]], str, list[str]]:
-        """(quantity, field, scope) of each field that answers, the scope, and what is missing."""
+    def _usable_fields(self) -> tuple[list[tuple[str, int, int]], str]:
+        """(quantity, field, scope) of each field that answers, and the scope of power."""
         usable = []
         scope = "gpu"
         for quantity, number in (("power_w", _INSTANT), ("average_power_w", _AVERAGE)):
@@ -149,17 +182,27 @@ class _Reader:
                     break
         if "energy_j" in self._fetch([("energy_j", _ENERGY, 0)]):
             usable.append(("energy_j", _ENERGY, 0))
-        have = {quantity for quantity, _, _ in usable}
-        missing = [name for name in ("power_w", "average_power_w", "energy_j") if name not in have]
-        return usable, scope, missing
+        return usable, scope
+
+    def _stand_ins(self) -> dict[str, Callable[[], float]]:
+        """Calls of their own for what no field answers: older drivers, virtual devices."""
+        nvml, handle = self._nvml, self.handle
+        have = {quantity for quantity, _, _ in self._fields}
+        calls: dict[str, Callable[[], float]] = {}
+        if "energy_j" not in have:
+            calls["energy_j"] = lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+        if not have & {"power_w", "average_power_w"}:
+            calls["average_power_w"] = lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3
+        return {name: call for name, call in calls.items() if self._works(call)}
 
     def _fetch(self, fields: Sequence[tuple[str, int, int]]) -> dict[str, float]:
         """Each field that answered, by quantity; the call may be good while a field in it is not."""
-        if not fields:
-            return {}
-        values = self._nvml.nvmlDeviceGetFieldValues(
-            self._handle, [(number, place) for _, number, place in fields]
+        wanted = [(number, place) for _, number, place in fields]
+        values = (
+            self._answer(lambda: self._nvml.nvmlDeviceGetFieldValues(self.handle, wanted)) if wanted else ()
         )
+        if values is None:
+            return {}
         found = {}
         for (quantity, number, _), value in zip(fields, values, strict=True):
             if value.nvmlReturn == self._nvml.NVML_SUCCESS:
@@ -169,7 +212,7 @@ class _Reader:
         return found
 
     def _usable_calls(self) -> dict[str, Callable[[], float]]:
-        nvml, handle = self._nvml, self._handle
+        nvml, handle = self._nvml, self.handle
         calls: dict[str, Callable[[], float]] = {
             "temperature_c": lambda: float(self._temperature()),
             "sm_clock_hz": lambda: 1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
@@ -179,8 +222,6 @@ class _Reader:
             "memory_used_bytes": lambda: float(self._memory()),
             "throttle": lambda: float(self._reasons()),
         }
-        if not any(quantity in ("power_w", "average_power_w") for quantity, _, _ in self._fields):
-            calls["average_power_w"] = lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3
         return {name: call for name, call in calls.items() if self._works(call)}
 
     def _works(self, call: Callable[[], Any]) -> bool:
@@ -194,71 +235,80 @@ class _Reader:
         nvml = self._nvml
         # The older call is deprecated and gone in CUDA 14; the newer one is not in older drivers.
         try:
-            return int(nvml.nvmlDeviceGetTemperatureV(self._handle, nvml.NVML_TEMPERATURE_GPU))
+            return int(nvml.nvmlDeviceGetTemperatureV(self.handle, nvml.NVML_TEMPERATURE_GPU))
         except nvml.NVMLError:
-            return int(nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU))
+            return int(nvml.nvmlDeviceGetTemperature(self.handle, nvml.NVML_TEMPERATURE_GPU))
 
     def _memory(self) -> int:
         nvml = self._nvml
         try:
-            return int(nvml.nvmlDeviceGetMemoryInfo(self._handle, version=nvml.nvmlMemory_v2).used)
+            return int(nvml.nvmlDeviceGetMemoryInfo(self.handle, version=nvml.nvmlMemory_v2).used)
         except nvml.NVMLError:
-            return int(nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+            return int(nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
 
     def _reasons(self) -> int:
         nvml = self._nvml
         try:
-            return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle))
+            return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle))
         except nvml.NVMLError:
-            return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle))
+            return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self.handle))
 
     def read(self, *, slow: bool) -> dict[str, float]:
         found = self._fetch(self._fields)
-        if slow or "power_w" not in found:
-            for name, call in self._slow.items():
-                # One reading that fails now is absent now; a lost device fails in the fields above.
-                with contextlib.suppress(self._nvml.NVMLError):
-                    found[name] = call()
+        for name, call in {**self._calls, **(self._slow if slow else {})}.items():
+            value = self._answer(call)
+            if value is not None:
+                found[name] = value
         return found
 
+    def _answer(self, call: Callable[[], Any]) -> Any:
+        """What a call says now; None where it fails this time. Raises when the device is gone for good."""
+        try:
+            return call()
+        except self._nvml.NVMLError as err:
+            if err.value in (self._nvml.NVML_ERROR_GPU_IS_LOST, self._nvml.NVML_ERROR_UNINITIALIZED):
+                raise
+            return None
+
     def _identify(self, scope: str, missing: Sequence[str]) -> Metered:
-        nvml, handle = self._nvml, self._handle
+        nvml, handle = self._nvml, self.handle
         facts: dict[str, Any] = {
-            "driver": self._ask(nvml.nvmlSystemGetDriverVersion),
-            "power_limit_w": self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
-            "persistence": self._ask(lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
-            "ecc": self._ask(lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
-            "mig": self._ask(lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0])),
-            "architecture": self._ask(lambda: nvml.nvmlDeviceGetArchitecture(handle)),
-            "slowdown_temperature_c": self._slowdown(),
+            "driver": self.ask(nvml.nvmlSystemGetDriverVersion),
+            "power_limit_w": self.ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
+            "persistence": self.ask(lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
+            "ecc": self.ask(lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
+            "mig": self.ask(lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0])),
+            "architecture": self.ask(lambda: nvml.nvmlDeviceGetArchitecture(handle)),
+            SLOWDOWN: self._slowdown(),
             "missing": ", ".join(missing) or None,
         }
         return Metered(
             uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-            index=int(self._ask(lambda: nvml.nvmlDeviceGetIndex(handle)) or 0),
-            name=str(self._ask(lambda: nvml.nvmlDeviceGetName(handle)) or "unknown"),
+            index=int(self.ask(lambda: nvml.nvmlDeviceGetIndex(handle)) or 0),
+            name=str(self.ask(lambda: nvml.nvmlDeviceGetName(handle)) or "unknown"),
             scope=scope,
             facts={name: value for name, value in facts.items() if value is not None},
         )
 
     def _slowdown(self) -> float | None:
         """Temperature at which the device slows down: told up to Ampere, later only the margin to it."""
-        nvml, handle = self._nvml, self._handle
-        told = self._ask(lambda: nvml.nvmlDeviceGetTemperatureThreshold(handle, _THRESHOLD_SLOWDOWN))
+        nvml, handle = self._nvml, self.handle
+        told = self.ask(lambda: nvml.nvmlDeviceGetTemperatureThreshold(handle, _THRESHOLD_SLOWDOWN))
         if told:
             return float(told)
-        margin = self._ask(lambda: nvml.nvmlDeviceGetMarginTemperature(handle))
-        now = self._ask(self._temperature)
+        margin = self.ask(lambda: nvml.nvmlDeviceGetMarginTemperature(handle))
+        now = self.ask(self._temperature)
         if margin is None or now is None:
             return None
         # The margin counts down to the first limit; field 194 says how far slowdown lies from there.
-        values = self._ask(lambda: nvml.nvmlDeviceGetFieldValues(handle, [_SLOWDOWN_MARGIN]))
+        values = self.ask(lambda: nvml.nvmlDeviceGetFieldValues(handle, [_SLOWDOWN_MARGIN]))
         beyond = 0
         if values is not None and values[0].nvmlReturn == nvml.NVML_SUCCESS:
             beyond = int(values[0].value.siVal)
         return float(now + margin - beyond)
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """What a call says; None where this driver or device does not know it."""
         try:
             return call()
         except self._nvml.NVMLError:

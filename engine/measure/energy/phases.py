@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.integrate import Board, WindowEnergy, below_resolution
+from engine.measure.energy.source import SLOWDOWN
 from engine.measure.energy.trace import HOOKED
 from engine.results.estimate import Estimate, difference, estimate
 
@@ -232,14 +233,15 @@ def _thermal(trace: Trace, events: Sequence[Event], slowdown_c: float | None) ->
             set_now = slowed(masks[inside])
             found["throttle_events"] = found.get("throttle_events", 0) + rising(set_now)
             found["throttled_samples"] = found.get("throttled_samples", 0) + int(set_now.sum())
-    limit = slowdown_c if slowdown_c is not None else _told_limit(trace.facts)
+    told = _told_limit(trace.facts)  # the device's own word stands before the catalogue's
+    limit = slowdown_c if told is None else told
     if limit is not None and "peak_temperature_c" in found:
         found["thermal_headroom_c"] = limit - found["peak_temperature_c"]
     return found
 
 
 def _told_limit(facts: Mapping[str, Any]) -> float | None:
-    value = facts.get("slowdown_temperature_c")
+    value = facts.get(SLOWDOWN)
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -174,7 +174,7 @@ def record(
             moment = time.perf_counter()
             found = source.read(slow=turn % slow_every == 0)
             for device, reading in enumerate(found):
-                writer.add(moment, device, reading)
+                writer.add(reading.get("time_s", moment), device, reading)
                 rows += 1
             turn += 1
             if turn == 1:

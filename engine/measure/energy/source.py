@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from engine.errors import EnvironmentMissing
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Reading = Mapping[str, float]
 """Quantity (see `trace.QUANTITIES`) -> value in base units; what is not there is not a key."""
+SLOWDOWN: Final = "slowdown_temperature_c"
+"""Name of the fact that says at which temperature a device slows down."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,23 @@ class Quick:
     clock_hz: float | None = None
     temperature_c: float | None = None
     throttle: int | None = None
+    averaged: bool = False
+    """Power is a mean over the last second, not of this moment."""
 
 
 class PowerSource(Protocol):
     """Readings of all devices of a measurement; `close` may be called twice."""
 
     name: str
-    devices: tuple[Metered, ...]
+
+    @property
+    def devices(self) -> tuple[Metered, ...]:
+        """The devices that count."""
+        ...
+
+    def keep(self, uuids: Collection[str]) -> None:
+        """Count only these devices from now on: the others run something else, or nothing."""
+        ...
 
     def read(self, *, slow: bool = True) -> list[Reading]:
         """One reading of each device; without `slow` only power and energy."""
@@ -54,8 +66,8 @@ class PowerSource(Protocol):
         """Counter and instant power, for loops; with `slow` clocks, temperature and reasons too."""
         ...
 
-    def foreign(self, own: Sequence[int]) -> list[int]:
-        """Other processes that use the devices."""
+    def users(self) -> dict[str, set[int]]:
+        """Processes that compute on each device, by its UUID."""
         ...
 
     def close(self) -> None: ...

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { OK = 0, BAD_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, LOST = 15, BAD_VERSION = 25 };
+enum { OK = 0, BAD_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, TOO_SMALL = 7, LOST = 15, BAD_VERSION = 25 };
 enum { PIECES = 65536, DEVICES = 2 };
 
 typedef struct { int index; } Device;
@@ -36,7 +36,7 @@ static int pieces;
 static double virtual_now, started;
 static double power_period, power_window, average_window, counter_period, counter_phase, power_phase, lag;
 static double continuous, range_j, reset_at, stuck, has_counter, has_instant, has_average, gpu_scope, mig;
-static double foreign_pid, lost_at, zero_at, celsius, margin, reasons, clock_mhz, count, virtual_time;
+static double foreign_pid, second_pid, second_mig, fields_result, closed, no_counter_call, lost_at, zero_at, celsius, margin, reasons, clock_mhz, count, virtual_time;
 
 static const struct { const char *name; double *at, usual; } SETTINGS[] = {
     {"power_period", &power_period, 0.1},   {"power_window", &power_window, 0.025},
@@ -48,6 +48,9 @@ static const struct { const char *name; double *at, usual; } SETTINGS[] = {
     {"has_instant", &has_instant, 1},       {"has_average", &has_average, 1},
     {"gpu_scope", &gpu_scope, 1},           {"mig", &mig, 0},
     {"foreign_pid", &foreign_pid, 0},       {"lost_at", &lost_at, -1},
+    {"second_pid", &second_pid, 0},         {"second_mig", &second_mig, 0},
+    {"fields_result", &fields_result, 0},   {"closed", &closed, -1},
+    {"no_counter_call", &no_counter_call, 0},
     {"zero_at", &zero_at, -1},              {"celsius", &celsius, 45},
     {"margin", &margin, 42},                {"reasons", &reasons, 0},
     {"clock_mhz", &clock_mhz, 1980},        {"count", &count, 1},
@@ -204,6 +207,7 @@ int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size,
 int nvmlDeviceGetCount_v2(unsigned *n) { *n = (unsigned)count; return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, Device **device) {
     if (i >= (unsigned)count) return NOT_FOUND;
+    if ((int)i == (int)closed) return NO_PERMISSION;
     *device = &devices[i];
     return OK;
 }
@@ -236,12 +240,13 @@ int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(Device *device, unsigned long long *millijoules) {
     if (lost()) return LOST;
-    if (has_counter == 0) return NOT_SUPPORTED;
+    if (has_counter == 0 || no_counter_call != 0) return NOT_SUPPORTED;
     *millijoules = (unsigned long long)(counter_of(device) * 1e3 + 0.5);
     return OK;
 }
 int nvmlDeviceGetFieldValues(Device *device, int n, Field *fields) {
     if (lost()) return LOST;
+    if (fields_result != 0) return (int)fields_result;
     for (int i = 0; i < n; i++) {
         Field *f = &fields[i];
         f->stamp_us = (int64_t)(now() * 1e6);
@@ -298,17 +303,17 @@ int nvmlDeviceGetClockInfo(Device *device, int kind, unsigned *mhz) {
     (void)device; *mhz = kind == 1 ? (unsigned)clock_mhz : 2619; return OK;
 }
 int nvmlDeviceGetMigMode(Device *device, unsigned *current, unsigned *pending) {
-    (void)device; *current = *pending = mig != 0; return OK;
+    *current = *pending = device->index ? second_mig != 0 : mig != 0; return OK;
 }
 int nvmlDeviceGetEnforcedPowerLimit(Device *device, unsigned *milliwatts) {
     (void)device; *milliwatts = 700000; return OK;
 }
 int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *n, Process3 *found) {
-    (void)device;
-    if (foreign_pid == 0) { *n = 0; return OK; }
+    double pid = device->index ? second_pid : foreign_pid;
+    if (pid == 0) { *n = 0; return OK; }
     if (!found) { *n = 1; return TOO_SMALL; }
     *n = 1;
-    found[0].pid = (unsigned)foreign_pid;
+    found[0].pid = (unsigned)pid;
     found[0].memory = 1 << 20;
     return OK;
 }

@@ -27,7 +27,9 @@ QUICK = {
 }
 
 
-def measured(tmp_path: Path, **settings: Any) -> dict[str, list[dict[str, Any]]]:
+def measured(
+    tmp_path: Path, *, workload: tuple[int, int] = (8, 5), **settings: Any
+) -> dict[str, list[dict[str, Any]]]:
     """Tables of one point, as lists of rows."""
     experiment = Experiment.model_validate(
         {
@@ -36,7 +38,7 @@ def measured(tmp_path: Path, **settings: Any) -> dict[str, list[dict[str, Any]]]
             "model": TINY,
             "hardware": "h100-sxm-80gb",
             "quantization": "fp32",
-            "workload": {"prompt_tokens": 8, "output_tokens": 5, "batch_size": 2},
+            "workload": {"prompt_tokens": workload[0], "output_tokens": workload[1], "batch_size": 2},
             # A prediction stands beside: its energies are put next to the metered ones.
             "measurements": [{"kind": "analytical"}, {**QUICK, **settings}],
         }
@@ -82,6 +84,55 @@ def test_a_quick_look_is_labelled_as_one(tmp_path: Path) -> None:
         assert sum(r["time_s"] for r in parts) == pytest.approx(top["time_s"])
 
 
+FIRST = "GPU-00000000-fake-0000-0000-000000000000"
+SECOND = "GPU-00000000-fake-0000-0000-000000000001"
+
+
+def on_device(monkeypatch, *uuids: str) -> None:
+    """Let the model on the CPU pass for one on these devices of the pretend library."""
+    from engine.measure.energy import devices
+
+    monkeypatch.setattr(devices, "refuse_unmetered", lambda target: None)
+    monkeypatch.setattr(devices, "uuids_of", lambda local: uuids)
+
+
+def test_a_model_on_the_processor_gets_no_energy_of_an_idle_device(tmp_path: Path, nvml, monkeypatch) -> None:
+    with pytest.raises(EnvironmentMissing, match="the model would run on `cpu`: NVML and nvidia-smi read"):
+        measured(tmp_path, source="nvml")
+    found = measured(tmp_path, source="nvml", on_missing="skip")
+    (row,) = found["summary"]
+    assert (row["status"], row.get("energy_j")) == ("skipped", None)
+
+
+@pytest.mark.parametrize("uuids, watts", [((FIRST,), 300.0), ((FIRST, SECOND), 350.0)], ids=("one", "two"))
+def test_only_the_devices_of_the_model_count_and_several_add_up(
+    tmp_path: Path, loaded, fake_environment, monkeypatch, uuids, watts: float
+) -> None:
+    # Two devices, 300 W and 50 W. The one beside the model is split, and somebody computes on it.
+    beside = {"second_mig": 1, "second_pid": 99} if uuids == (FIRST,) else {}
+    settings = {"virtual_time": 0, "counter_period": 0.01, "power_period": 0.01, "power_window": 0.01,
+                "count": 2, **beside}  # fmt: skip
+    for name, value in fake_environment([(1e6, 300.0)], **settings).items():
+        monkeypatch.setenv(name, value)
+    on_device(monkeypatch, *uuids)
+    try:
+        found = measured(
+            tmp_path, source="nvml", granularity="layer", repeats=1, trials=1, sample_interval="10 ms",
+            idle={"window": "1100 ms", "settle": "0 s"}, probe={"duration": "200 ms", "interval": "1 ms"},
+            limits={"disagreement": 0.5, "closure": 0.9}, workload=(4, 2),
+        )  # fmt: skip
+    finally:
+        loaded.reset()
+    row = next(r for r in found["summary"] if r["phase"] == "request" and not r["variant"])
+    assert row["energy_j"] == pytest.approx(watts * row["time_s"], rel=0.1)
+    step = next(r for r in found["components"] if r["component"] == "step" and r["phase"] == "decode")
+    assert step["valid"], step["reason"]
+    assert step["energy_j"] == pytest.approx(watts * step["time_s"], rel=0.2)
+    assert {r["device"] for r in found["samples"]} == set(uuids)
+    told = next(r["evidence"] for r in found["findings"] if r["rule"] == "setup")
+    assert all(uuid in told for uuid in uuids)
+
+
 def test_energy_through_the_pretend_nvml(tmp_path: Path, loaded, fake_environment, monkeypatch) -> None:
     # A device that always draws 300 W and updates every 10 ms: every energy is 300 W times its time. Windows
     # run on the wall clock, and on a busy machine a reading may come late: bounds are wide.
@@ -89,6 +140,7 @@ def test_energy_through_the_pretend_nvml(tmp_path: Path, loaded, fake_environmen
     for name, value in fake_environment([(1e6, 300.0)], **settings).items():
         monkeypatch.setenv(name, value)
     short = {"window": "1500 ms", "settle": "50 ms"}
+    on_device(monkeypatch, FIRST)
     try:
         found = measured(
             tmp_path, source="nvml", granularity="component", idle=short, sample_interval="10 ms",
@@ -169,8 +221,8 @@ class Numbered:
     def __init__(self) -> None:
         self.pids: list[int] = []
 
-    def foreign(self, own):
-        return sorted(set(self.pids) - set(own))
+    def users(self):
+        return {"GPU-0": set(self.pids)}
 
 
 def test_our_own_process_is_known_by_when_it_came() -> None:
@@ -180,9 +232,8 @@ def test_our_own_process_is_known_by_when_it_came() -> None:
 
     source = Numbered()
     campaign = _Campaign(EnergySettings(kind="energy"), HostClock(), source, lambda _: None)
-    before = campaign.users()
     source.pids = [4_000_001]  # the number of this process outside of its container
-    campaign.own |= campaign.users() - before
+    campaign.own |= campaign.users()["GPU-0"]
     assert not campaign.disturbed()
     source.pids = [4_000_001, 4_000_007]
     assert campaign.disturbed()

@@ -171,7 +171,7 @@ def test_a_foreign_process_makes_a_trial_invalid(nvml, meter) -> None:
     nvml.set(foreign_pid=77)
     work = SimulatedWork(nvml, "ffn", 1e-4, 400.0)
     loop = run_loop(work, plan(), nvml, read=lambda slow: meter.quick(slow=slow),
-                    foreign=lambda: bool(meter.foreign([1])))  # fmt: skip
+                    foreign=lambda: any(meter.users().values()))  # fmt: skip
     assert reason_of(loop) == "another process used the device"
     (part,) = parts_of([loop], period_s=0.1, limits=LIMITS, idle=None)
     assert not part.valid

@@ -89,6 +89,59 @@ def test_only_the_devices_asked_for_are_counted(nvml) -> None:
     one.close()
 
 
+def test_a_split_neighbour_does_not_stand_in_the_way(nvml) -> None:
+    nvml.set(count=2, second_mig=1, second_pid=99)
+    found = Nvml()
+    assert found.users() == {FIRST: set(), SECOND: {99}}
+    found.keep({FIRST})
+    assert [device.uuid for device in found.devices] == [FIRST]
+    assert found.quick().power_w == pytest.approx(80.0)  # not 130 W: only the model's device counts
+    assert found.users() == {FIRST: set()}
+    found.close()
+    other = Nvml()
+    with pytest.raises(MeasurementError, match=f"MIG is on for `{SECOND}`"):
+        other.keep({SECOND})
+    other.close()
+
+
+def test_a_device_closed_to_this_user_hides_no_other(nvml) -> None:
+    nvml.set(count=2, closed=0)
+    found = Nvml()
+    assert [device.uuid for device in found.devices] == [SECOND]
+    found.close()
+    nvml.set(count=1)
+    with pytest.raises(EnvironmentMissing, match="NVML sees 1 devices and may open none"):
+        Nvml()
+
+
+@pytest.mark.parametrize("result", [3, 13, 999])  # not supported, no such function, unknown error
+def test_where_the_call_for_fields_fails_older_calls_stand_in(nvml, source, result: int) -> None:
+    found = source(fields_result=result)
+    nvml.move_to(3.05)
+    (reading,) = found.read(slow=False)
+    assert reading == pytest.approx({"energy_j": 1000 + 80 * 3.0, "average_power_w": 80.0})
+    quick = found.quick()
+    assert (quick.energy_j, quick.power_w, quick.averaged) == (
+        pytest.approx(1240.0),
+        pytest.approx(80.0),
+        True,
+    )
+    assert found.devices[0].facts["missing"] == "power_w"
+
+
+def test_fields_that_fail_once_are_absent_once(nvml, source) -> None:
+    found = source()
+    nvml.set(fields_result=999)
+    assert "energy_j" not in found.read()[0]
+    nvml.set(fields_result=0)
+    assert "energy_j" in found.read()[0]
+
+
+def test_nothing_that_reads_power_is_said(nvml, source) -> None:
+    found = source(fields_result=3, no_counter_call=1)
+    assert found.devices[0].facts["missing"] == "power_w, energy_j"
+
+
 def test_a_device_that_is_not_there(nvml) -> None:
     with pytest.raises(EnvironmentMissing, match="NVML knows no device `GPU-elsewhere`"):
         Nvml(uuids=["GPU-elsewhere"])
@@ -105,8 +158,7 @@ def test_mig_is_refused(nvml) -> None:
 
 def test_other_processes_are_seen(source) -> None:
     found = source(foreign_pid=4242)
-    assert found.foreign([os.getpid()]) == [4242]
-    assert found.foreign([os.getpid(), 4242]) == []
+    assert found.users() == {FIRST: {4242}}
 
 
 def test_a_device_lost_in_the_middle_is_an_error(nvml, source) -> None:

@@ -131,7 +131,7 @@ if "--help-query-gpu" in asked:
 elif "--query-gpu=index,uuid,name" in asked:
     print("0, GPU-a, Pretend A\\n1, GPU-b, Pretend B")
 elif "--query-compute-apps" in asked:
-    print("4242")
+    print("4242, GPU-b\\n77, GPU-a")
 else:
     assert "power.draw.instant" not in asked, "a field that is not offered fails the whole query"
     print("timestamp, index, uuid, name, power.draw [W], temperature.gpu, clocks.current.sm [MHz], "
@@ -161,7 +161,7 @@ def test_readings_of_the_program(program: Path) -> None:
         assert first[0]["power_w"] == 101.0
         assert second[0]["power_w"] == 102.0
         assert "energy_j" not in first[0]  # there is no such field
-        assert source.foreign([1]) == [4242]
+        assert source.users() == {"GPU-b": {4242}}  # the other device's are not ours to count
     finally:
         source.close()
 
