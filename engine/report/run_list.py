@@ -128,7 +128,7 @@ def run_page(
         holder=_holder(entry, redact),
         failures=_failures(entry, redact),
         facts=_facts(entry, redact),
-        files=[(redact.text(path), path, size_text(size)) for path, size in files[:_MOST_FILES]],
+        files=[_file(path, size, redact) for path, size in files[:_MOST_FILES]],
         more_files=max(0, len(files) - _MOST_FILES),
         spec=redact.text(_spec(entry.folder)),
         share=share,
@@ -209,7 +209,9 @@ def _has_report(entry: RunEntry) -> bool:
 
 
 def _redactor(entry: RunEntry, share: bool) -> Redactor:
-    known = identifying_values(entry.session) | identifying_values(entry.holder or {}) if share else {}
+    known = (
+        identifying_values(entry.session) | identifying_values(entry.holder or {}, "holder.") if share else {}
+    )
     return Redactor(share=share, known=known)
 
 
@@ -286,6 +288,12 @@ def _facts(entry: RunEntry, redact: Redactor) -> list[Fact]:
         Fact("Run", "Plan", redact.text(entry.fingerprint or ABSENT)),
     ]
     return found + list(environment_facts(entry.session, redact))
+
+
+def _file(path: str, size: int, redact: Redactor) -> tuple[str, str, str]:
+    """(name, address, size) of a file; one whose name may not be printed has no address."""
+    shown = redact.text(path)
+    return shown, path if shown == path else "", size_text(size)
 
 
 def _spec(folder: Path) -> str:

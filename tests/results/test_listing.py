@@ -187,7 +187,7 @@ def test_names_of_entries_are_those_of_the_whole_plan(tmp_path):
     plan = json.loads((folder / "plan.json").read_text())
     plan["entries"]["hardware"] = {hostile: {}, 'quote"d': {"x": {"deep": {}}}, "plain": {"y": {}}}
     (folder / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
-    assert only(tmp_path).devices == (hostile, 'quote"d', "plain")
+    assert only(tmp_path).devices == (hostile, 'quote"d', "plain", "board", "other")
 
 
 def test_a_report_from_before_the_results_is_stale(tmp_path):
