@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "compare": ("compare", "Compare runs with a baseline, point by point, with their noise."),
     "view": ("view", "List the runs of a folder in the browser, or export the list as files."),
     "export": ("export", "Write one table of a run as CSV, JSON or Parquet."),
+    "query": ("query", "Answer a SELECT over the tables of runs."),
     "calibrate": ("calibrate", "Fit a device's parameters to measured operators."),
     "validate-model": ("validate_model", "Show how far off the model is on measured operators."),
     "catalog": ("catalog", "List, show and check devices, models and number formats."),

@@ -33,12 +33,22 @@ def export_table(
     format: str = "csv",  # noqa: A002 - the name of the option
     out: Path | None = None,
 ) -> None:
-    """Write a table to a file, whole or not at all, or to stdout when `out` is None."""
+    """Write a table of a run; see `write_batches`."""
+    names = store.columns(plan, table)
+    write_batches(store.scan(plan, table, names), schema_of(table, names), format=format, out=out)
+
+
+def write_batches(
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    format: str,  # noqa: A002 - the name of the option
+    out: Path | None,
+) -> None:
+    """Write rows to a file, whole or not at all, or to stdout when `out` is None."""
     writers = {"csv": _csv, "json": _json, "parquet": _parquet}
     if format not in writers:
         raise UsageError(f"no format `{format}`", hint="formats: " + ", ".join(writers))
-    names = store.columns(plan, table)
-    batches, schema = store.scan(plan, table, names), schema_of(table, names)
     if out is None:
         writers[format](batches, schema, sys.stdout.buffer)
         sys.stdout.buffer.flush()
