@@ -91,14 +91,19 @@ _ALL: Final = (
            "Part of `serving_tpot_s` during which other requests' prompts are processed.",
            "interference x prefill time of the batch / output tokens"),
     Metric("serving_ttft_s", "Time to first token under load", "s", "latency", "lower",
-           "Estimate: half a step, the wait behind other prefills, the own prefill, and `serving_queue_s` "
-           "where an arrival rate is given.", "step / 2 + wait + prefill"),
+           "Estimate: half a step until the scheduler looks, a step of those who decode, the wait behind "
+           "other prefills, the own prefill, and `serving_queue_s` where an arrival rate is given.",
+           "1.5 x step + wait + prefill + queue"),
     Metric("serving_queue_s", "Wait for a place in the batch", "s", "latency", "lower",
            "Estimated mean wait of a Poisson arrival for one of `batch_size` places; absent where more "
            "arrive than leave.", "Sakasegawa's M/M/c"),
     Metric("serving_output_tokens_per_s", "Output throughput under load", "tokens/s", "speed", "higher",
-           "Estimated steady output of a server at a concurrency of the batch size.",
-           "batch size / serving_tpot_s"),
+           "Estimated steady output of a server: at a concurrency of the batch size, or at the arrival rate.",
+           "batch size x output tokens / (serving_ttft_s + (output tokens - 1) x serving_tpot_s)"),
+    Metric("serving_batch", "Requests that decode", "", "speed", "neutral",
+           "Estimated mean number of requests in a decode step: those at once less those that wait for their "
+           "first token, or by Little's law at the arrival rate.",
+           "requests/s x (output tokens - 1) x serving_tpot_s"),
     Metric("time_s", "Time of the phase", "s", "latency", "lower",
            "Time of the phase or step on the device; for predictions the sum of operator times.",
            "sum(t_op)"),

@@ -9,7 +9,7 @@ at tensor splits, batches and lengths it has not seen (docs/calibration.md).
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 from engine.perfmodel.bands import factors
@@ -26,38 +26,78 @@ def serving_metrics(
     request = None if plan.timing is None else plan.timing.chosen.request
     if request is None or plan.timing is None:
         return {}
+    settings = plan.deployment.settings
     more = a.maximum(output - 1, 1)
-    decode = generation.time_s / more
+    decode, one = generation.time_s / more, prefill.time_s / batch
     interference = prefill.time_s * (request.interference / output)
+    if settings.arrivals is not None:
+        # Prefills that arrive take their share of the time, steps what is left; never more than a full batch.
+        left = a.maximum(1 - request.interference * settings.arrivals * one, 1 - _FULL)
+        interference = a.minimum(interference, decode / left - decode)
     tpot = decode + interference
     low, high = factors(a, request.bands, tpot)
     wider = plan.timing.chosen.widened
     # Below the bound nothing can be, whatever the quantiles of other models say.
     floor = tpot if generation.bound_s is None else generation.bound_s / more
-    shortest, longest = a.maximum(tpot * (low / wider), floor), tpot * (high * wider)
-    rate = batch / tpot
     found = {
         "serving_tpot_s": tpot,
-        "serving_tpot_s_low": shortest,
-        "serving_tpot_s_high": longest,
+        "serving_tpot_s_low": a.maximum(tpot * (low / wider), floor),
+        "serving_tpot_s_high": tpot * (high * wider),
         "serving_interference_s": interference,
-        "serving_output_tokens_per_s": rate,
     }
-    one = prefill.time_s / batch
-    found["serving_ttft_s"] = _first_token_s(a, one, tpot, rate / output)
-    arrivals = plan.deployment.settings.arrivals
-    if arrivals is not None:
-        queue = _queue_s(a, arrivals, batch, held_s=one + output * tpot)
-        found["serving_queue_s"] = queue
-        found["serving_ttft_s"] = _first_token_s(a, one, tpot, arrivals) + queue
-    return found
+    life = _Life(one, decode, tpot, output)
+    if settings.arrivals is None:
+        return found | _closed(a, life, batch, settings.waves)
+    return found | _open(a, life, batch, settings.arrivals)
 
 
-def _first_token_s(a: Arithmetic, prefill_s: Values, step_s: Values, requests_per_s: Values) -> Values:
-    """Half a step until the scheduler looks, the wait behind other prefills (Pollaczek-Khinchine with equal
-    service times), and the own prefill."""
-    busy = a.minimum(requests_per_s * prefill_s, _FULL)
-    return step_s / 2 + prefill_s * busy / (2 * (1 - busy)) + prefill_s
+def _closed(a: Arithmetic, life: _Life, batch: Values, waves: int | None) -> dict[str, Values]:
+    """A number of users each of whom sends the next request when the last one ended."""
+    first = life.first_s(a, batch / (life.output * life.tpot_s), others=1 - 1 / batch)
+    if waves is not None:
+        first = first + life.prefill_s * (batch - 1) * (1 / (2 * waves))
+    whole = first + life.decode_s
+    return {
+        "serving_batch": batch * life.decode_s / whole,
+        "serving_ttft_s": first,
+        "serving_output_tokens_per_s": batch * life.output / whole,
+    }
+
+
+def _open(a: Arithmetic, life: _Life, batch: Values, arrivals: float) -> dict[str, Values]:
+    """Users that come whatever the server does."""
+    running = a.minimum(arrivals * life.decode_s, batch)
+    first = life.first_s(a, arrivals, others=1 - a.exp(-running))
+    queue = _queue_s(a, arrivals, batch, held_s=first + life.decode_s)
+    stable = queue == queue
+    return {
+        "serving_queue_s": queue,
+        "serving_batch": running,
+        "serving_ttft_s": first + queue,
+        "serving_output_tokens_per_s": a.where(stable, arrivals * life.output, batch / life.tpot_s),
+    }
+
+
+class _Life(NamedTuple):
+    """What a request goes through once it has a place."""
+
+    prefill_s: Values
+    step_s: Values
+    """A decode step without prefills."""
+    tpot_s: Values
+    output: Values
+
+    @property
+    def decode_s(self) -> Values:
+        """From the first token to the last."""
+        return (self.output - 1) * self.tpot_s
+
+    def first_s(self, a: Arithmetic, requests_per_s: Values, *, others: Values) -> Values:
+        """Half a step until the scheduler looks, a step together with those who decode, the own prefill and
+        the wait behind those of others (Pollaczek-Khinchine with equal service times); `others` is the
+        chance that somebody decodes."""
+        busy = a.minimum(requests_per_s * self.prefill_s, _FULL)
+        return 1.5 * self.step_s * others + self.prefill_s * (1 + busy / (2 * (1 - busy)))
 
 
 def _queue_s(a: Arithmetic, arrivals_per_s: float, slots: Values, *, held_s: Values) -> Values:

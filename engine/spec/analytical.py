@@ -30,6 +30,10 @@ class AnalyticalSettings(Settings):
     arrivals: PerSecond | None = None
     """Requests that arrive per second (Poisson): adds a queueing estimate where the engine's terms are
     known; `batch_size` is then the largest batch the server runs."""
+    waves: Annotated[int, Field(ge=1)] | None = None
+    """Requests of each user in a benchmark that starts all users at once and keeps their number: the mean
+    `serving_ttft_s` then holds the queue of that start. Absent: users that came long ago. Has no meaning
+    beside `arrivals`."""
     causal: bool = True
     """Prefill attention computes only the lower triangle; off counts the full rectangle."""
     attention: Literal["streamed", "fused", "unfused"] = "streamed"

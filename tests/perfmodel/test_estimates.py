@@ -123,7 +123,8 @@ def test_serving_adds_the_share_of_prefills() -> None:
     share = CHOSEN.request.interference * found["ttft_s"] / 256
     assert found["serving_interference_s"] == pytest.approx(share)
     assert found["serving_tpot_s"] == pytest.approx(found["tpot_s"] + share)
-    assert found["serving_output_tokens_per_s"] == pytest.approx(32 / found["serving_tpot_s"])
+    whole = found["serving_ttft_s"] + 255 * found["serving_tpot_s"]
+    assert found["serving_output_tokens_per_s"] == pytest.approx(32 * 256 / whole)
     assert found["serving_tpot_s_low"] <= found["serving_tpot_s"] <= found["serving_tpot_s_high"]
 
 
