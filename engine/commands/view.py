@@ -74,7 +74,7 @@ def _export(terminal: Terminal, listed: RunList, target: Path, *, share: bool, o
 
 
 def _serve(terminal: Terminal, listed: RunList, *, host: str, port: int, show: bool) -> None:
-    from engine.commands.view_server import application, listen, require_server, serve
+    from engine.commands.view_server import application, listen, require_server, server_of
 
     require_server()
     listening = listen(host, port)
@@ -86,7 +86,7 @@ def _serve(terminal: Terminal, listed: RunList, *, host: str, port: int, show: b
         if show:
             _open(address)
         signal.signal(signal.SIGTERM, _stop)  # a polite request to end cleans up like Ctrl-C
-        serve(application(listed, Path(scratch)), listening)
+        server_of(application(listed, Path(scratch))).run(sockets=[listening])
 
 
 def _stop(_number: int, _frame: object) -> None:

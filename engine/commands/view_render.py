@@ -23,7 +23,10 @@ def report_command(
 def compare_command(entries: Sequence[RunEntry], folder: Path) -> list[str]:
     """Arguments of Python that write `compare.html` into a folder; the first run is the baseline."""
     runs = [str(entry.folder.resolve()) for entry in entries]
-    return ["-m", "engine", "--quiet", "compare", *runs, "--formats", "html", "-o", str(folder.resolve())]
+    # Who ticks a run that goes on wants to see how far it came.
+    partial = ["--partial"] if any(entry.state in ("running", "unfinished") for entry in entries) else []
+    options = ["--formats", "html", "-o", str(folder.resolve()), *partial]
+    return ["-m", "engine", "--quiet", "compare", *runs, *options]
 
 
 def reason_of(said: bytes) -> tuple[str, str | None]:

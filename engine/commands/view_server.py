@@ -36,6 +36,7 @@ from engine.results.listing import RunEntry, RunList
 if TYPE_CHECKING:
     import socket
 
+    import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -62,15 +63,16 @@ _TEXTS: Final = {".yaml", ".yml", ".json", ".jsonl", ".txt", ".log", ".md", ".cs
 _SHOWN: Final = {".html": "text/html", ".pdf": "application/pdf", ".png": "image/png"}
 
 
-def serve(app: Any, listening: socket.socket) -> None:
-    """Answer until somebody ends it; raises `KeyboardInterrupt` then."""
+def server_of(app: Any) -> uvicorn.Server:
+    """A server that tells nobody what it is and waits two seconds for answers under way when it ends."""
     import uvicorn
 
-    config = uvicorn.Config(
-        app, loop="asyncio", http="h11", ws="none", log_config=None, access_log=False, log_level="warning",
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, loop="asyncio", http="h11", ws="none", log_config=None, access_log=False,
+            log_level="warning", server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
+        )
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 def require_server() -> None:
