@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,23 @@ from engine.measure.energy.ablation import Ablation, ablations
 from engine.measure.energy.additivity import WHOLE, WITHOUT, Closure, by_difference, close
 from engine.measure.energy.attribution import spread_over_layers, window_rows
 from engine.measure.energy.integrate import Board, sampling
-from engine.measure.energy.phases import TIME_ONLY, Subject, baseline, drift, idle_rows, phase_rows
+from engine.measure.energy.phases import (
+    GAIN,
+    ORDER,
+    TIME_ONLY,
+    Subject,
+    baseline,
+    drift,
+    idle_rows,
+    phase_rows,
+    thermal,
+)
 from engine.measure.energy.timeline import Correlation, correlation, step_rows
+from engine.measure.energy.trace import Event
 from engine.measure.energy.trials import Part, part_row, parts_of
 
 if TYPE_CHECKING:
-    from engine.measure.energy.trace import Channel, Floats, Trace
+    from engine.measure.energy.trace import Floats, Trace
     from engine.results.tables import Tables
     from engine.spec.energy import EnergySettings
 
@@ -51,10 +63,10 @@ def _summary(
     trace: Trace, board: Board, subject: Subject, closures: Sequence[Closure], related: Correlation
 ) -> list[dict[str, Any]]:
     rows = idle_rows(trace, board) + phase_rows(trace, board, subject)
-    if not rows and board.known:
-        rows = [_whole_log(board)]
+    if not rows and trace.channels:
+        rows = [_whole_log(trace, board, subject)]
     simulated = trace.source == "simulated"
-    achieved = _achieved(trace.channels)
+    achieved = _achieved(board)
     for row in rows:
         row |= {"point": 0, "source": "metered", "basis": "simulated" if simulated else "measured"}
         row |= achieved if row["phase"] not in ("idle",) else {}
@@ -71,21 +83,30 @@ def _summary(
     return rows
 
 
-def _whole_log(board: Board) -> dict[str, Any]:
+def _whole_log(trace: Trace, board: Board, subject: Subject) -> dict[str, Any]:
     """The row of a log that says nothing about what ran."""
+    told = "the log names no phases"
+    row: dict[str, Any] = {"phase": "request", "variant": "whole log", "status": "skipped"}
+    if not board.known:
+        return row | {"reason": f"{told}; no power was read"}
     begin = min(meter.span[0] for meter in board.meters)
     end = max(meter.span[1] for meter in board.meters)
     window = board.window(begin, end, resolvable=False)
-    return {
-        "phase": "request", "variant": "whole log", "status": "ok" if window.energy_j else "skipped",
-        "time_s": end - begin, "energy_j": window.energy_j, "average_power_w": window.mean_w,
+    if end <= begin:
+        return row | {"peak_power_w": window.peak_w, "reason": f"{told}; a single reading spans no time"}
+    energy = window.energy_j
+    return row | {
+        "status": "skipped" if energy is None else "ok",
+        "time_s": end - begin, "energy_j": energy, "average_power_w": window.mean_w,
+        "energy_systematic_j": None if energy is None else GAIN * abs(energy) + window.edge_j,
         "peak_power_w": window.peak_w, "window_s": end - begin, "gap_energy_share": window.gap_share,
-        "reason": "; ".join(filter(None, ("the log names no phases", window.reason))),
+        "reason": "; ".join(filter(None, (told, window.reason, *board.notes))),
+        **thermal(trace, [Event("phase", "request", begin, end)], subject.slowdown_c),
     }  # fmt: skip
 
 
-def _achieved(channels: Sequence[Channel]) -> dict[str, Any]:
-    found = [sampling(one.times_s) for one in channels]
+def _achieved(board: Board) -> dict[str, Any]:
+    found = [sampling(meter.read_at) for meter in board.meters]
     medians = [one.median_s for one in found if one.median_s is not None]
     if not medians:
         return {}
@@ -116,6 +137,10 @@ def _components(
         for row in rows:
             if row["method"] in ("whole", "time_weighted", "remainder") and row["energy_j"] is None:
                 row |= {"valid": True, "reason": "only time was measured"}
+    elif trace.loops:
+        for row in rows:
+            if row["method"] == "loop" and row["energy_j"] is None:
+                row |= {"valid": False, "reason": row["reason"] or "no power was read"}
     wholes = {row["phase"]: row for row in rows if row["component"] == WHOLE and row.get("step") is None}
     for row in rows:
         row["point"] = 0
@@ -233,6 +258,10 @@ def _findings(
     if trace.facts:
         told = ", ".join(f"{name} {value}" for name, value in trace.facts.items() if value is not None)
         rows.append(_finding("setup", "note", "what was metered, with what", told))
+    strange = Counter(event.phase for event in trace.of("phase", warmup=True) if event.phase not in ORDER)
+    for phase, n in strange.items():
+        told = f"{n} windows of `{phase}` are in no table: known phases are {', '.join(ORDER)}"
+        rows.append(_finding("recording", "warning", told))
     for note in (*trace.notes, *board.notes):
         rows.append(_finding("recording", "note", note))
     invalid = [part.component for part in parts if not part.valid]

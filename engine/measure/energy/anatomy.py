@@ -17,10 +17,13 @@ _NAMES: Final = {
     "qkv_proj": "qkv", "query_key_value": "qkv", "c_attn": "qkv", "q_norm": "q_norm", "k_norm": "k_norm",
     "q_layernorm": "q_norm", "k_layernorm": "k_norm", "gate_proj": "gate", "up_proj": "up",
     "down_proj": "down", "gate_up_proj": "gate_up", "act_fn": "act", "activation_fn": "act", "fc1": "up",
-    "fc2": "down", "c_fc": "up", "experts": "experts", "router": "router", "shared_expert": "shared_expert",
+    "fc2": "down", "c_fc": "up", "dense_h_to_4h": "up", "dense_4h_to_h": "down",
+    "experts": "experts", "router": "router", "shared_expert": "shared_expert",
     "shared_experts": "shared_expert", "shared_mlp": "shared_expert",
 }  # fmt: skip
 """Name of a child module -> name of the component, over the families of transformers."""
+_LAST: Final = {"c_proj": "down", "dense": "down", "out_proj": "down", "wo": "down"}
+"""Names of output matrices that a feed-forward shares with attention."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +120,11 @@ def _parts(module: Any, parent: str, number: int) -> Iterator[Place]:
         if not _has_work(child):
             continue
         # In a mixture of experts `gate` is the router, not a matrix of a gated unit.
-        routed = name == "gate" and "experts" in dict(module.named_children())
-        yield Place("router" if routed else _NAMES.get(name, name), parent, child, number)
+        if name == "gate" and "experts" in dict(module.named_children()):
+            yield Place("router", parent, child, number)
+        else:
+            names = _NAMES | (_LAST if parent == "ffn" else {})
+            yield Place(names.get(name, name), parent, child, number)
 
 
 def _has_work(module: Any) -> bool:

@@ -35,6 +35,24 @@ def window_rows(trace: Trace, board: Board, granularity: Granularity) -> list[di
         outer = [o for o in every if any(_within(e, [o]) for e in inner)] or every
         plain = [event for event in every if event not in outer]
         rows += _phase(phase, outer, inner, board, every=plain)
+    return rows + _alone(trace, board, granularity)
+
+
+def _alone(trace: Trace, board: Board, granularity: Granularity) -> list[dict[str, Any]]:
+    """Windows that lie in no phase: a log may mark components and nothing else."""
+    phases = trace.of("phase")
+    groups: dict[tuple[str, str, int | None], list[Event]] = {}
+    for event in (e for kind in _LEVELS[granularity] for e in trace.of(kind)):  # type: ignore[arg-type]
+        if not _within(event, phases):
+            groups.setdefault((event.phase, event.component or "layer", event.layer), []).append(event)
+    rows = []
+    for (phase, name, layer), group in groups.items():
+        found = [window_of(event, board) for event in group]
+        joules = [window.energy_j for window in found if window.energy_j is not None]
+        energy = sum(joules) / len(group) if len(joules) == len(group) else None
+        reason = next((window.reason for window in found if window.reason), None)
+        seconds = sum(event.seconds for event in group) / len(group)
+        rows.append(_row(phase, name, layer, None, "window", seconds, energy, len(group), reason))
     return rows
 
 

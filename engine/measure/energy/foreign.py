@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -50,6 +51,8 @@ def _phase_event(row: Mapping[str, str], number: int) -> Event:
     begin = float(row["timestamp"])
     seconds = float(row["runtime (s)"] if "runtime (s)" in row else row["duration"])
     name = (row["phase"] if "phase" in row else row["tag"]).strip()
+    if not (math.isfinite(begin) and 0 < seconds < math.inf):
+        raise ValueError(f"a window of {seconds} s")
     millijoules = sum(float(v) for k, v in row.items() if _DEVICE.fullmatch(k))
     found = _INFERENCE.fullmatch(name)
     batch = int(row["batch size"]) if row.get("batch size") else None
@@ -77,8 +80,23 @@ def is_variant_json(document: Mapping[str, Any]) -> bool:
     )
 
 
-def read_variant_json(document: Mapping[str, Any]) -> Trace:
-    """Windows of each variant, one a run; the first variant is the baseline."""
+def read_variant_json(document: Mapping[str, Any], *, file: str) -> Trace:
+    """Windows of each variant, one a run; the first variant is the baseline.
+
+    Raises `MeasurementError` where energies and durations do not go together.
+    """
+    try:
+        events = _variant_events(document)
+    except (KeyError, TypeError, ValueError) as err:
+        raise MeasurementError(
+            f"`{file}`: energies and durations of a variant do not go together: {err}"
+        ) from err
+    if not events:
+        raise MeasurementError(f"`{file}` holds no runs")
+    return Trace("replay", (), tuple(events), notes=("energies are those the file states",))
+
+
+def _variant_events(document: Mapping[str, Any]) -> list[Event]:
     events = []
     for name, value in document.items():
         if not isinstance(value, dict) or not isinstance(value.get("energy"), list):
@@ -90,4 +108,4 @@ def read_variant_json(document: Mapping[str, Any]) -> Trace:
                       energy_j=float(joules))
             )  # fmt: skip
             begin += float(seconds)
-    return Trace("replay", (), tuple(events), notes=("energies are those the file states",))
+    return events

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from engine.measure.energy.counters import checked, edges
-from engine.measure.energy.trace import ASSUMED_PERIOD_S
+from engine.measure.energy.trace import ASSUMED_PERIOD_S, AVERAGED_S
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Channel, Floats
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Method = Literal["counter", "instant power", "average power", "logged power", "stated"]
 GAP_FACTOR: Final = 3.0
 """A gap is longer than this many median intervals."""
+DISAGREEMENT: Final = 0.05
+"""Difference between counter and integrated power of a window that is worth a word."""
 RESOLVABLE_PERIODS: Final = 10
 """A single window shorter than this many sensor periods gets no energy of its own."""
 
@@ -59,25 +61,27 @@ class WindowEnergy:
 class Meter:
     """The energy drawn since the first reading of one device, at any moment."""
 
-    def __init__(self, source: Channel, *, period_s: float, held: bool) -> None:
+    def __init__(self, source: Channel, *, period_s: float, held: bool, counter: bool = True) -> None:
         self._source = source
         self._period_s = period_s
         self._held = held
         self.notes: list[str] = []
         self.method: Method | None = None
-        self._times, self._watts, self._joules = self._choose()
+        self.read_at: Floats = source.times_s
+        """When what is used here was read."""
+        self._times, self._watts, self._joules = self._choose(source.get("energy_j") if counter else None)
 
-    def _choose(self) -> tuple[Floats, Floats, Floats]:
+    def _choose(self, counter: Floats | None) -> tuple[Floats, Floats, Floats]:
         """The best of counter, instant power and averaged power."""
         import numpy as np
 
         source = self._source
-        counter = source.get("energy_j")
         power = source.get("power_w")
         if counter is not None:
             found = checked(counter, source.times_s, period_s=self._period_s)
             if found.energy_j is not None and len(at := edges(found.energy_j).at) >= 2:
                 self.method = "counter"
+                self.read_at = source.times_s[~np.isnan(counter)]
                 times, joules = source.times_s[at], found.energy_j[at]
                 watts = np.append(np.diff(joules) / np.diff(times), np.nan)
                 watts[-1] = watts[-2] if len(watts) > 1 else 0.0
@@ -95,9 +99,15 @@ class Meter:
             return empty, empty, empty
         known = ~np.isnan(power)
         times, watts = source.times_s[known], power[known]
+        self.read_at = times
         steps = np.diff(times)
         mean = watts[:-1] if self._held else (watts[:-1] + watts[1:]) / 2
         return times, watts, np.concatenate(([0.0], np.cumsum(mean * steps)))
+
+    @cached_property
+    def gaps(self) -> tuple[tuple[float, float], ...]:
+        """Where it was not read for long."""
+        return sampling(self.read_at).gaps
 
     @property
     def known(self) -> bool:
@@ -147,7 +157,18 @@ class Board:
         self.channels = tuple(channels)
         self.period_s = period_s or ASSUMED_PERIOD_S
         self.meters = [Meter(c, period_s=self.period_s, held=held) for c in channels]
-        self.notes = tuple(dict.fromkeys(note for meter in self.meters for note in meter.notes))
+        self._seconds = [
+            Meter(c, period_s=self.period_s, held=held, counter=False)
+            for c, meter in zip(channels, self.meters, strict=True)
+            if meter.method == "counter" and c.get("power_w") is not None
+        ]
+        if any(meter.method == "average power" for meter in self.meters):
+            # A mean over a second is late by half of it: what can be told apart is as coarse.
+            self.period_s = max(self.period_s, AVERAGED_S)
+        notes = [note for meter in self.meters for note in meter.notes]
+        lost = sum(c.left_out for c in channels)
+        notes += [f"{lost} readings were negative or infinite and were left out"] if lost else []
+        self.notes = tuple(dict.fromkeys(notes))
 
     @property
     def known(self) -> bool:
@@ -172,7 +193,20 @@ class Board:
         if reason is not None:
             return WindowEnergy(None, seconds, method, edge_j, peak, 0.0, reason)
         energy = sum(meter.between(begin_s, end_s) for meter in self.meters)
-        return WindowEnergy(energy, seconds, method, edge_j, peak, self._gap_share(begin_s, end_s, energy))
+        share = self._gap_share(begin_s, end_s, energy)
+        told = self._disputed(begin_s, end_s, energy, edge_j)
+        return WindowEnergy(energy, seconds, method, edge_j, peak, share, told)
+
+    def _disputed(self, begin_s: float, end_s: float, energy_j: float, edge_j: float) -> str | None:
+        """What to say where counter and power were both read and do not agree."""
+        if not self._seconds or len(self._seconds) < len(self.meters):
+            return None
+        if end_s - begin_s < RESOLVABLE_PERIODS * self.period_s:
+            return None
+        other = sum(meter.between(begin_s, end_s) for meter in self._seconds)
+        if abs(other - energy_j) <= DISAGREEMENT * max(energy_j, other) + edge_j:
+            return None
+        return f"counter {energy_j:.4g} J and integrated power {other:.4g} J disagree"
 
     def _outside(self, begin_s: float, end_s: float) -> str | None:
         first = max(meter.span[0] for meter in self.meters)
@@ -185,7 +219,7 @@ class Board:
 
     @cached_property
     def _interval(self) -> float:
-        return max((sampling(c.times_s).median_s or 0.0 for c in self.channels), default=0.0)
+        return max((sampling(m.read_at).median_s or 0.0 for m in self.meters), default=0.0)
 
     def peak(self, begin_s: float, end_s: float) -> float | None:
         """Largest sum over devices at one reading within a window."""
@@ -207,8 +241,8 @@ class Board:
 
     def _gap_share(self, begin_s: float, end_s: float, energy_j: float) -> float:
         lost = 0.0
-        for meter, source in zip(self.meters, self.channels, strict=True):
-            for low, high in sampling(source.times_s).gaps:
+        for meter in self.meters:
+            for low, high in meter.gaps:
                 low, high = max(low, begin_s), min(high, end_s)
                 if high > low:
                     lost += meter.between(low, high)
@@ -232,6 +266,7 @@ def sampling(times_s: Floats, values: Floats | None = None) -> Sampling:
     """Achieved intervals and gaps of a channel."""
     import numpy as np
 
+    times_s = np.unique(times_s)  # a row that was written twice is one reading
     steps = np.diff(times_s)
     if not len(steps):
         return Sampling(len(times_s), None, None, None, (), 0)

@@ -11,10 +11,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from engine.errors import MeasurementError
-from engine.measure.energy.trace import Channel, Event, LoopReads, Trace, channel
+from engine.measure.energy.integrate import sampling
+from engine.measure.energy.phases import ORDER
+from engine.measure.energy.trace import Channel, Event, EventKind, LoopReads, Trace, channel
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Floats
@@ -161,6 +163,8 @@ def _loop(loop: LoopReads) -> dict[str, Any]:
         "parent": loop.parent, "count": loop.count, "foreign": loop.foreign, "order": loop.order,
         "share": {str(layer): share for layer, share in loop.share.items()},
     }  # fmt: skip
+    if loop.averaged:
+        found["averaged"] = True
     for name in _LOOP_COLUMNS:
         values = getattr(loop, name)
         found[name] = None if values is None else [_number(values, at) for at in range(len(values))]
@@ -171,8 +175,9 @@ def read_log(document: Mapping[str, Any], *, file: str) -> Trace:
     """The recording behind a log; raises `MeasurementError` for one without readings and windows."""
     try:
         channels = _channels(document["measurements"], str(document.get("device") or "0"))
-        events = [Event(**event) for event in document.get("events", [])]
+        events = [_event(event, number) for number, event in enumerate(document.get("events", []), start=1)]
         loops = [_read_loop(loop) for loop in document.get("loops", [])]
+        period, baseline = (_positive(document, name) for name in ("sensor_period_s", "baseline_power_watts"))
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise MeasurementError(f"`{file}` is no energy log: {type(err).__name__}: {err}") from err
     if not channels and not any(event.energy_j is not None for event in events):
@@ -183,11 +188,48 @@ def read_log(document: Mapping[str, Any], *, file: str) -> Trace:
         tuple(channels),
         tuple(events),
         tuple(loops),
-        period_s=document.get("sensor_period_s"),
-        baseline_w=document.get("baseline_power_watts"),
-        notes=tuple(document.get("notes", ())),
+        period_s=period,
+        baseline_w=baseline,
+        notes=(*document.get("notes", ()), *_doubts(document, channels)),
         facts=document.get("facts") or {},
     )
+
+
+def _event(raw: Mapping[str, Any], number: int) -> Event:
+    """A window of a log; raises `ValueError` for one that cannot have been."""
+    event = Event(**raw)
+    ends = (float(event.begin_s), float(event.end_s), float(event.energy_j or 0.0))
+    wrong = None
+    if event.kind not in get_args(EventKind):
+        wrong = f"is of no known kind: `{event.kind}`"
+    elif not all(math.isfinite(value) for value in ends) or event.end_s <= event.begin_s:
+        wrong = f"lasts from {event.begin_s} to {event.end_s}"
+    elif event.iterations < 1 or (event.tokens is not None and event.tokens < 1):
+        wrong = f"has {event.iterations} iterations and {event.tokens} tokens"
+    if wrong:
+        raise ValueError(f"window {number} (`{event.phase}`) {wrong}")
+    return event
+
+
+def _positive(document: Mapping[str, Any], name: str) -> float | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` is {value!r}")
+    return float(value) or None
+
+
+def _doubts(document: Mapping[str, Any], channels: Sequence[Channel]) -> list[str]:
+    """Whether the time stamps fit the rate in the head: milliseconds are often written for seconds."""
+    stated = document.get("sampling_rate_ms")
+    found = [step for one in channels if (step := sampling(one.times_s).median_s) is not None]
+    if not isinstance(stated, int | float) or not stated or not found:
+        return []
+    times = max(found) * 1e3 / stated
+    if 0.1 < times < 10:
+        return []
+    return [f"the head says a reading every {stated:g} ms, the time stamps one every {max(found):g} s"]
 
 
 def _channels(measurements: Sequence[Mapping[str, Any]], name: str) -> list[Channel]:
@@ -227,7 +269,11 @@ def _marked(measurements: Sequence[Mapping[str, Any]]) -> list[Event]:
         if row.get("event") in ("begin", "start") and name:
             open_at[name] = moment
         elif row.get("event") in ("end", "stop") and name in open_at:
-            found.append(Event("component", "request", open_at.pop(name), moment, component=name))
+            begin = open_at.pop(name)
+            if name in ORDER:
+                found.append(Event("phase", name, begin, moment))
+            else:
+                found.append(Event("component", "request", begin, moment, component=name))
     return found
 
 
@@ -240,6 +286,11 @@ def _read_loop(loop: Mapping[str, Any]) -> LoopReads:
         else np.array([np.nan if v is None else v for v in loop[name]], dtype=np.float64)
         for name in _LOOP_COLUMNS
     }
+    lengths = {len(values) for values in columns.values() if values is not None}
+    if columns["times_s"] is None or columns["iterations"] is None or len(lengths) > 1 or min(lengths) < 2:
+        raise ValueError(f"the reads of a loop of `{loop['component']}` are not of one length")
     rest = {key: loop[key] for key in ("component", "phase", "trial", "layer", "parent", "count", "foreign")}
     share = {int(layer): float(value) for layer, value in loop.get("share", {}).items()}
-    return LoopReads(**rest, **columns, share=share, order=int(loop.get("order", 0)))
+    return LoopReads(
+        **rest, **columns, share=share, order=int(loop.get("order", 0)), averaged=bool(loop.get("averaged"))
+    )

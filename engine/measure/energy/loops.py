@@ -105,12 +105,14 @@ class _Reads:
     clock: list[float | None] = field(default_factory=list)
     heat: list[float | None] = field(default_factory=list)
     mask: list[float | None] = field(default_factory=list)
+    averaged: bool = False
 
     def add(self, moment: float, turns: int, found: Quick | None) -> None:
         self.times.append(moment)
         self.turns.append(turns)
         self.energy.append(found.energy_j if found else None)
         self.power.append(found.power_w if found else None)
+        self.averaged = self.averaged or bool(found and found.averaged and found.power_w is not None)
         self.clock.append(found.clock_hz if found else None)
         self.heat.append(found.temperature_c if found else None)
         self.mask.append(None if found is None or found.throttle is None else float(found.throttle))
@@ -229,6 +231,7 @@ def _as_loop(work: Work, reads: _Reads, *, trial: int, foreign: bool) -> LoopRea
         iterations=np.array(reads.turns, dtype=np.float64) * work.visits,
         energy_j=column(reads.energy),
         power_w=column(reads.power),
+        averaged=reads.averaged,
         clock_hz=column(reads.clock),
         temperature_c=column(reads.heat),
         throttle=column(reads.mask),

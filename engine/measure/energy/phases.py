@@ -71,7 +71,7 @@ def idle_rows(trace: Trace, board: Board) -> list[dict[str, Any]]:
         window = board.window(event.begin_s, event.end_s)
         row: dict[str, Any] = {"phase": "idle", "variant": event.variant or "idle", "time_s": event.seconds}
         row |= {"idle_power_w": window.mean_w, "average_power_w": window.mean_w, "energy_j": window.energy_j}
-        rows.append(_judged(row, [window], list(board.notes)) | _thermal(trace, [event], None))
+        rows.append(_judged(row, [window], list(board.notes)) | thermal(trace, [event], None))
     return rows
 
 
@@ -113,22 +113,22 @@ def _phase_row(
 ) -> dict[str, Any]:
     windows = [window_of(event, board) for event in events]
     seconds = estimate([event.seconds / event.iterations for event in events])
-    energy = estimate(
-        [w.energy_j / e.iterations for w, e in zip(windows, events, strict=True) if w.energy_j is not None]
-    )
+    metered = [(w.energy_j, e) for w, e in zip(windows, events, strict=True) if w.energy_j is not None]
+    energy = estimate([joules / event.iterations for joules, event in metered])
+    # Power is energy over the time of the same windows: some may be too short to have any.
+    spent = estimate([event.seconds / event.iterations for _, event in metered])
     row: dict[str, Any] = {"phase": phase, "variant": variant or None}
     _put(row, "time_s", seconds)
-    if energy is not None and seconds is not None:
+    if energy is not None and spent is not None:
         _put(row, "energy_j", energy)
-        power = energy.mean / seconds.mean
-        row["average_power_w"] = power
+        row["average_power_w"] = energy.mean / spent.mean if spent.mean > 0 else None
         row["window_s"] = sum(event.seconds for event in events) / len(events)
         edge = max(w.edge_j / e.iterations for w, e in zip(windows, events, strict=True))
-        row["energy_systematic_j"] = GAIN * energy.mean + edge
+        row["energy_systematic_j"] = GAIN * abs(energy.mean) + edge
         if idle is not None:
             row["idle_power_w"] = idle.mean
-            _put(row, "net_energy_j", difference(energy, idle.scaled(seconds.mean)))
-        row |= _by_token(phase, energy, seconds, _tokens(events, subject, phase), subject)
+            _put(row, "net_energy_j", difference(energy, idle.scaled(spent.mean)))
+        row |= _by_token(phase, energy, spent, _tokens(events, subject, phase), subject)
         expected = subject.predicted_j.get(phase)
         if expected:
             row |= {"predicted_energy_j": expected, "energy_over_prediction": energy.mean / expected}
@@ -139,7 +139,7 @@ def _phase_row(
     shares = [window.gap_share for window in windows if window.energy_j]
     row["gap_energy_share"] = max(shares, default=None)
     judged = _judged(row, windows, list(board.notes), time_only=trace.source == TIME_ONLY)
-    return judged | _thermal(trace, events, subject.slowdown_c)
+    return judged | thermal(trace, events, subject.slowdown_c)
 
 
 def window_of(event: Event, board: Board) -> WindowEnergy:
@@ -177,7 +177,7 @@ def _by_token(
         if energy.mean > 0:
             # The same number under both names: tokens/s over watts is tokens over joules.
             found["tokens_per_joule"] = tokens / energy.mean
-            found["tokens_per_s_per_w"] = tokens / seconds.mean / (energy.mean / seconds.mean)
+            found["tokens_per_s_per_w"] = tokens / energy.mean
     if phase == "request":
         _put(found, "energy_per_request_j", energy.scaled(1 / subject.batch_size))
     return found
@@ -214,25 +214,28 @@ def _judged(
     }
 
 
-def _thermal(trace: Trace, events: Sequence[Event], slowdown_c: float | None) -> dict[str, Any]:
+def thermal(trace: Trace, events: Sequence[Event], slowdown_c: float | None) -> dict[str, Any]:
     """Temperatures, headroom and throttling within windows, over all devices."""
     import numpy as np
 
     found: dict[str, Any] = {}
+    every: list[Floats] = []
     for one in trace.channels:
         inside = np.zeros(len(one.times_s), dtype=bool)
         for event in events:
             inside |= (one.times_s >= event.begin_s) & (one.times_s <= event.end_s)
         temperature = one.get("temperature_c")
         if temperature is not None and inside.any() and not np.isnan(temperature[inside]).all():
-            hottest = float(np.nanmax(temperature[inside]))
-            found["peak_temperature_c"] = max(found.get("peak_temperature_c", hottest), hottest)
-            found["average_temperature_c"] = float(np.nanmean(temperature[inside]))
+            every.append(temperature[inside])
         masks = one.get("throttle")
         if masks is not None and inside.any():
             set_now = slowed(masks[inside])
             found["throttle_events"] = found.get("throttle_events", 0) + rising(set_now)
             found["throttled_samples"] = found.get("throttled_samples", 0) + int(set_now.sum())
+    if every:
+        degrees = np.concatenate(every)
+        found["peak_temperature_c"] = float(np.nanmax(degrees))
+        found["average_temperature_c"] = float(np.nanmean(degrees))
     told = _told_limit(trace.facts)  # the device's own word stands before the catalogue's
     limit = slowdown_c if told is None else told
     if limit is not None and "peak_temperature_c" in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -30,7 +31,7 @@ def read_trace(path: Path, *, interval_s: float | None = None) -> Trace:
         if log.is_log(document):
             return log.read_log(document, file=file)
         if foreign.is_variant_json(document):
-            return foreign.read_variant_json(document)
+            return foreign.read_variant_json(document, file=file)
     elif foreign.is_phase_csv(text):
         return foreign.read_phase_csv(text, file=file)
     elif smi_text.is_dmon(text):
@@ -57,7 +58,9 @@ def _text(path: Path) -> str:
         raise MeasurementError(f"`{path.name}` cannot be read: {err}") from err
     if len(data) > _LARGEST_BYTES:
         raise MeasurementError(f"`{path.name}` is larger than {_LARGEST_BYTES >> 20} MiB")
-    return data.decode("utf-8", errors="replace")
+    # Windows shells write UTF-16 when output is redirected, with a mark at the start.
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return data.decode("utf-16" if wide else "utf-8", errors="replace")
 
 
 def _json(text: str, file: str) -> dict[str, Any]:

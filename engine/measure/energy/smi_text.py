@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from engine.errors import MeasurementError
-from engine.measure.energy.trace import Channel, Trace, channel
+from engine.measure.energy.trace import AVERAGED_S, Channel, Trace, channel
 
 ABSENT: Final = frozenset(
     {"", "-", "n/a", "[n/a]", "not supported", "[not supported]", "unknown", "[unknown error]",
@@ -96,7 +96,7 @@ def read_query_csv(text: str, *, file: str, interval_s: float | None = None) -> 
     columns = query_columns(lines[0])
     rows: dict[str, _Rows] = {}
     names: dict[str, str] = {}
-    dropped = 0
+    dropped = ragged = 0
     whole = text.endswith("\n")
     for number, line in enumerate(lines[1:], start=2):
         cells = [cell.strip() for cell in line.split(",")]
@@ -104,6 +104,7 @@ def read_query_csv(text: str, *, file: str, interval_s: float | None = None) -> 
             continue
         if len(cells) != len(columns) or (number == len(lines) and not whole):
             dropped += 1
+            ragged += len(cells) != len(columns)
             continue
         row = query_row(columns, cells)
         if row is None:
@@ -119,7 +120,15 @@ def read_query_csv(text: str, *, file: str, interval_s: float | None = None) -> 
         series.add(time_s, found)
         if name:
             names[device] = name
+    if not rows and ragged:
+        raise MeasurementError(
+            f"`{file}`: {ragged} rows have another number of cells than the {len(columns)} of the header",
+            hint="a decimal comma, or a comma in a name, splits a cell in two",
+        )
     notes = [f"{dropped} rows of `{file}` could not be used"] if dropped else []
+    if "power.draw" in dict(columns) and "power.draw.instant" not in dict(columns):
+        notes.append(f"`power.draw` is a mean over {AVERAGED_S:g} s on most boards since Ampere: the ends of "
+                     "a window are smeared; log `power.draw.instant` where it is offered")  # fmt: skip
     return _trace(rows, names, notes, file)
 
 

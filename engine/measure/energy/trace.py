@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 ASSUMED_PERIOD_S: Final = 0.1
 """Update period of board sensors since Volta where nobody measured it (arXiv 2312.02741)."""
+AVERAGED_S: Final = 1.0
+"""Span of the averaged power field on boards since Ampere, and of `power.draw` on most of them (as above)."""
 QUANTITIES: Final = (
     "power_w", "average_power_w", "energy_j", "temperature_c", "utilization", "memory_utilization",
     "memory_used_bytes", "sm_clock_hz", "memory_clock_hz", "throttle",
 )  # fmt: skip
+_POWERS: Final = ("power_w", "average_power_w", "energy_j")
 HOOKED: Final = "with hooks"
 """Variant of a window in which layers were timed: its parts count, its length is not that of a plain run."""
 EventKind = Literal["phase", "step", "layer", "component", "idle"]
@@ -37,6 +40,8 @@ class Channel:
     readings: Mapping[str, Floats]
     """Name of `QUANTITIES` -> one value a time; absent quantities are left out."""
     name: str | None = None
+    left_out: int = 0
+    """Readings of power that no device can have: negative or infinite. They are NaN here."""
 
     def get(self, quantity: str) -> Floats | None:
         """Readings of a quantity; None when there is none at all."""
@@ -91,7 +96,9 @@ class LoopReads:
     energy_j: Floats | None
     """Energy counter; None without one."""
     power_w: Floats | None = None
-    """Instant power."""
+    """Instant power, else averaged."""
+    averaged: bool = False
+    """Each power is a mean over the last `AVERAGED_S`."""
     clock_hz: Floats | None = None
     temperature_c: Floats | None = None
     throttle: Floats | None = None
@@ -143,7 +150,12 @@ def channel(device: str, times_s: Any, readings: Mapping[str, Any], *, name: str
     times = np.asarray(times_s, dtype=np.float64)
     order = np.argsort(times, kind="stable")
     arrays = {key: _floats(values)[order] for key, values in readings.items()}
-    return Channel(device, times[order], arrays, name)
+    left_out = 0
+    for values in (arrays[key] for key in _POWERS if key in arrays):
+        wrong = np.isinf(values) | (values < 0)
+        left_out += int(wrong.sum())
+        values[wrong] = np.nan
+    return Channel(device, times[order], arrays, name, left_out)
 
 
 def _floats(values: Any) -> Floats:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.energy.counters import checked, edges
 from engine.measure.energy.phases import GAIN, POWER_BITS, THERMAL_BITS
+from engine.measure.energy.trace import AVERAGED_S
 from engine.results.estimate import Estimate, difference, estimate
 
 if TYPE_CHECKING:
@@ -147,13 +148,15 @@ def _drawn(loop: LoopReads, period_s: float) -> _Drawn:
         if loop.power_w is None:
             return _Drawn(None, "", 0, 0, end, 0.0, reason)
     if loop.power_w is not None and not np.isnan(loop.power_w).all():
-        # The first sensor period may still show what ran before.
-        first = min(int(np.searchsorted(loop.times_s, loop.times_s[0] + 2 * period_s)), end - 1)
+        # The first sensor period, or the whole span of a mean, may still show what ran before.
+        late = max(2 * period_s, AVERAGED_S) if loop.averaged else 2 * period_s
+        first = min(int(np.searchsorted(loop.times_s, loop.times_s[0] + late)), end - 1)
         watts = _held_mean(loop.times_s[first:], loop.power_w[first:])
         runs = float(loop.iterations[end] - loop.iterations[first])
         seconds = float(loop.times_s[end] - loop.times_s[first])
         backwards = reason if reason and "backwards" in reason else None
-        return _Drawn(watts * seconds / runs, "instant power", 0, first, end, watts * period_s, backwards)
+        kind = "average power" if loop.averaged else "instant power"
+        return _Drawn(watts * seconds / runs, kind, 0, first, end, watts * late / 2, backwards)
     return _Drawn(None, "", 0, 0, end, 0.0, reason)
 
 
@@ -184,15 +187,13 @@ def _invalid(loop: LoopReads, span: slice, limits: EnergyLimits) -> list[str]:
     reasons = []
     if loop.foreign:
         reasons.append("another process used the device")
-    if loop.throttle is not None:
-        seen = int(np.bitwise_or.reduce(np.nan_to_num(loop.throttle[span]).astype(np.int64)))
-        if seen & THERMAL_BITS:
-            reasons.append("thermal throttling")
-    if loop.clock_hz is not None and not np.isnan(loop.clock_hz[span]).all():
-        clocks = loop.clock_hz[span]
-        spread = float((np.nanmax(clocks) - np.nanmin(clocks)) / np.nanmean(clocks))
-        if spread > limits.clock_spread:
-            reasons.append(f"clock spread {spread:.1%}")
+    seen = _seen(loop, span)
+    if seen & THERMAL_BITS:
+        reasons.append("thermal throttling")
+    spread = _clock_spread(loop, span)
+    # Under a power cap the clock is what gives way: that is how the device runs this work, and is recorded.
+    if spread is not None and spread > limits.clock_spread and not seen & POWER_BITS:
+        reasons.append(f"clock spread {spread:.1%}")
     if loop.temperature_c is not None and not np.isnan(loop.temperature_c[span]).all():
         rise = float(np.nanmax(loop.temperature_c[span]) - np.nanmin(loop.temperature_c[span]))
         if rise > limits.temperature_rise:
@@ -200,22 +201,47 @@ def _invalid(loop: LoopReads, span: slice, limits: EnergyLimits) -> list[str]:
     return reasons
 
 
+def _seen(loop: LoopReads, span: slice) -> int:
+    """Every event reason that was seen in a span, as bits."""
+    import numpy as np
+
+    if loop.throttle is None:
+        return 0
+    return int(np.bitwise_or.reduce(np.nan_to_num(loop.throttle[span]).astype(np.int64)))
+
+
+def _clock_spread(loop: LoopReads, span: slice) -> float | None:
+    """Range of the clock over its mean; None where it was not read."""
+    import numpy as np
+
+    if loop.clock_hz is None or np.isnan(loop.clock_hz[span]).all():
+        return None
+    clocks = loop.clock_hz[span]
+    return float((np.nanmax(clocks) - np.nanmin(clocks)) / np.nanmean(clocks))
+
+
 def _capped(loop: LoopReads) -> str | None:
     import numpy as np
 
     if loop.throttle is None:
         return None
-    capped = (np.nan_to_num(loop.throttle).astype(np.int64) & POWER_BITS) != 0
-    return f"power cap active in {float(capped.mean()):.0%} of the readings" if capped.any() else None
+    read = loop.throttle[~np.isnan(loop.throttle)]  # reasons are read with every fifth chunk only
+    capped = (read.astype(np.int64) & POWER_BITS) != 0
+    if not capped.any():
+        return None
+    spread = _clock_spread(loop, slice(None))
+    moved = f", clock moved by {spread:.1%}" if spread else ""
+    return f"power cap active in {float(capped.mean()):.0%} of the readings{moved}"
 
 
 def parts_of(
     loops: Sequence[LoopReads], *, period_s: float, limits: EnergyLimits, idle: Estimate | None
 ) -> list[Part]:
     """Each component with its estimates, in the order of the model."""
-    groups: dict[tuple[str, str, int | None], list[LoopReads]] = {}
+    # A part of one name may be in two places: `down` of a feed-forward and of a shared expert.
+    groups: dict[tuple[str, str | None, str, int | None], list[LoopReads]] = {}
     for loop in sorted(loops, key=lambda one: (one.phase != "prefill", one.order)):
-        groups.setdefault((loop.phase, loop.component, loop.layer), []).append(loop)
+        groups.setdefault((loop.phase, loop.parent, loop.component, loop.layer), []).append(loop)
     return [_part(group, period_s=period_s, limits=limits, idle=idle) for group in groups.values()]
 
 

@@ -131,6 +131,20 @@ def test_a_power_cap_is_recorded_and_counts(nvml, meter) -> None:
     assert trial.remark.startswith("power cap active in")
 
 
+@pytest.mark.parametrize("reasons, told", [(0, "clock spread 10.0%"), (0x4, None)])
+def test_a_clock_that_moves_counts_only_under_a_power_cap(
+    nvml, meter, reasons: int, told: str | None
+) -> None:
+    # 1881 and 2079 MHz around 1980: 10 %. Under a cap the clock is what gives way.
+    loop = loop_on(nvml, meter, reasons=reasons)
+    loop.clock_hz[::2], loop.clock_hz[1::2] = 1.881e9, 2.079e9
+    trial = evaluate(loop, period_s=0.1, limits=LIMITS)
+    assert trial.reason == told
+    assert trial.remark == (
+        None if told else "power cap active in 100% of the readings, clock moved by 10.0%"
+    )
+
+
 def test_a_counter_that_goes_backwards(nvml, meter) -> None:
     loop = loop_on(nvml, meter, reset_at=2.5)
     assert reason_of(loop) == "the energy counter went backwards: the driver was loaded again"
@@ -156,6 +170,29 @@ def test_without_a_counter_power_is_integrated_and_labelled(nvml) -> None:
     (part,) = parts_of([loop], period_s=0.1, limits=LIMITS, idle=None)
     assert part.energy.mean == pytest.approx(400.0 * 1e-4, rel=0.005)
     assert part.reason == "interval from 1 trials; energy from instant power"
+
+
+def test_averaged_power_is_the_last_resort_and_labelled(nvml) -> None:
+    nvml.set(fields_result=3, no_counter_call=1)
+    source = Nvml()
+    loop = loop_on(nvml, source)
+    source.close()
+    (part,) = parts_of([loop], period_s=0.1, limits=LIMITS, idle=None)
+    assert part.energy.mean == pytest.approx(400.0 * 1e-4, rel=0.005)
+    assert part.reason == "interval from 1 trials; energy from average power"
+
+
+def test_parts_of_one_name_in_two_places_stay_apart(nvml, meter) -> None:
+    works = [
+        SimulatedWork(nvml, "down", seconds, 400.0, parent=parent)
+        for parent, seconds in (("ffn", 1e-4), ("shared_expert", 3e-4))
+    ]
+    loops = run_trials(works, plan(window_s=0.5, min_edges=2), nvml, trials=2, seed=1,
+                       read=lambda slow: meter.quick(slow=slow))  # fmt: skip
+    found = {part.parent: part for part in parts_of(loops, period_s=0.1, limits=LIMITS, idle=None)}
+    assert found["ffn"].time.mean == pytest.approx(1e-4)
+    assert found["shared_expert"].time.mean == pytest.approx(3e-4)
+    assert {part.time.n for part in found.values()} == {2}
 
 
 def test_a_counter_that_disagrees_with_power_is_a_warning_that_counts_against_it(nvml, meter) -> None:

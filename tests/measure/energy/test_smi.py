@@ -56,10 +56,10 @@ def test_units_stand_in_the_cell_or_in_the_header(cell: str, unit: str, value: f
 
 def test_two_devices_interleaved_with_repeated_headers() -> None:
     text = (
-        "timestamp, index, power.draw [W]\n"
+        "timestamp, index, power.draw.instant [W]\n"
         "2026/03/04 10:15:00.120, 0, 198.57 W\n"
         "2026/03/04 10:15:00.120, 1, 100.00 W\n"
-        "timestamp, index, power.draw [W]\n"
+        "timestamp, index, power.draw.instant [W]\n"
         "2026/03/04 10:15:00.620, 0, 200.00 W\n"
         "2026/03/04 10:15:00.620, 1, 102.00 W\n"
     )
