@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from fit_shared_data import DEVICES, ROOT, calibration, operator_fits
 from fit_shared_runs import run_fits
-from unseen_runs import unseen_lines
+from unseen_runs import first_token_lines, served_runs, unseen_lines
 
 from engine.perfmodel.fit import band_factors, predicted_s
 from engine.perfmodel.measured_table import Outcome, Subject, fit_table
@@ -48,12 +48,14 @@ def main() -> None:
         data / "end_to_end.csv", {key.name: calibration(key, found) for key, found in fits.items()}
     )
     held_out = [HELD_OUT, *(line.as_markdown() for line in lines_of(outcome) if line.rows)]
+    served = served_runs(pd.read_csv(data / "end_to_end.csv"), shipped())
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in {
         "operators": held_out,
         "transfer": [TRANSFER, *transfers(outcome)],
         "requests": [f"- {line}" for line in runs.lines],
-        "unseen": [f"- {line}" for line in unseen_lines(pd.read_csv(data / "end_to_end.csv"), shipped())],
+        "unseen": [f"- {line}" for line in unseen_lines(served)],
+        "first tokens": [f"- {line}" for line in first_token_lines(served)],
     }.items():
         text = between(text, name, "\n".join(lines))
     PAGE.write_text(text, encoding="utf-8")

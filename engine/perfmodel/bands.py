@@ -61,6 +61,14 @@ class Estimate:
         return Estimate(spent, self.other_s, self.steps)
 
     @property
+    def launch_s(self) -> Values:
+        """The part that more sequences do not lengthen: what kernels take with nothing to do."""
+        total: Values = 0.0
+        for law, _, calls in self.spent.values():
+            total = total + calls * law.parameters.launch
+        return total
+
+    @property
     def time_s(self) -> Values:
         """All of it."""
         total = self.other_s

@@ -28,7 +28,10 @@ def serving_metrics(
         return {}
     settings = plan.deployment.settings
     more = a.maximum(output - 1, 1)
-    decode, one = generation.time_s / more, prefill.time_s / batch
+    decode = generation.time_s / more
+    alone = 0.0 if prefill.estimate is None else a.minimum(prefill.estimate.launch_s, prefill.time_s)
+    # A prompt that comes alone launches as many kernels as a batch of them.
+    one = (prefill.time_s - alone) / batch + alone
     interference = prefill.time_s * (request.interference / output)
     if settings.arrivals is not None:
         # Prefills that arrive take their share of the time, steps what is left; never more than a full batch.
