@@ -273,3 +273,8 @@ def _four_digits(number: float) -> str:
     digits = max(0, 3 - math.floor(math.log10(abs(number))))
     text = f"{number:.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 point`, `2,000 points`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

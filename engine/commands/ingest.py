@@ -10,6 +10,7 @@ import click
 
 from engine.commands.console import Terminal
 from engine.errors import UsageError
+from engine.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,19 @@ _DEVICE: Final = "a100-sxm-80gb"
     type=click.Path(path_type=Path, exists=True),
     metavar="JSON",
     help="Map of rail and column names.",
+)
+@click.option(
+    "-st",
+    "--swtarget",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="JSON",
+    help="List of SoC Watch tables to show: key, lookup, buckets.",
+)
+@click.option(
+    "-hb",
+    "--hobl",
+    is_flag=True,
+    help="A folder with a .PASS or .FAIL file is one run with all below it.",
 )
 @click.option(
     "--metrics", type=click.Path(path_type=Path, exists=True), metavar="JSON", help="Metrics of your own."
@@ -104,9 +118,10 @@ def ingest(terminal: Terminal, /, roots: tuple[str, ...], output: Path | None, *
         for path in write_pages(experiment, tables, text=text, workbook=output, formats=options["pages"]):
             click.echo(str(path))
     _tell(terminal, tables, options["resource"], options["repeats"])
-    statuses = tables["summary"]["status"].to_pylist()
-    if "failed" in statuses:
-        terminal.say(f"{statuses.count('failed')} runs hold nothing readable; see the sheet Runs")
+    rows = zip(*(tables["summary"][name].to_pylist() for name in ("status", "variant")), strict=True)
+    failed = len({variant for status, variant in rows if status == "failed"})
+    if failed:
+        terminal.say(f"{counted(failed, 'row')} without a result; the sheets Runs and Diagnostics say why")
 
 
 def experiment_text(roots: Sequence[str], options: dict[str, Any]) -> str:
@@ -144,6 +159,10 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         found["mounts"] = dict(_pair(text) for text in options["mounts"])
     if options["daq"]:
         found["rails"] = {**found.get("rails", {}), **rail_map(options["daq"])}
+    if options["swtarget"]:
+        found["tables"] = [*found.get("tables", []), *log_tables(options["swtarget"])]
+    if options["hobl"]:
+        found["verdicts"] = True
     if options["metrics"]:
         found["metrics"] = {**found.get("metrics", {}), **custom_metrics(options["metrics"])}
     return found
@@ -167,13 +186,27 @@ def _rules(path: Path) -> dict[str, Any]:
     return values
 
 
-def _json_mapping(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as err:
         raise UsageError(f"`{path}` is not JSON: {err}") from err
+
+
+def _json_mapping(path: Path) -> dict[str, Any]:
+    value = _json(path)
     if not isinstance(value, dict):
         raise UsageError(f"`{path}` holds no mapping")
+    return value
+
+
+def log_tables(path: Path) -> list[Any]:
+    """Tables of SoC Watch summaries to show, from a JSON list `[{"key", "lookup"[, "buckets"]}]`."""
+    value = _json(path)
+    if not isinstance(value, list):
+        raise UsageError(
+            f"`{path}` holds no list", hint='[{"key": "PKG_Cstate", "lookup": "Package C-State"}]'
+        )
     return value
 
 
@@ -278,7 +311,7 @@ def _tell(terminal: Terminal, tables: Tables, resource: str | None, pick: Any) -
     files = tables["files"]["status"].to_pylist()
     runs = runs_of(tables)
     terminal.say(
-        f"{len(runs)} rows from {len(files)} files: {files.count('read')} read, "
+        f"{counted(len(runs), 'row')} from {counted(len(files), 'file')}: {files.count('read')} read, "
         f"{files.count('partial')} in part, {files.count('unreadable')} not"
     )
     if resource is None:

@@ -10,7 +10,7 @@ from engine.plan.compile import Plan
 from engine.plan.expand import Factor, label_of
 from engine.plan.forecast import Outlook
 from engine.spec.paths import sweepable
-from engine.units import format_quantity
+from engine.units import counted, format_quantity
 
 _SHOWN_VALUES = 8
 _SHOWN_LINES = 12
@@ -127,11 +127,6 @@ def _last_line(outlook: Outlook) -> str:
         return "Nothing to run: every point is kept. Nothing has been run."
     time = f", {_duration(outlook.estimate_s)}" if outlook.estimate_s is not None else ""
     return f"To run: {counted(outlook.to_run, 'point')}{time}. Nothing has been run."
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 point`, `2,000 points`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

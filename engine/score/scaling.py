@@ -135,27 +135,57 @@ def picked(runs: Sequence[Run], *, pick: Pick = "median", by: str = "average_pow
 
 def comparisons(runs: Sequence[Run], axis: str) -> list[tuple[str, list[Run]]]:
     """Groups of runs that differ in one setting only, with what they share; groups of one are left out."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
     shared = [name for name in _SETTINGS if name not in _follows(axis)]
     usable = [run for run in runs if run.get(axis) is not None and run.status == "ok"]
-    only = _only_values(usable, shared)
-    for run in usable:
-        key = [run.get(n) if run.get(n) is not None else only.get((run.get("model"), n)) for n in shared]
-        groups.setdefault(tuple(key), []).append(run)
     found = []
-    for values, group in groups.items():
+    for values, group in _groups(usable, shared, axis).items():
         if len({run.get(axis) for run in group}) > 1:
-            text = ", ".join(f"{n} {v}" for n, v in zip(shared, values, strict=True) if v is not None)
+            text = ", ".join(
+                _stated(n, v, group) for n, v in zip(shared, values, strict=True) if v is not None
+            )
             found.append((text, sorted(group, key=lambda run: _order(run.get(axis)))))
     return found
 
 
-def _only_values(runs: Sequence[Run], names: Sequence[str]) -> dict[tuple[Any, str], Any]:
-    """(model, setting) -> its value, where all runs of the model that state it agree.
+_Key = tuple[Any, ...]
+_MAY_BE_UNSAID: Final = ("hardware", "quantization")
+"""What a log may leave out although it has a value; a label or a count that is not there is none."""
 
-    Logs of one configuration differ in what they print: a run that does not say its number format is
-    compared with those that do, as long as they all say the same.
-    """
+
+def _groups(runs: Sequence[Run], shared: Sequence[str], axis: str) -> dict[_Key, list[Run]]:
+    """Runs by what they share. A run that leaves a setting out joins those that state it, where all of its
+    model that state it agree and it has as much to be compared with there as among its own."""
+    only = _only_values(runs, [name for name in shared if name in _MAY_BE_UNSAID])
+    exact = [tuple(run.get(name) for name in shared) for run in runs]
+    filled = [
+        tuple(
+            value if value is not None else only.get((run.get("model"), name))
+            for name, value in zip(shared, key, strict=True)
+        )
+        for run, key in zip(runs, exact, strict=True)
+    ]
+    own, joined = (_axis_values(runs, keys, axis) for keys in (exact, filled))
+    groups: dict[_Key, list[Run]] = {}
+    for run, plain, full in zip(runs, exact, filled, strict=True):
+        key = full if len(joined[full]) >= len(own[plain]) else plain
+        groups.setdefault(key, []).append(run)
+    return groups
+
+
+def _axis_values(runs: Sequence[Run], keys: Sequence[_Key], axis: str) -> dict[_Key, set[Any]]:
+    found: dict[_Key, set[Any]] = {}
+    for run, key in zip(runs, keys, strict=True):
+        found.setdefault(key, set()).add(run.get(axis))
+    return found
+
+
+def _stated(name: str, value: Any, group: Sequence[Run]) -> str:
+    """`quantization F16`, and whether every run says so itself."""
+    return f"{name} {value}" + ("" if all(run.get(name) is not None for run in group) else " where stated")
+
+
+def _only_values(runs: Sequence[Run], names: Sequence[str]) -> dict[tuple[Any, str], Any]:
+    """(model, setting) -> its value, where all runs of the model that state it agree."""
     seen: dict[tuple[Any, str], set[Any]] = {}
     for run in runs:
         for name in names:

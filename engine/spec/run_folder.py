@@ -59,6 +59,42 @@ class CustomMetric(Settings):
     key must name a known metric."""
 
 
+Zone = Annotated[str, Field(pattern=r"^[+-][0-9]{2}:[0-9]{2}$")]
+Way = Literal["auto", "clock", "step", "whole"]
+
+
+class LogTable(Settings):
+    """A table of a SoC Watch summary that is shown beside the metrics, on the sheet Custom."""
+
+    key: Annotated[str, Field(min_length=1, max_length=80)]
+    """Title of its columns, such as `PKG_Cstate`."""
+    lookup: Annotated[str, Field(min_length=1)]
+    """Text in the title of the table, such as `Package C-State Summary: Residency`."""
+    buckets: list[Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(-[0-9]+(\.[0-9]+)?)?$")]] = []
+    """Ranges such as `1-999`, or single values, into which rows named by a number are added up."""
+
+
+class RunOverrides(Settings):
+    """Settings of some runs only, where their logs were written by another machine or tool."""
+
+    alignment: Way | None = None
+    """How the inference window of these runs is found."""
+    zone: Zone | None = None
+    """Offset from UTC of local times in these logs, such as `+02:00`."""
+    clock_offset: Seconds | None = None
+    """Added to the times of these power and thermal logs."""
+    interval: Seconds | None = None
+    """Sampling interval of these logs, where they carry no times."""
+    hardware: str | None = None
+    """Catalogue name of the device of these runs."""
+    throttle_temperature: Celsius | None = None
+    """Temperature at which the device of these runs throttles."""
+    peak_bandwidth: BytesPerSecond | None = None
+    """Peak memory bandwidth of the device of these runs."""
+    bytes_per_token: Bytes | None = None
+    """Memory traffic of one decode step of these runs."""
+
+
 class RunFolderSettings(Settings):
     """Read a tree of benchmark logs into the same tables."""
 
@@ -78,18 +114,26 @@ class RunFolderSettings(Settings):
     """Catalogue name of the device of all runs, where neither logs nor folders say it."""
     merge: list[str] = ["power", "thermal", "telemetry", "monitoring", "logs", "log", "results", "inference"]
     """Folders that belong to the run above them instead of being runs of their own."""
-    alignment: Literal["auto", "clock", "step", "whole"] = "auto"
+    alignment: Way = "auto"
     """How the inference window is found in the power log: stated times, a step in power, or the whole log;
     `auto` takes the first that works and says which."""
     windows: dict[str, TimeWindow] = {}
     """Folder of a run -> its inference window; wins over everything else."""
-    zone: Annotated[str, Field(pattern=r"^[+-][0-9]{2}:[0-9]{2}$")] | None = None
+    zone: Zone | None = None
     """Offset from UTC of local times in the logs, such as `+02:00`; without it local times and UTC times
     are compared as they stand, and a probable difference is reported."""
     clock_offset: Seconds = 0.0
     """Added to the times of power and thermal logs before they meet the inference logs."""
     interval: Seconds | None = None
     """Sampling interval of logs that carry no times."""
+    overrides: dict[str, RunOverrides] = {}
+    """Folder of a run, or of several, or a pattern such as `*/gpu_a/*` -> settings that hold there instead;
+    of several that fit the later one wins."""
+    verdicts: bool = False
+    """A folder that holds a `.PASS` or `.FAIL` file is one run with everything below it; runs marked as
+    failed are shown, and compared with nothing."""
+    tables: list[LogTable] = []
+    """Tables of SoC Watch summaries to show beside the metrics."""
     columns: dict[str, LogColumn] = {}
     """Column name -> meaning, for CSV files that no known format explains."""
     rails: dict[str, str] = {}

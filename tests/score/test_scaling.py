@@ -37,7 +37,7 @@ def test_a_run_that_states_no_format_is_compared_with_those_that_agree() -> None
         run("b", model="m", batch_size=4, throughput_tokens_per_s=3.0),
     ]
     ((text, group),) = comparisons(runs, "batch_size")
-    assert (text, [r.label for r in group]) == ("model m, quantization f16", ["a", "b"])
+    assert (text, [r.label for r in group]) == ("model m, quantization f16 where stated", ["a", "b"])
     other = run("c", model="m", quantization="q4", batch_size=8, throughput_tokens_per_s=3.0)
     assert comparisons([*runs, other], "batch_size") == []  # now nobody knows which format `b` is
 

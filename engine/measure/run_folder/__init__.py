@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["measure_run_folder", "read_run_folder"]
 
 
-@measurement(RunFolderSettings, result_version=1)
+@measurement(RunFolderSettings, result_version=2)
 def measure_run_folder(settings: RunFolderSettings, task: Task, tools: Tools) -> Tables:
     """Every run below the folder; raises `NothingSelected` when no file can be read."""
     return read_run_folder(settings, base=tools.spec_folder, say=tools.say)

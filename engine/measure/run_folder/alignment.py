@@ -87,7 +87,14 @@ def align(
         if settings.alignment == "step":
             return Alignment(None, (Note("no-step", "no step in power marks the start of inference"),))
     text = "the whole log: no times in the inference log and no step in power"
-    return Alignment(Window(trace.start, trace.end, "whole", text), (Note("whole-log", text),))
+    if settings.alignment == "whole":
+        text = "the whole log, as the settings ask"
+    notes = [Note("whole-log", text, "note" if settings.alignment == "whole" else "warning")]
+    length = trace.end - trace.start
+    if expected_s and trace.interval_s and length > expected_s + 2 * trace.interval_s:
+        says = f"the power log lasts {length:.4g} s, the run {expected_s:.4g} s"
+        notes.append(Note("idle-included", f"{says}: energy per token is too high by idle time"))
+    return Alignment(Window(trace.start, trace.end, "whole", text), tuple(notes))
 
 
 def _sensible(window: tuple[float, float]) -> bool:

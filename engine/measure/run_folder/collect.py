@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.measure.run_folder.files import FileRow
 from engine.measure.run_folder.record import Note
-from engine.measure.run_folder.run import FileRow, Row, RunResult
+from engine.measure.run_folder.run import Row, RunResult
 from engine.metrics import METRICS
 from engine.results.tables import concatenate, make_table
 
@@ -83,7 +84,8 @@ def _key(run: RunResult, row: Row) -> tuple[object, ...]:
         tuple(sorted(counts.items())),
         tuple(sorted(place.texts.items())),
         _test(row),
-        row.settings.get("prompt_tokens") if row.file else None,  # logs side by side need not be repeats
+        # Logs side by side and requests of one log need not be repeats.
+        row.settings.get("prompt_tokens") if row.file or row.label != _test(row) else None,
     )
 
 

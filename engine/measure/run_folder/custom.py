@@ -195,5 +195,9 @@ def custom_table(collected: Collected, metrics: Mapping[str, CustomMetric]) -> A
             rows.append(
                 (point, variant, name, metric.name, metric.unit, value, metric.formula, reason or None)
             )
+        rows += [
+            (point, variant, f"{e.title} ({e.unit})", e.title, e.unit, e.value, None, None)
+            for e in row.extras
+        ]
     names = ("point", "variant", "metric", "title", "unit", "value", "formula", "reason")
     return make_table("custom", {name: [row[i] for row in rows] for i, name in enumerate(names)})

@@ -146,18 +146,37 @@ def _outside_mean(power: Trace, window: Window) -> float:
     return outside / (before + after)
 
 
+def _of_scope(traces: Sequence[Trace], quantity: str, first: str | None = None) -> list[Trace]:
+    """The traces of a quantity at the best scope that has any: `first`, then as for power, then parts."""
+    own = [t for t in traces if t.quantity == quantity]
+    for scope in (first, *POWER_SCOPES):
+        if found := [t for t in own if t.scope == scope]:
+            return found
+    return own
+
+
 def put_thermal(
-    row: Values, traces: Sequence[Trace], window: Window | None, *, limit_c: float | None, file: str
+    row: Values,
+    traces: Sequence[Trace],
+    window: Window | None,
+    *,
+    limit_c: float | None,
+    file: str,
+    scope: Scope | None = None,
 ) -> None:
-    """Temperatures, throttling and headroom inside the window, and of the whole log beside them."""
-    dies = [t for t in traces if t.quantity == "temperature" and t.scope != "part"]
-    dies = dies or [t for t in traces if t.quantity == "temperature"]
-    if not dies:
+    """Temperatures, throttling and headroom inside the window, and of the whole log beside them.
+
+    `scope` is that of the power shown: the heat of a processor beside an accelerator is another matter.
+    """
+    dies = _of_scope(traces, "temperature", scope)
+    if dies:
+        _put_temperatures(row, dies, window, file)
+    elif "peak_temperature_c" not in row.values:
         for metric in ("peak_temperature_c", "average_temperature_c", "thermal_headroom_c"):
             row.lack(metric, "no temperature was logged")
-    else:
-        _put_temperatures(row, dies, window, file)
     margins = [t for t in traces if t.quantity == "margin"]
+    same = [t for t in margins if not dies or t.scope == dies[0].scope]
+    margins = same or ([] if limit_c is not None else margins)
     peak = row.values.get("peak_temperature_c")
     if margins:
         row.put(
@@ -239,17 +258,15 @@ def _events(trace: Trace, span: tuple[float, float]) -> int:
 
 def put_memory(row: Values, traces: Sequence[Trace], window: Window | None, *, file: str) -> None:
     """Memory in use over all devices, and the cache hit rate."""
-    used = [t for t in traces if t.quantity == "memory"]
+    used = _of_scope(traces, "memory")
     if used:
         total = total_power(used)
         span = _inside(total, window)
         peak = total.highest(span) if span else None
         where = window.text if peak is not None and window is not None else "whole log"
+        whose = "memory of the system in use" if total.scope == "node" else "memory in use"
         row.put(
-            "memory_used_bytes",
-            peak or float(total.peak.max()),
-            f"largest sample of memory in use, {where}",
-            file,
+            "memory_used_bytes", peak or float(total.peak.max()), f"largest sample of {whose}, {where}", file
         )
     hits = [t for t in traces if t.quantity == "cache_hit_rate"]
     for trace in hits[:1]:
@@ -257,6 +274,20 @@ def put_memory(row: Values, traces: Sequence[Trace], window: Window | None, *, f
         mean = trace.mean(span) if trace.interval_s else float(trace.value.mean())
         row.put("cache_hit_rate", mean, "mean of the logged hit rate", file)
     row.lack("cache_hit_rate", "no log holds cache counters")
+
+
+MEAN_GENERATION: Final = "mean request latency - mean time to first token"
+
+
+def put_requests(row: Values) -> None:
+    """What follows for the requests of a serving run from others of their numbers."""
+    values = row.values
+    e2e, ttft = values.get("e2e_s"), values.get("ttft_s")
+    if e2e is not None and ttft is not None and e2e > ttft and "completed_requests" in values:
+        row.put("generation_s", e2e - ttft, MEAN_GENERATION)
+    failed, done = values.get("failed_requests"), values.get("completed_requests")
+    if failed is not None and done is not None and failed + done > 0:
+        row.put("error_rate", failed / (failed + done), "failed / (completed + failed requests)")
 
 
 def put_ratios(row: Values) -> None:
@@ -281,6 +312,26 @@ def put_ratios(row: Values) -> None:
     ):
         missing = "output_tokens" if needs in values else needs
         row.lack(metric, row.absent.get(missing, f"`{missing}` is absent"))
+
+
+def put_logged_bandwidth(row: Values, traces: Sequence[Trace], window: Window | None, *, file: str) -> None:
+    """Share of cycles in which the memory interface moved data, where a log counts them.
+
+    Traffic comes and goes with the work, as power does: a window found in the power log holds here too.
+    """
+    shares = [t for t in traces if t.quantity == "bandwidth"]
+    if not shares:
+        return
+    power = next((t for t in traces if t.quantity == "power"), None)
+    cut = (
+        window is not None
+        and power is not None
+        and all(t.zone == power.zone and min(t.end, window.end) > max(t.start, window.start) for t in shares)
+    )
+    means = [t.mean(window.span if cut and window is not None else (t.start, t.end)) for t in shares]
+    where = window.text if cut and window is not None else "whole log"
+    text = f"share of cycles in which device memory moved data, mean over devices, {where}"
+    row.put("bandwidth_utilization", sum(means) / len(means), text, file)
 
 
 def put_bandwidth(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ _NOT_LOGS: Final = frozenset(
         ".sqlite", ".db", ".pyc", ".py", ".sh", ".ps1", ".bat", ".html", ".css", ".js", ".ipynb", ".lock",
     )
 )  # fmt: skip
+_VERDICTS: Final = (".PASS", ".FAIL")
 MOST_FILES: Final = 200_000
 
 
@@ -47,6 +48,8 @@ class RunFolder:
     files: tuple[Candidate, ...]
     certain: bool = True
     """False when only the content can tell whether the folder is a run."""
+    failed: str | None = None
+    """Name of the file that marks the run as failed."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Found:
 
 def local_folder(text: str, *, base: Path = Path(), mounts: Mapping[str, str] | None = None) -> Path:
     """The folder that a POSIX, Windows or UNC spelling means here; raises `UsageError` when there is none."""
-    tried = []
-    for spelling in spellings(text, mounts or {}):
-        path = base / spelling
+    tried = [base / spelling for spelling in spellings(text, mounts or {})]
+    for path in tried:
         if path.is_dir():
             return path
-        tried.append(str(spelling))
+    if file := next((path for path in tried if path.is_file()), None):
+        raise UsageError(
+            f"`{text}` is a file, not a folder of runs", hint=f"give the folder it lies in, `{file.parent}`"
+        )
     if re.search(r"\s-(o|d|-output|-daq)\b", text):
         raise UsageError(
             f"`{text}` looks like a path and an option in one",
@@ -77,7 +82,9 @@ def local_folder(text: str, *, base: Path = Path(), mounts: Mapping[str, str] | 
         hint = (
             "mount the share and say where, `--mount '\\\\server\\share=/mnt/share'` or `mounts:` in the spec"
         )
-    raise UsageError(f"there is no folder `{text}`", hint=hint)
+    local = str(tried[0])
+    where = f" (looked for here as `{local}`)" if mounts and local.replace("\\", "/") != text else ""
+    raise UsageError(f"there is no folder `{text}`{where}", hint=hint)
 
 
 def spellings(text: str, mounts: Mapping[str, str]) -> list[str]:
@@ -96,10 +103,13 @@ def spellings(text: str, mounts: Mapping[str, str]) -> list[str]:
 
 
 def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, str] | None = None) -> Found:
-    """The runs below a root; links to folders are not followed."""
+    """The runs below a root; links to folders are refused, not followed."""
     runs: list[RunFolder] = []
     loose: list[Candidate] = []
-    for folder, files in _folders(root, settings.merge):
+    for folder, files in _folders(root, settings):
+        marks = [f.path for f in files if settings.verdicts and _is_verdict(f.path.name)]
+        failed = next((mark.name for mark in marks if mark.name.upper().endswith(".FAIL")), None)
+        files = [f for f in files if f.path not in marks]
         relative = folder.relative_to(root)
         below = place_of(relative.parts, patterns=settings.levels, models=settings.models, devices=devices)
         place = below
@@ -111,33 +121,54 @@ def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, s
         readable = [f for f in files if f.refused is None]
         certain = below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable)
         if readable:
-            runs.append(RunFolder(relative.as_posix(), place, tuple(files), certain))
+            runs.append(RunFolder(relative.as_posix(), place, tuple(files), certain, failed))
         else:
             loose += files
     return Found(root, tuple(runs), tuple(loose))
 
 
-def _folders(root: Path, merge: Sequence[str]) -> list[tuple[Path, list[Candidate]]]:
-    """Each folder with its files, those of merged sub-folders included, in a stable order."""
+def _folders(root: Path, settings: RunFolderSettings) -> list[tuple[Path, list[Candidate]]]:
+    """Each folder with its files, those of folders that belong to it included, in a stable order."""
     found: dict[Path, list[Candidate]] = {}
-    joined = {name.lower() for name in merge}
+    joined = {name.lower() for name in settings.merge}
+    judged: set[Path] = set()
     total = 0
     for text, folders, names in os.walk(root, followlinks=False):
-        folders.sort()
-        folders[:] = [name for name in folders if not name.startswith(".")]
         here = Path(text)
-        owner = here
-        while owner != root and owner.name.lower() in joined:
-            owner = owner.parent
-        for name in sorted(names):
+        linked = [name for name in folders if (here / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
+        if settings.verdicts and here != root and any(_is_verdict(name) for name in names):
+            judged.add(here)
+        owner = _owner(here, root, joined, judged)
+        for name in sorted((*names, *linked)):
             total += 1
             if total > MOST_FILES:
                 raise UsageError(
                     f"`{root}` holds more than {MOST_FILES:,} files", hint="give a folder closer to the runs"
                 )
-            if not name.startswith("."):
+            if name in linked:
+                reason = "a link to a folder: links are not followed; give that folder as a root of its own"
+                found.setdefault(owner, []).append(
+                    Candidate(here / name, (here / name).relative_to(root).as_posix(), reason)
+                )
+            elif not name.startswith(".") or (settings.verdicts and _is_verdict(name)):
                 found.setdefault(owner, []).append(_candidate(root, here / name))
     return sorted(found.items(), key=lambda item: _natural(item[0]))
+
+
+def _is_verdict(name: str) -> bool:
+    return name.upper().endswith(_VERDICTS)
+
+
+def _owner(here: Path, root: Path, joined: set[str], judged: set[Path]) -> Path:
+    """The folder whose run the files of a folder belong to: the one with a verdict, or above merged names."""
+    verdict = next((folder for folder in (here, *here.parents) if folder in judged), None)
+    if verdict is not None:
+        return verdict
+    owner = here
+    while owner != root and owner.name.lower() in joined:
+        owner = owner.parent
+    return owner
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

@@ -16,7 +16,7 @@ _FAMILIES: Final = (
     "smollm", "tinyllama", "stablelm", "internlm", "baichuan", "starcoder", "codellama", "pythia",
 )  # fmt: skip
 # `8x7b` is no size: experts share the attention, so the product overstates it; `a3b` counts active ones.
-_SIZE: Final = re.compile(r"(?<![0-9.xX])(?<![0-9][.])([0-9]+(?:[.][0-9]+)?)[ _-]?([bBmM])(?![a-zA-Z0-9])")
+_SIZE: Final = re.compile(r"(?<![0-9.xX])(?<![0-9][.])([0-9]+(?:[.][0-9]+)?)[ _-]?([bBmMtT])(?![a-zA-Z0-9])")
 _EXPERTS: Final = re.compile(r"[0-9]+x[0-9.]+b", re.IGNORECASE)
 _ACTIVE: Final = re.compile(r"(?<![a-zA-Z])a[0-9.]+b(?![a-zA-Z0-9])", re.IGNORECASE)
 _TOOLS: Final = re.compile(r"llama[-_. ]?(cpp|bench|server|cli)|ollama|phi[-_. ]?genai|llamafile")
@@ -80,7 +80,7 @@ def model_size(name: str) -> float | None:
     if not sizes:
         return None
     value, unit = sizes[0]
-    return value * (1e9 if unit == "b" else 1e6)
+    return value * {"m": 1e6, "b": 1e9, "t": 1e12}[unit]
 
 
 def quantization(name: str) -> str | None:

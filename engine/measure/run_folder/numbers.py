@@ -42,6 +42,7 @@ PLAUSIBLE: Final[dict[str, tuple[float, float]]] = {
     "margin": (-40.0, 150.0),
     "memory": (0.0, 1e15),
     "utilization": (0.0, 1.0001),
+    "bandwidth": (0.0, 1.0001),
     "cache_hit_rate": (0.0, 1.0001),
 }
 

@@ -14,9 +14,11 @@ from engine.measure.run_folder.collect import collect, tables_of
 from engine.measure.run_folder.custom import custom_table, known_formulas
 from engine.measure.run_folder.devices import known_devices
 from engine.measure.run_folder.discovery import Found, discover, local_folder
+from engine.measure.run_folder.files import Context, FileRow, read_file
 from engine.measure.run_folder.formats import formats
-from engine.measure.run_folder.run import Context, FileRow, RunResult, read_file, read_run
+from engine.measure.run_folder.run import RunResult, read_run
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 if TYPE_CHECKING:
     from engine.results.tables import Tables
@@ -45,7 +47,8 @@ def read_folder(
     loose += [read_file(candidate, context)[0] for candidate in found.loose]
     _check_any(found, everything)
     if say is not None:
-        say(f"{len(runs)} runs, {sum(len(r.files) for r in runs) + len(loose)} files below `{root.name}`")
+        count = sum(len(r.files) for r in runs) + len(loose)
+        say(f"{counted(len(runs), 'run')}, {counted(count, 'file')} below `{root.resolve().name}`")
     collected = collect(runs)
     tables = dict(tables_of(runs, loose, collected))
     tables["custom"] = custom_table(collected, settings.metrics)
@@ -116,8 +119,10 @@ def _check_any(found: Found, runs: Sequence[RunResult]) -> None:
     seen = len(files) + len(found.loose)
     if not seen:
         raise NothingSelected(f"`{found.root}` holds no file", hint="point `-i` at the folder above the runs")
-    reasons = "; ".join(f"{f.name}: {f.reason}" for f in files[:3] if f.reason)
+    reasons = [f"{f.name}: {f.reason}" for f in files if f.reason]
+    reasons += [f"{c.name}: {c.refused}" for c in found.loose if c.refused]
     raise NothingSelected(
-        f"none of the {seen} files below `{found.root}` can be read" + (f" ({reasons})" if reasons else ""),
+        f"of {counted(seen, 'file')} below `{found.root}` none can be read"
+        + (f" ({'; '.join(reasons[:3])})" if reasons else ""),
         hint="`engine ingest --list-formats` names what is understood; other CSV need `columns:` in a spec",
     )

@@ -40,6 +40,18 @@ class Result:
     """Start and end of inference as seconds since 1970; local times count as if they were UTC."""
     zone: Literal["local", "utc"] = "local"
     """Which clock `window` is on."""
+    seconds: float | None = None
+    """How long all of the work took; None where the log does not say it, or repeats the work unsaid."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A number of a log that is no metric of the project, shown because the spec asks for it."""
+
+    title: str
+    unit: str
+    """As printed."""
+    value: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Read:
     """model, hardware, quantization, as the file names them."""
     how: Mapping[str, str] = field(default_factory=dict)
     """Derivation of facts."""
+    extras: tuple[Extra, ...] = ()
+    """Numbers of tables that the spec asks for."""
     rows_read: int = 0
     rows_dropped: int = 0
     notes: tuple[Note, ...] = ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from engine.measure.run_folder.numbers import PLAUSIBLE
 from engine.measure.run_folder.record import Note
 from engine.measure.run_folder.trace import FlagBuilder, Quantity, Scope, Trace, TraceBuilder, Zone
+from engine.units import counted
 
 _CHUNK: Final = 65_536
 _LARGEST_TIME: Final = 1e11
@@ -64,9 +66,18 @@ class Recorder:
 
     def notes(self) -> tuple[Note, ...]:
         """What a reader must know about the readings."""
-        if not self.implausible:
-            return ()
-        return (Note("implausible", f"{self.implausible} readings are outside what a sensor can say"),)
+        return (implausible(self.implausible),) if self.implausible else ()
+
+
+def implausible(count: int) -> Note:
+    """Readings that were left out because no sensor can say them."""
+    return Note("implausible", f"{counted(count, 'reading')} outside what a sensor can say")
+
+
+def without_values(missing: Mapping[str, int]) -> list[Note]:
+    """How many cells of each quantity held no number; nothing when all did."""
+    text = ", ".join(f"{count} of {quantity}" for quantity, count in missing.items())
+    return [Note("cells-without-values", f"cells without a value: {text}", "note")] if text else []
 
 
 def undeclared_interval(tool: str) -> Note:

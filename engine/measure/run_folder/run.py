@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final
 
 from engine.measure.run_folder.alignment import Alignment, Window, align, shifted
 from engine.measure.run_folder.derive import (
+    MEAN_GENERATION,
     Values,
     power_of,
     put_bandwidth,
+    put_logged_bandwidth,
     put_memory,
     put_power,
     put_ratios,
+    put_requests,
     put_thermal,
 )
 from engine.measure.run_folder.devices import Device, catalogue_name
-from engine.measure.run_folder.discovery import Candidate, RunFolder
-from engine.measure.run_folder.formats import format_of
+from engine.measure.run_folder.discovery import RunFolder
+from engine.measure.run_folder.files import Context, FileRow, read_file
 from engine.measure.run_folder.names import model_size
-from engine.measure.run_folder.record import Note, Read, Result
-from engine.measure.run_folder.text import Source, Unreadable, look
+from engine.measure.run_folder.record import Extra, Note, Read, Result
+from engine.measure.run_folder.sizes import catalogue_size
 from engine.measure.run_folder.trace import Trace
-from engine.spec.run_folder import RunFolderSettings
 
-FileStatus = Literal["read", "partial", "unreadable"]
 _EXPECTED: Final = ("throughput_tokens_per_s", "tpot_s", "ttft_s", "generation_s", "output_tokens")
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """What became of one file."""
-
-    name: str
-    format: str | None
-    status: FileStatus
-    reason: str = ""
-    rows_read: int = 0
-    rows_dropped: int = 0
-    size_bytes: int = 0
-    encoding: str | None = None
-    interval_s: float | None = None
-    devices: int | None = None
-    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +43,8 @@ class Row:
     ok: bool = True
     file: str = ""
     """Name of the file, where several files of the run hold results: those of one test are repeats."""
+    extras: tuple[Extra, ...] = ()
+    """Numbers that the spec asks for by the title of their table."""
 
 
 @dataclass(frozen=True)
@@ -91,68 +75,9 @@ class RunResult:
     samples: tuple[Samples, ...] = ()
 
 
-@dataclass(frozen=True)
-class Context:
-    """What all runs of a folder share."""
-
-    root: Path
-    settings: RunFolderSettings
-    devices: Mapping[str, str] = field(default_factory=dict)
-    """Canonical device name -> catalogue name."""
-    sheets: Mapping[str, Device] = field(default_factory=dict)
-
-
-def read_file(candidate: Candidate, context: Context) -> tuple[FileRow, Read | None]:
-    """One file, and the reason when nothing came out of it."""
-    if candidate.refused is not None:
-        size = candidate.path.lstat().st_size if candidate.path.is_symlink() or candidate.path.exists() else 0
-        return FileRow(candidate.name, None, "unreadable", candidate.refused, size_bytes=size), None
-    source = None
-    name = None
-    try:
-        source = look(candidate.path, candidate.name, root=context.root)
-        form = format_of(source)
-        if form is None:
-            raise Unreadable("unknown-format", _unknown(source))
-        name = form.name
-        found = form.read(source, context.settings)
-    except (Unreadable, OSError, RecursionError, ValueError, ArithmeticError, LookupError, csv.Error) as err:
-        # A file is hostile until proven otherwise: what cannot be taken is a row, never the end of the run.
-        return _refused(candidate, source, name, err), None
-    return _file_row(source, name, found), found
-
-
-def _unknown(source: Source) -> str:
-    lines = source.first_lines(1)
-    return f"no known format; it starts `{lines[0][:60].strip()}`" if lines else "only blank lines"
-
-
-def _refused(candidate: Candidate, source: Source | None, name: str | None, err: Exception) -> FileRow:
-    code = err.code if isinstance(err, Unreadable) else "unreadable"
-    text = str(err) if isinstance(err, Unreadable) else f"cannot be read: {err}"[:300]
-    return FileRow(
-        candidate.name, name, "unreadable", text,
-        size_bytes=source.size_bytes if source else 0, encoding=source.encoding if source else None,
-        notes=(Note(code, text),),
-    )  # fmt: skip
-
-
-def _file_row(source: Source, name: str, found: Read) -> FileRow:
-    empty = not (found.results or found.traces or found.facts or found.texts)
-    serious = [note.text for note in found.notes if note.severity != "note"]
-    status: FileStatus = "unreadable" if empty else "partial" if found.rows_dropped else "read"
-    reason = "; ".join(serious) or ("the format is known, but it holds no value" if empty else "")
-    intervals = [t.interval_s for t in found.traces if t.interval_s]
-    devices = {t.device for t in found.traces if t.quantity in ("power", "temperature")}
-    return FileRow(
-        source.name, name, status, reason, found.rows_read, found.rows_dropped, source.size_bytes,
-        source.encoding,
-        interval_s=min(intervals) if intervals else None, devices=len(devices) or None, notes=found.notes,
-    )  # fmt: skip
-
-
 def read_run(run: RunFolder, context: Context) -> RunResult:
     """A run folder as rows; a run of which nothing can be read is one failed row with the reasons."""
+    context = replace(context, settings=context.settings_of(run.name))
     files: list[FileRow] = []
     reads: list[tuple[str, Read]] = []
     for candidate in run.files:
@@ -166,6 +91,8 @@ def read_run(run: RunFolder, context: Context) -> RunResult:
     notes += [(run.name, note) for note in _run_notes(run, reads)]
     maker = _Maker(run, reads, context, context.sheets.get(hardware or "", Device()))
     rows = maker.rows(files)
+    if run.failed is not None:
+        rows = [replace(row, ok=False, reason=f"marked as failed by `{run.failed}`") for row in rows]
     notes += [(run.name, note) for note in maker.notes]
     return RunResult(run, texts, hardware, tuple(rows), tuple(files), tuple(notes), tuple(maker.samples()))
 
@@ -202,6 +129,8 @@ def _run_notes(run: RunFolder, reads: Sequence[tuple[str, Read]]) -> list[Note]:
     if run.place.model and not run.place.known and not named:
         text = f"model name `{run.place.model}` not recognised; its size stays empty"
         notes.append(Note("unknown-model", f"{text} (name it under `models:` in the spec)"))
+    if run.failed is not None:
+        notes.append(Note("marked-failed", f"the run is marked as failed by `{run.failed}`"))
     if not any(read.results or {"energy_j", "average_power_w"} & set(read.facts) for _, read in reads):
         notes.append(Note("no-results", "no timings of an inference were found"))
     if not any(t.quantity == "power" for _, read in reads for t in read.traces) and not any(
@@ -209,7 +138,9 @@ def _run_notes(run: RunFolder, reads: Sequence[tuple[str, Read]]) -> list[Note]:
         for _, read in reads
     ):
         notes.append(Note("no-power", "no power log was found"))
-    if not any(t.quantity == "temperature" for _, read in reads for t in read.traces):
+    if not any(t.quantity == "temperature" for _, read in reads for t in read.traces) and not any(
+        "peak_temperature_c" in read.facts for _, read in reads
+    ):
         notes.append(Note("no-thermal", "no temperature log was found", "note"))
     return notes
 
@@ -291,7 +222,13 @@ class _Maker:
             )
         self._finish(values, file)
         settings = {**self._own_texts(file), **result.settings}
-        return Row(result.label, result.phase, self._counts(settings), values, "; ".join(reasons))
+        return Row(
+            result.label, result.phase, self._counts(settings), values, "; ".join(reasons),
+            extras=self._extras(file),
+        )  # fmt: skip
+
+    def _extras(self, file: str = "") -> tuple[Extra, ...]:
+        return tuple(extra for _, read in _applying(self.reads, file) for extra in read.extras)
 
     def _own_texts(self, file: str) -> dict[str, int | str]:
         """Names that only this file of several gives: model, device, format."""
@@ -313,7 +250,10 @@ class _Maker:
         self._facts(values)
         reasons = self._sensors(values, None)
         self._finish(values)
-        return Row("whole run" if results else "", "request", self._counts({}), values, "; ".join(reasons))
+        return Row(
+            "whole run" if results else "", "request", self._counts({}), values, "; ".join(reasons),
+            extras=self._extras(),
+        )  # fmt: skip
 
     def _facts(self, values: Values, file: str = "", model: str = "") -> None:
         """What holds for the whole run; a parameter count in a log wins over the folder's name."""
@@ -328,7 +268,21 @@ class _Maker:
         stated = next((name for name in names if model_size(name)), None)
         if stated is not None:
             values.put("parameters", model_size(stated), f"name `{stated}` in the log")
+        if "parameters" not in values.values:
+            self._size_of_catalogue(values)
         values.lack("parameters", f"neither a log nor the name `{place.model or '?'}` says it")
+
+    def _size_of_catalogue(self, values: Values) -> None:
+        """The size of a model that only the catalogue knows; that nobody knows it is said once."""
+        place = self.run.place
+        known = catalogue_size(place.catalog or place.model or "")
+        if known is not None:
+            values.put("parameters", known[1], f"model `{known[0]}` of the catalogue")
+            return
+        text = f"the size of model `{place.model}` is not known; it stays empty"
+        note = Note("unknown-size", f"{text} (give `parameters` under `models:` in the spec)")
+        if place.known and note not in self.notes:
+            self.notes.append(note)
 
     def _sensors(self, values: Values, result: Result | None) -> list[str]:
         """Power, thermal and memory of a row, cut to its window; returns what the reader must know."""
@@ -345,7 +299,9 @@ class _Maker:
                 values.lack(metric, "no power log was found")
         thermal = self._files.get("temperature", self._files.get("throttle", ""))
         limit = self.settings.throttle_temperature or self.sheet.throttle_c
-        put_thermal(values, self.traces, window, limit_c=limit, file=thermal)
+        scope = self.power.scope if self.power is not None else None
+        put_thermal(values, self.traces, window, limit_c=limit, file=thermal, scope=scope)
+        put_logged_bandwidth(values, self.traces, window, file=self._files.get("bandwidth", ""))
         put_memory(
             values, self.traces, window, file=self._files.get("memory", self._files.get("cache_hit_rate", ""))
         )
@@ -357,7 +313,7 @@ class _Maker:
         trace = self.power or next((t for t in self.traces if t.quantity == "temperature"), None)
         if trace is None:
             return Alignment(None)
-        expected = result.values.get("e2e_s") if result is not None else None
+        expected = result.seconds if result is not None else None
         stated = result.window if result is not None else None
         zone = result.zone if result is not None else "local"
         return align(trace, self.settings, run=self.run.name, stated=stated, zone=zone, expected_s=expected)
@@ -372,6 +328,7 @@ class _Maker:
                     name,
                 )
         values.lack("memory_used_bytes", "no log says it")
+        put_requests(values)
         put_ratios(values)
         put_bandwidth(
             values,
@@ -414,7 +371,8 @@ _PHASE_METRICS: Final = {
 
 def _phases(row: Row) -> list[Row]:
     """Prefill and decode of a single request as rows of their own: they meet the prediction of that phase."""
-    if row.phase != "request" or "generation_s" not in row.values.values:
+    of_many = row.values.how.get("generation_s") == MEAN_GENERATION
+    if row.phase != "request" or "generation_s" not in row.values.values or of_many:
         return []
     found = []
     for phase, metrics in _PHASE_METRICS.items():

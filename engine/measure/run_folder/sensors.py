@@ -10,8 +10,10 @@ from engine.measure.run_folder.clock import times_of, unrolled
 from engine.measure.run_folder.delimited import Counts, Layout, batches
 from engine.measure.run_folder.numbers import PLAUSIBLE, split_number, to_base
 from engine.measure.run_folder.record import Note, Read
+from engine.measure.run_folder.recorder import implausible, without_values
 from engine.measure.run_folder.text import Source
 from engine.measure.run_folder.trace import FlagBuilder, Quantity, Scope, Trace, TraceBuilder, Zone
+from engine.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +71,7 @@ def read_sensor_table(source: Source, table: SensorTable, *, notes: Iterable[Not
     dropped = counts.malformed + collector.lost
     return Read(
         traces=tuple(traces),
-        rows_read=counts.rows - collector.lost,
+        rows_read=counts.rows - collector.lost - collector.headers,
         rows_dropped=dropped,
         notes=(*notes, *_row_notes(source, counts, collector), *found),
     )
@@ -80,7 +82,7 @@ def _row_notes(source: Source, counts: Counts, collector: _Collector) -> list[No
     cut = not source.sample.endswith(("\n", "\r"))
     if counts.malformed:
         where = counts.lines_of_malformed[0] if counts.lines_of_malformed else None
-        text = f"{counts.malformed} rows have another number of fields than the header"
+        text = f"{counted(counts.malformed, 'row')} with another number of fields than the header"
         if counts.malformed == 1 and cut:
             text = "the last row is cut"
         notes.append(Note("row-cut", text, line=where))
@@ -90,15 +92,17 @@ def _row_notes(source: Source, counts: Counts, collector: _Collector) -> list[No
                 "no-last-line-break", "the file does not end in a line break; its last row may be cut", "note"
             )
         )
-    if collector.lost:
-        notes.append(Note("rows-without-values", f"{collector.lost} rows hold no time or no reading"))
-    elif collector.missing:
-        text = ", ".join(f"{count} of {quantity}" for quantity, count in collector.missing.items())
-        notes.append(Note("cells-without-values", f"cells without a value: {text}", "note"))
-    if collector.implausible:
+    if collector.headers:
         notes.append(
-            Note("implausible", f"{collector.implausible} readings are outside what a sensor can say")
+            Note("repeated-header", f"the header stands again {counted(collector.headers, 'time')}", "note")
         )
+    if collector.lost:
+        text = f"{counted(collector.lost, 'row')} without a time or a reading"
+        notes.append(Note("rows-without-values", text))
+    else:
+        notes += without_values(collector.missing)
+    if collector.implausible:
+        notes.append(implausible(collector.implausible))
     if collector.mixed:
         units = ", ".join(sorted(collector.mixed))
         notes.append(
@@ -113,6 +117,8 @@ class _Collector:
     def __init__(self, table: SensorTable) -> None:
         self.table = table
         self.lost = 0
+        self.headers = 0
+        """Rows that repeat the header, as logs that were appended to do."""
         self.implausible = 0
         self.mixed: set[str] = set()
         self.missing: dict[str, int] = {}
@@ -126,6 +132,7 @@ class _Collector:
         """One batch: time columns, the device column, then one column per role."""
         import numpy as np
 
+        part = self._without_headers(part)
         times, rest = part[: len(self.table.time)], part[len(self.table.time) :]
         names, values = (None, rest) if self.table.device is None else (rest[0], rest[1:])
         size = len(part[0])
@@ -146,6 +153,16 @@ class _Collector:
                 kept[rows[good]] = True
                 self._builder(role, name, timed=seconds is not None).add(*_pair(role, own[good], here[good]))  # type: ignore[arg-type]
         self.lost += int(size - kept.sum())
+
+    def _without_headers(self, part: list[pa.Array]) -> list[pa.Array]:
+        import pyarrow.compute as pc
+
+        first = len(self.table.time) + (0 if self.table.device is None else 1)
+        name = self.table.layout.names[self.table.roles[0].column]
+        repeated = pc.equal(pc.utf8_trim_whitespace(part[first]), name)
+        count = int(pc.sum(repeated).as_py() or 0)
+        self.headers += count
+        return [pc.filter(column, pc.invert(repeated)) for column in part] if count else part
 
     def _seconds(self, times: list[pa.Array]) -> Floats:
         import numpy as np
@@ -226,13 +243,15 @@ class _Collector:
 
 def _clock_notes(builder: TraceBuilder) -> list[Note]:
     notes = []
-    for _, step in builder.jumps[:3]:
-        text = f"the clock is set back by {-step:.0f} s; later times are shifted by as much"
+    for _, seconds in builder.clock.jumps[:3]:
+        text = f"the clock is set back by {seconds:.0f} s; later times are shifted by as much"
         notes.append(Note("clock-jump", text))
-    if builder.backward:
-        notes.append(Note("out-of-order", f"{builder.backward} samples are out of order; sorted by time"))
-    if builder.repeated:
-        notes.append(Note("repeated-times", f"{builder.repeated} samples repeat the time above them", "note"))
+    if builder.clock.backward:
+        text = f"{counted(builder.clock.backward, 'sample')} out of order; sorted by time"
+        notes.append(Note("out-of-order", text))
+    if builder.clock.repeated:
+        text = f"{counted(builder.clock.repeated, 'sample')} with the time of the one above"
+        notes.append(Note("repeated-times", text, "note"))
     return notes
 
 

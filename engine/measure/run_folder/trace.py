@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Quantity = Literal["power", "temperature", "memory", "utilization", "throttle", "cache_hit_rate", "margin"]
+Quantity = Literal[
+    "power", "temperature", "memory", "utilization", "bandwidth", "throttle", "cache_hit_rate", "margin"
+]  # fmt: skip
 Scope = Literal["device", "soc", "package", "memory", "node", "part"]
 Zone = Literal["local", "utc", "none"]
 
@@ -98,6 +100,53 @@ class Trace:
         return float(self.peak[inside].max()) if inside.any() else None
 
 
+_SET_BACK: Final = -60.0
+"""A step of the clock below it is a clock that was set back; less is disorder, and sorted."""
+_HALF_HOUR: Final = 1800.0
+
+
+@dataclass(eq=False)
+class ClockRepair:
+    """Takes clock set-backs of more than a minute out of times that come in chunks."""
+
+    backward: int = 0
+    """Samples that came with a time before the one above them."""
+    repeated: int = 0
+    """Samples with the time of the one above them."""
+    jumps: list[tuple[float, float]] = field(default_factory=list)
+    """(time, seconds) where the clock was set back, and by how much."""
+    _shift: float = 0.0
+    _last: float | None = None
+    _step: float | None = None
+
+    def repaired(self, time_s: Floats) -> Floats:
+        """The times as a clock that was never set back would give them."""
+        import numpy as np
+
+        first = self._last is None
+        steps = np.diff(time_s, prepend=time_s[0] if self._last is None else self._last)
+        self._last = float(time_s[-1])
+        if self._step is None and (steps > 0).any():
+            self._step = float(np.median(steps[steps > 0]))
+        fixed = time_s + self._shift
+        for at in np.flatnonzero(steps < _SET_BACK):
+            correction = self._set_back(float(steps[at]))
+            fixed[at:] += correction
+            self._shift += correction
+            self.jumps.append((float(time_s[at]), correction))
+        self.backward += int(((steps < 0) & (steps >= _SET_BACK)).sum())
+        self.repeated += max(0, int((steps == 0).sum()) - (1 if first else 0))
+        return fixed
+
+    def _set_back(self, step: float) -> float:
+        """By how much a clock was set back: summer time and zones by half hours, anything else as seen."""
+        usual = self._step or 0.0
+        seen = usual - step
+        whole = round(seen / _HALF_HOUR) * _HALF_HOUR
+        # Rows without a reading before the change make the step look smaller than it was.
+        return whole if whole > 0 and abs(seen - whole) <= max(5.0, 20 * usual) else seen
+
+
 @dataclass(eq=False)
 class TraceBuilder:
     """Collects the samples of one trace in chunks and bounded memory."""
@@ -119,41 +168,17 @@ class TraceBuilder:
     _median: float | None = None
     _gaps: list[tuple[float, float]] = field(default_factory=list)
     _half: float = 0.0
-    backward: int = 0
-    """Samples that came with a time before the one above them."""
-    repeated: int = 0
-    """Samples with the time of the one above them."""
-    jumps: list[tuple[float, float]] = field(default_factory=list)
-    """(time, seconds) where the clock was set back."""
-    _shift: float = 0.0
-    _last: float | None = None
+    clock: ClockRepair = field(default_factory=ClockRepair)
 
     def add(self, time_s: Floats, value: Floats) -> None:
         """Samples in file order; values that are not finite must be gone."""
         if not len(time_s):
             return
-        self._time.append(self._without_jumps(time_s))
+        self._time.append(self.clock.repaired(time_s))
         self._value.append(value)
         self._waiting += len(time_s)
         if self._waiting >= MOST_KNOTS:
             self._settle()
-
-    def _without_jumps(self, time_s: Floats) -> Floats:
-        """The times with clock set-backs of more than a minute taken out; small disorder is sorted later."""
-        import numpy as np
-
-        steps = np.diff(time_s, prepend=self._last if self._last is not None else time_s[0])
-        self._last = float(time_s[-1])
-        fixed = time_s + self._shift
-        for at in np.flatnonzero(steps < -60.0):
-            forward = self._median or (float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0)
-            correction = -float(steps[at]) + forward
-            fixed[at:] += correction
-            self._shift += correction
-            self.jumps.append((float(time_s[at]), float(steps[at])))
-        self.backward += int(((steps < 0) & (steps >= -60.0)).sum())
-        self.repeated += max(0, int((steps == 0).sum()) - (1 if self._samples == self._waiting == 0 else 0))
-        return fixed
 
     def _settle(self) -> None:
         """Turn what waits into knots."""
@@ -225,8 +250,9 @@ class FlagBuilder:
     _edges: list[float] = field(default_factory=list)
     _last: bool = False
     _first: float | None = None
-    _end: float = 0.0
+    _end: float = float("-inf")
     _samples: int = 0
+    _clock: ClockRepair = field(default_factory=ClockRepair)
 
     def add(self, time_s: Floats, flag: NDArray[np.bool_]) -> None:
         """Samples in file order."""
@@ -234,11 +260,12 @@ class FlagBuilder:
 
         if not len(flag):
             return
+        time_s = self._clock.repaired(time_s)
         before = np.concatenate([[self._last], flag[:-1]])
         self._edges += [float(t) for t in time_s[flag & ~before]]
         self._set += [float(t) for t in time_s[flag]]
-        self._first = float(time_s[0]) if self._first is None else self._first
-        self._last, self._end = bool(flag[-1]), float(time_s[-1])
+        self._first = float(time_s.min()) if self._first is None else min(self._first, float(time_s.min()))
+        self._last, self._end = bool(flag[-1]), max(self._end, float(time_s.max()))
         self._samples += len(flag)
 
     def finish(self) -> Trace | None:
@@ -247,7 +274,7 @@ class FlagBuilder:
 
         if self._first is None:
             return None
-        ends = np.array([self._first, max(self._end, self._first)])
+        ends = np.array([self._first, self._end])
         nothing = np.zeros(2)
         return Trace(
             "throttle", "device", self.device, ends, nothing, nothing, nothing,

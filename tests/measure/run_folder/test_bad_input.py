@@ -19,6 +19,7 @@ from tests.measure.run_folder.trees import (
     rules,
     settings,
     smi,
+    stamp,
     timings,
     whole,
 )
@@ -84,11 +85,12 @@ def test_every_way_to_say_nothing(tmp_path: Path, absent: str) -> None:
     assert tables["files"][0]["rows_dropped"] == 1
 
 
-def test_repeated_headers_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_repeated_headers_are_counted_and_no_rows(tmp_path: Path) -> None:
     text = constant(45.0, 2.0) + constant(45.0, 2.0, start=3.0)
     put(tmp_path, {f"{RUN}/power.csv": text})
     tables = read(tmp_path)
-    assert (tables["files"][0]["rows_read"], tables["files"][0]["rows_dropped"]) == (6, 1)
+    assert (tables["files"][0]["rows_read"], tables["files"][0]["rows_dropped"]) == (6, 0)  # no reading lost
+    assert tables["files"][0]["warnings"] == "the header stands again 1 time"
 
 
 def test_disorder_and_repeats_do_not_change_the_energy(tmp_path: Path) -> None:
@@ -133,6 +135,10 @@ def test_links_that_leave_the_tree_are_refused(tmp_path: Path) -> None:
     assert found == {
         "a.txt": ("read", None),
         "link.txt": ("unreadable", "a link that leads out of the folder; copy the file instead"),
+        "elsewhere": (
+            "unreadable",
+            "a link to a folder: links are not followed; give that folder as a root of its own",
+        ),
     }
 
 
@@ -148,7 +154,9 @@ def test_nothing_readable_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(NothingSelected) as caught:
         read(tmp_path)
     assert caught.value.exit_code == 5
-    assert "none of the 1 files" in str(caught.value)
+    assert str(caught.value) == (
+        f"of 1 file below `{tmp_path}` none can be read ({RUN}/a.txt: no known format; it starts `hello`)"
+    )
     assert "--list-formats" in str(caught.value.hint)
     with pytest.raises(NothingSelected, match="holds no file"):
         read(put(tmp_path / "empty", {"x/.keep": ""}))
@@ -218,3 +226,57 @@ def test_a_thousand_notes_become_fifty_and_a_count(tmp_path: Path) -> None:
     found = [f for f in read(tmp_path)["findings"] if f["rule"] == "no-thermal"]
     assert len(found) == 51
     assert found[-1]["finding"].startswith("10 more findings of this rule")
+
+
+def test_a_throttle_flag_is_on_the_repaired_clock(tmp_path: Path) -> None:
+    """Power cells are empty where the clock goes back an hour: flags and readings stay together."""
+    rows = ["timestamp, power.draw [W], temperature.gpu, clocks_event_reasons.active"]
+    for i in range(40):
+        watts = "100.00 W" if i % 8 == 0 or i >= 26 else "[N/A]"
+        mask = "0x0000000000000040" if i in (3, 4, 8, 30) else "0x0000000000000000"
+        rows.append(f"{stamp(i - (3600 if i >= 25 else 0))}, {watts}, 50, {mask}")
+    put(tmp_path, {f"{RUN}/power.csv": "\n".join(rows) + "\n"})
+    tables = read(tmp_path)
+    (row,) = whole(tables).values()
+    assert row["window_s"] == pytest.approx(39.0)
+    assert (row["throttle_events"], row["whole_log_throttle_events"], row["throttled_samples"]) == (3, 3, 4)
+    jumps = [f["finding"] for f in tables["findings"] if f["rule"] == "clock-jump"]
+    assert jumps == ["the clock is set back by 3600 s; later times are shifted by as much"]
+
+
+def test_idle_time_in_a_log_without_a_window_is_said(tmp_path: Path) -> None:
+    put(tmp_path, {f"{RUN}/power.csv": constant(45.0, 60.0), f"{RUN}/o.txt": timings()})
+    findings = [f["finding"] for f in read(tmp_path)["findings"] if f["rule"] == "idle-included"]
+    assert findings == ["the power log lasts 60 s, the run 5.07 s: energy per token is too high by idle time"]
+
+
+def test_a_serving_run_is_as_long_as_its_benchmark_not_as_a_request(tmp_path: Path) -> None:
+    text = (
+        "============ Serving Benchmark Result ============\n"
+        "Successful requests:                     10\n"
+        "Benchmark duration (s):                  20.00\n"
+        "Total generated tokens:                  1000\n"
+        "Output token throughput (tok/s):         50.00\n"
+        "Mean E2EL (ms):                          2000.00\n"
+        "==================================================\n"
+    )
+    samples = [(float(i), 300.0 if 10 <= i < 30 else 60.0) for i in range(41)]
+    put(tmp_path, {f"{RUN}/power.csv": smi(samples), f"{RUN}/o.txt": text})
+    tables = read(tmp_path)
+    (row,) = whole(tables).values()
+    assert row["window_s"] == pytest.approx(20.0)
+    assert "window-length" not in rules(tables)  # a request of 2 s is not the run
+
+
+def test_json_that_breaks_off_is_called_that(tmp_path: Path) -> None:
+    put(tmp_path, {f"{RUN}/r.json": '{"date": "20260304-160100", "backend": "vl', f"{RUN}/o.txt": timings()})
+    assert files(read(tmp_path))["r.json"] == (
+        "unreadable",
+        "JSON is cut off at line 1: Unterminated string starting at",
+    )
+
+
+def test_a_binary_file_keeps_its_size(tmp_path: Path) -> None:
+    put(tmp_path, {f"{RUN}/power.csv": b"\x00\x01\x02" * 100, f"{RUN}/o.txt": timings()})
+    sizes = {row["file"]: row["size_bytes"] for row in read(tmp_path)["files"]}
+    assert sizes[f"{RUN}/power.csv"] == 300

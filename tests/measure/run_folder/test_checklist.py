@@ -472,3 +472,16 @@ def test_heat_keeps_the_whole_log_where_the_window_is_a_guess(tmp_path: Path) ->
     assert row["reason"].startswith("heuristic:")
     assert row["peak_temperature_c"] == 69.0  # at the end, ten seconds after power fell
     assert row["average_power_w"] > 250
+
+
+def test_a_setting_left_out_joins_the_runs_that_state_it_only_where_that_compares_more() -> None:
+    """Rows 36 and 37: unsaid number formats are named as such, labels are never guessed."""
+    stated = [run("a1", model="a", quantization="F16", batch_size=1, parameters=7e9)]
+    unsaid = [run(f"a{b}", model="a", batch_size=b, parameters=7e9) for b in (4, 8)]
+    ((text, group),) = comparisons([*stated, *unsaid], "batch_size")
+    assert (text, [r.label for r in group]) == ("model a, quantization F16 where stated", ["a1", "a4", "a8"])
+    other = run("b4", model="b", batch_size=4, parameters=13e9)
+    ((text, group),) = comparisons([*stated, *unsaid, other], "parameters")
+    assert (text, [r.label for r in group]) == ("batch_size 4", ["a4", "b4"])
+    labelled = run("x1", model="a", settings="label=x", batch_size=1)
+    assert comparisons([labelled, unsaid[0]], "batch_size") == []

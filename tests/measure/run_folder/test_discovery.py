@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import UsageError
 from engine.measure.run_folder.devices import catalogue_name, known_devices
+from engine.measure.run_folder.discovery import local_folder
 from engine.measure.run_folder.names import is_model, model_size, place_of, quantization
-from tests.measure.run_folder.trees import constant, put, read, timings, whole
+from tests.measure.run_folder.trees import constant, put, read, timings, vllm, whole
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,8 @@ def test_models_of_one_benchmark_are_points_of_their_own(tmp_path: Path) -> None
     ]
     put(tmp_path, {"bench.json": json.dumps(rows)})
     tables = read(tmp_path)
-    assert [point["model"] for point in tables["points"]] == ["llama 7B Q4_0", "llama 13B Q4_0"]
+    assert [point["model"] for point in tables["points"]] == ["llama 7B", "llama 13B"]
+    assert [point["quantization"] for point in tables["points"]] == ["Q4_0", "Q4_0"]
     assert [row["parameters"] for row in tables["summary"]] == [6_738_415_616, 13_015_864_320]
 
 
@@ -122,3 +125,56 @@ def test_what_one_log_says_is_not_said_of_another(tmp_path: Path) -> None:
     assert (rows["odds: a.txt"]["parameters"], rows["odds: b.txt"]["parameters"]) == (6.74e9, None)
     formats = {point["point"]: point["quantization"] for point in tables["points"]}
     assert [formats[row["point"]] for row in rows.values()] == ["Q4_0", None]
+
+
+def test_settings_of_some_runs_only(tmp_path: Path) -> None:
+    """Two machines in two zones: each gets its own offset, by folder and by pattern; the later one wins."""
+    log = constant(45.0, 60.0)  # 10:00 to 10:01 on the clock of the log
+    result = {
+        host: vllm(end=f"20260304-{hour}0040", duration=20.0, tokens=100)
+        for host, hour in (("a", "12"), ("b", "10"))
+    }
+    files = {
+        f"llama_7b/gpu_{h}/batch_1/{n}": c for h in "ab" for n, c in (("p.csv", log), ("r.json", result[h]))
+    }
+    put(tmp_path, files)
+    apart = whole(read(tmp_path))
+    assert apart["llama_7b/gpu_a/batch_1"]["energy_j"] is None  # two hours apart
+    assert apart["llama_7b/gpu_b/batch_1"]["energy_j"] == pytest.approx(900.0)  # 45 W x 20 s
+    for overrides in (
+        {"llama_7b/gpu_a": {"clock_offset": "7200 s"}},
+        {"*/gpu_a/*": {"clock_offset": "7200 s"}},
+        {
+            "*": {"clock_offset": "1 h"},
+            "*/gpu_a/*": {"clock_offset": "2 h"},
+            "*/gpu_b/*": {"clock_offset": "0 s"},
+        },
+    ):
+        found = whole(read(tmp_path, overrides=overrides))
+        assert [row["energy_j"] for row in found.values()] == pytest.approx([900.0, 900.0])
+
+
+def test_a_model_that_only_the_catalogue_sizes(tmp_path: Path) -> None:
+    put(
+        tmp_path, {"Mixtral-8x7B-Instruct-v0.1/batch_1/o.txt": timings(), "phi-nano/batch_1/o.txt": timings()}
+    )
+    tables = read(tmp_path)
+    sizes = {name: row["parameters"] for name, row in whole(tables).items()}
+    assert sizes == {"Mixtral-8x7B-Instruct-v0.1/batch_1": 46_702_792_704.0, "phi-nano/batch_1": None}
+    (finding,) = [row for row in tables["findings"] if row["rule"] == "unknown-size"]
+    assert finding["finding"].startswith("the size of model `phi-nano` is not known; it stays empty")
+
+
+def test_requests_with_other_prompts_are_no_repeats(tmp_path: Path) -> None:
+    put(tmp_path, {"llama_7b/batch_1/o.txt": timings(prompt=50) + timings(prompt=150) + timings(prompt=50)})
+    tables = read(tmp_path)
+    points = {row["point"]: row["prompt_tokens"] for row in tables["points"]}
+    assert [points[row["point"]] for row in whole(tables).values()] == [50, 150, 50]
+
+
+def test_a_file_for_a_folder_and_a_share_that_is_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, {"runs/a.txt": timings()})
+    with pytest.raises(UsageError, match="is a file, not a folder of runs"):
+        local_folder(str(tmp_path / "runs/a.txt"))
+    with pytest.raises(UsageError, match=r"looked for here as `/nowhere/runs`"):
+        local_folder("C:\\data\\runs", mounts={"C:\\data": "/nowhere"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measure.run_folder.trees import read_text, vllm
+from tests.measure.run_folder.trees import TEN, put, read, read_text, timings, vllm, whole
 
 TRTLLM_OLD = """\
 ===========================================================
@@ -198,12 +198,18 @@ def test_optimum_benchmark(tmp_path: Path) -> None:
         "prefill": {**stage, "latency": {"unit": "s", "mean": 0.1}, "energy": {"unit": "kWh", "gpu": 1e-6, "total": 2e-6}},
         "decode": {**stage, "latency": {"unit": "s", "mean": 2.0}, "throughput": {"unit": "tokens/s", "value": 50.0},
                    "energy": {"unit": "kWh", "gpu": 9e-6, "total": 18e-6}},
+        "per_token": {"latency": {"unit": "s", "mean": 0.04}},
     }  # fmt: skip
     name, found = read_text(tmp_path, json.dumps(report))
     assert name == "Optimum-Benchmark JSON"
     values = found.results[0].values
     assert values["energy_j"] == pytest.approx(36.0)  # 1e-5 kWh x 3.6e6
-    assert (values["ttft_s"], values["tpot_s"], values["memory_used_bytes"]) == (0.1, 0.02, 2e9)
+    assert (values["ttft_s"], values["tpot_s"], values["memory_used_bytes"]) == (0.1, 0.04, 2e9)
+    # Without the time of a step and without the batch of the configuration nothing tells one from the other.
+    _, alone = read_text(
+        tmp_path / "alone", json.dumps({k: v for k, v in report.items() if k != "per_token"})
+    )
+    assert "tpot_s" not in alone.results[0].values
 
 
 def test_llama_bench_in_every_output(tmp_path: Path) -> None:
@@ -295,3 +301,129 @@ def test_own_summary_as_csv(tmp_path: Path) -> None:
     assert [r.values for r in found.results] == [
         {"output_tokens_per_s": 120.5, "ttft_s": 0.25, "throughput_tokens_per_s": 120.5}
     ]
+
+
+LLAMA_BENCH_MD = """\
+| model                          |       size |     params | backend    | ngl | fa |            test |                  t/s |
+| ------------------------------ | ---------: | ---------: | ---------- | --: | -: | --------------: | -------------------: |
+| llama 7B mostly Q4_0           |   3.56 GiB |     6.74 B | CUDA       |  99 |  1 |           pp512 |      5000.00 ± 10.00 |
+| qwen2 7B Q4_K - Medium         |   4.36 GiB |     7.62 B | CUDA       |  99 |  1 |           tg128 |        120.00 ± 0.50 |
+
+build: abc (5000)
+"""
+
+
+def test_llama_bench_pads_its_headers_and_names_the_format_behind_the_model(tmp_path: Path) -> None:
+    name, found = read_text(tmp_path, LLAMA_BENCH_MD)
+    assert name == "llama-bench"
+    first, second = found.results
+    assert (first.settings["model"], first.settings["quantization"]) == ("llama 7B", "Q4_0")
+    assert (second.settings["model"], second.settings["quantization"]) == ("qwen2 7B", "Q4_K - Medium")
+    assert second.values["throughput_tokens_per_s"] == 120.0
+
+
+def test_newer_llama_cpp_prints_the_size_of_the_file(tmp_path: Path) -> None:
+    text = (
+        "print_info: file size   = 4.58 GiB (4.89 BPW)\nprint_info: model params     = 8.03 B\n" + timings()
+    )
+    _, found = read_text(tmp_path, text)
+    assert found.facts["weights_bytes"] == pytest.approx(4.58 * 2**30)
+
+
+def test_guidellm_time_per_output_token_leaves_the_first_token_out(tmp_path: Path) -> None:
+    metrics = {
+        "time_per_output_token_ms": {"successful": {"mean": 18.7}},  # counts the wait for the first token too
+        "inter_token_latency_ms": {"successful": {"mean": 17.7}},
+        "time_to_first_token_ms": {"successful": {"mean": 150.0}},
+        "request_latency": {"successful": {"mean": 2.4}},
+    }
+    report = {"benchmarks": [{"metrics": metrics, "request_totals": {"successful": 99, "errored": 1}}]}
+    put(tmp_path, {"llama_8b/report.json": json.dumps(report)})
+    (row,) = whole(read(tmp_path)).values()
+    assert row["tpot_s"] == pytest.approx(0.0177)
+    assert row["generation_s"] == pytest.approx(2.25)  # 2.4 s - 150 ms
+    assert row["error_rate"] == pytest.approx(0.01)  # 1 of 100
+
+
+def test_aiperf_times_are_the_window(tmp_path: Path) -> None:
+    report = {
+        "request_latency": {"unit": "ms", "avg": 1000.0},
+        "output_token_throughput": {"unit": "tokens/sec", "avg": 515.0},
+        "start_time": "2026-03-04T10:00:00",
+        "end_time": "2026-03-04T10:00:20",
+    }
+    _, found = read_text(tmp_path, json.dumps(report))
+    assert (found.results[0].window, found.results[0].zone) == ((TEN, TEN + 20), "local")
+
+
+def test_vllm_lists_give_the_latency_of_whole_requests(tmp_path: Path) -> None:
+    lists = {"ttfts": [0.1, 0.3], "itls": [[0.05] * 10, [0.05] * 20]}
+    text = vllm(end="20260304-100100", duration=30.0, tokens=32, requests=2, **lists)
+    _, found = read_text(tmp_path, text, name="r.json")
+    assert found.results[0].values["e2e_s"] == pytest.approx((0.6 + 1.3) / 2)  # first token + gaps
+    cut = vllm(end="20260304-100100", duration=30.0, tokens=32, requests=3, **lists)  # one request is missing
+    _, found = read_text(tmp_path, cut, name="cut.json")
+    assert "e2e_s" not in found.results[0].values
+
+
+def test_trtllm_counts_tokens_and_names_the_quantization(tmp_path: Path) -> None:
+    setup = "= PYTORCH BACKEND\n=====\nDtype:\t\tbfloat16\nQuantization:\t\tFP8\n\n=====\n"
+    text = setup + TRTLLM_NEW + "Total Latency (ms): 10000.0\n"
+    _, found = read_text(tmp_path, text)
+    assert found.texts["quantization"] == "fp8"
+    assert found.results[0].values["output_tokens"] == pytest.approx(55_406)  # 5540.6 tokens/s x 10 s
+    data = "= DATASET DETAILS\nNumber of Sequences:  300\n\nAVG:   128.0   64.0   192.0\n"
+    _, found = read_text(tmp_path, text + data, name="data.txt")
+    assert found.results[0].values["output_tokens"] == 19_200  # 64 x 300
+    assert found.results[0].settings["prompt_tokens"] == 128
+
+
+def test_dcgmi_counts_cycles_of_the_memory_and_cells_without_a_value(tmp_path: Path) -> None:
+    rows = ["#Entity   POWER   DRAMA", "ID"]
+    rows += [
+        f"GPU 0     {300.0 if 10 <= i < 20 else 60.0}   {0.5 if 10 <= i < 20 else 0.0}" for i in range(30)
+    ]
+    put(tmp_path, {"llama_7b/d.txt": "\n".join([*rows, "GPU 0     N/A   0.0"]) + "\n"})
+    tables = read(tmp_path)
+    (row,) = whole(tables).values()
+    # Half of the peak while it ran, up to the half intervals at the ends of the window: 4.875 of 10 s.
+    assert row["bandwidth_utilization"] == pytest.approx(0.4875)
+    assert "cells without a value: 1 of power" in tables["files"][0]["warnings"]
+
+
+def test_pcm_counts_the_first_interval(tmp_path: Path) -> None:
+    rows = [f"2026-03-04;10:00:{i:02d}.000;0.83;100.0" for i in range(12)]
+    text = "System;;;\nDate;Time;L3HIT;Proc Energy (Joules)\n" + "\n".join(rows) + "\n"
+    put(tmp_path, {"llama_7b/pcm.csv": text})
+    (row,) = whole(read(tmp_path)).values()
+    # Twelve rows bound eleven intervals; the energy of the first row's own interval has no known length.
+    assert (row["window_s"], row["energy_j"]) == (11.0, pytest.approx(1100.0))
+
+
+def test_hwinfo_memory_of_the_system_and_margin_of_the_processor(tmp_path: Path) -> None:
+    head = "Date,Time,CPU Package Power [W],CPU Package [C],Core Distance to TjMAX (avg) [C],Physical Memory Used [MB],\n"
+    rows = "".join(f"4.3.2026,10:00:0{i}.000,45.0,{60 + i},{40 - i},8192,\n" for i in range(5))
+    put(tmp_path, {"llama_7b/hw.csv": head.replace("[C]", "[°C]") + rows})
+    (row,) = whole(read(tmp_path)).values()
+    assert row["memory_used_bytes"] == 8192 * 2**20
+    assert row["thermal_headroom_c"] == 36.0  # 40 - 4
+
+
+def test_the_die_beside_the_power_is_the_one_that_counts(tmp_path: Path) -> None:
+    head = "Date,Time,GPU Power [W],GPU Temperature [°C],CPU Package [°C],\n"
+    rows = "".join(f"4.3.2026,10:00:0{i}.000,200.0,60,90,\n" for i in range(5))
+    put(tmp_path, {"llama_7b/hw.csv": head + rows})
+    tables = read(tmp_path)
+    (row,) = whole(tables).values()
+    assert (row["peak_temperature_c"], row["average_temperature_c"]) == (60.0, 60.0)
+    assert tables["files"][0]["devices"] == 1
+
+
+def test_rails_in_milliwatts(tmp_path: Path) -> None:
+    text = "Rail Name,Max (mW),Average (mW)\nP_SOC_TOTAL,28000,15000\nRun Time,20,20\n"
+    _, found = read_text(tmp_path, text)
+    assert (found.facts["average_power_w"], found.facts["peak_power_w"], found.facts["energy_j"]) == (
+        15,
+        28,
+        300,
+    )

@@ -10,8 +10,9 @@ import pytest
 from engine.measure.run_folder.collect import collect, tables_of
 from engine.measure.run_folder.discovery import Candidate, RunFolder
 from engine.measure.run_folder.example import write_example_runs
+from engine.measure.run_folder.files import Context
 from engine.measure.run_folder.names import Place
-from engine.measure.run_folder.run import Context, read_run
+from engine.measure.run_folder.run import read_run
 from tests.measure.run_folder.test_formats import DCGMI, MLPERF, POWERMETRICS, SERVER, TRTLLM_NEW
 from tests.measure.run_folder.trees import settings, vllm
 

@@ -53,6 +53,7 @@ _MODULES: Final = (
     "powermetrics",
     "uprof",
     "ipmi",
+    "socwatch",
     "rails",
     "job_info",
     "columns",

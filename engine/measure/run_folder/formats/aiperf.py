@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from engine.measure.run_folder.clock import parse_time
 from engine.measure.run_folder.formats import Format
 from engine.measure.run_folder.jsons import dig, dig_number, load_mapping, looks_like_json, text_at
 from engine.measure.run_folder.numbers import UNITS
@@ -67,11 +68,20 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         value, "input_config", "model_names"
     )
     model = text_at(models, 0)
+    window, zone = _window(value)
+    duration = _average(records, "benchmark_duration")
     return Read(
-        results=(Result(values, how, lengths),) if values else (),
+        results=(Result(values, how, lengths, window=window, zone=zone, seconds=duration),) if values else (),
         texts={"model": model} if model else {},
         rows_read=len(values),
     )
+
+
+def _window(value: Mapping[str, Any]) -> tuple[tuple[float, float] | None, Literal["local", "utc"]]:
+    """Start and end of the profile; times without a zone are local."""
+    (start, zone), (end, _) = (parse_time(text_at(value, key) or "") for key in ("start_time", "end_time"))
+    window = (start, end) if start is not None and end is not None and end > start else None
+    return window, "utc" if zone == "utc" else "local"
 
 
 def _average(records: Any, key: str) -> float | None:

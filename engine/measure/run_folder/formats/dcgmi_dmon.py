@@ -8,10 +8,11 @@ from typing import Final
 from engine.measure.run_folder.formats import Format
 from engine.measure.run_folder.numbers import number
 from engine.measure.run_folder.record import Note, Read
-from engine.measure.run_folder.recorder import Recorder
+from engine.measure.run_folder.recorder import Recorder, without_values
 from engine.measure.run_folder.text import Source, lines
 from engine.measure.run_folder.trace import Quantity
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _HEADER: Final = re.compile(r"^#\s*Entity\s+(.*)$", re.IGNORECASE)
 _ROW: Final = re.compile(r"^\s*(GPU|GPU-I|GPU-CI|Switch|CPU)\s+(\d+)\s+(.*)$")
@@ -20,6 +21,8 @@ _FIELDS: Final[dict[str, tuple[Quantity, float]]] = {
     **dict.fromkeys(("POWER", "POWR", "PWR"), ("power", 1.0)),
     **dict.fromkeys(("GTEMP", "GPUT", "TMPTR"), ("temperature", 1.0)),
     "FBUSD": ("memory", 2.0**20),
+    # Cycles in which device memory sends or receives: "memory BW utilization" (DCGM field 1005).
+    **dict.fromkeys(("DRAMA", "DRACT"), ("bandwidth", 1.0)),
     "GPUTL": ("utilization", 0.01),
 }
 
@@ -35,6 +38,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     interval = settings.interval or _DEFAULT_INTERVAL_S
     recorder = Recorder(zone="none")
     counts: dict[str, int] = {}
+    missing: dict[str, int] = {}
     rows = dropped = 0
     for _, line in lines(source):
         if header := _HEADER.match(line):
@@ -55,10 +59,13 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         counts[device] = at + 1
         for name, cell in zip(names, cells, strict=True):
             value = number(cell)
-            if value is not None and name in _FIELDS:
+            if name in _FIELDS:
                 quantity, factor = _FIELDS[name]
-                recorder.add(quantity, "device", device, at * interval, value * factor)
-    notes = [*recorder.notes()]
+                if value is None:
+                    missing[quantity] = missing.get(quantity, 0) + 1
+                else:
+                    recorder.add(quantity, "device", device, at * interval, value * factor)
+    notes = [*recorder.notes(), *without_values(missing)]
     if settings.interval is None:
         notes.append(
             Note(
@@ -68,7 +75,9 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
             )
         )
     if dropped:
-        notes.append(Note("row-cut", f"{dropped} rows have another number of fields than the header"))
+        notes.append(
+            Note("row-cut", f"{counted(dropped, 'row')} with another number of fields than the header")
+        )
     return Read(traces=recorder.finish(), rows_read=rows, rows_dropped=dropped, notes=tuple(notes))
 
 

@@ -13,6 +13,7 @@ from engine.measure.run_folder.numbers import number
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _INFERENCE: Final = re.compile(r"^start-inference-(?P<tokens>[0-9]+)-(?P<iteration>[0-9]+)$")
 _GPU_MJ: Final = re.compile(r"^(?:GPU-\d+ Energy \(mJ\)|nvidia_gpu_\d+)$")
@@ -43,7 +44,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         elif phase == "inference":
             groups.setdefault("", []).append(row)
     results = [_result(name if len(groups) > 1 else "", group) for name, group in groups.items()]
-    notes = [Note("warm-up", f"{warm} warm-up iterations left out", "note")] if warm else []
+    notes = [Note("warm-up", f"{counted(warm, 'warm-up iteration')} left out", "note")] if warm else []
     models = {row.get("Model") for row in rows} - {None, ""}
     texts = {"model": str(models.pop())} if len(models) == 1 else {}
     return Read(

@@ -25,6 +25,8 @@ _GPU_POWER: Final = re.compile(
 )
 _CPU_POWER: Final = re.compile(r"^cpu package power|^package power", re.IGNORECASE)
 _MEMORY: Final = re.compile(r"^gpu memory (used|usage|allocated)|^gpu d3d memory dedicated", re.IGNORECASE)
+_SYSTEM_MEMORY: Final = re.compile(r"^physical memory used", re.IGNORECASE)
+_MARGIN: Final = re.compile(r"distance to tj ?max", re.IGNORECASE)
 _THROTTLE: Final = re.compile(r"throttling|performance limit.*thermal", re.IGNORECASE)
 
 
@@ -55,8 +57,8 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     if not roles:
         raise Unreadable("no-readings", "no power, temperature or throttle sensor")
     found = read_sensor_table(source, SensorTable(layout, tuple(_one_power(roles)), time=(0, 1)))
-    # At its end the log repeats the header and names the devices: no readings, and none lost.
-    footer = 2 * sum(line == source.head_lines[0] for line in source.sample_lines[1:])
+    # At its end the log repeats the header and names the devices: no reading, and none lost.
+    footer = sum(line == source.head_lines[0] for line in source.sample_lines[1:])
     dropped = max(0, found.rows_dropped - footer)
     return Read(
         traces=tuple(merged_flags(found.traces)),
@@ -72,13 +74,18 @@ def _role(at: int, name: str, unit: str, device: str) -> Role | None:
     quantity: Quantity
     scope: Scope
     known = UNITS.get(unit.replace("\ufffd", "°"), ("", 1.0))[0]
-    if known == "temperature":
-        quantity, scope = "temperature", ("device" if _DIE.match(name) else "part")
+    if known == "temperature" and _MARGIN.search(name):
+        quantity, scope = "margin", "package"
+    elif known == "temperature":
+        scope = "part" if not _DIE.match(name) else "device" if _GPU.search(name) else "package"
+        quantity = "temperature"
     elif known == "power":
         quantity = "power"
         scope = "device" if _GPU_POWER.match(name) else "package" if _CPU_POWER.match(name) else "part"
     elif known == "memory" and _MEMORY.match(name):
         return Role(at, "memory", "GPU", unit={"MB": "MiB"}.get(unit, unit))  # HWiNFO's MB are MiB
+    elif known == "memory" and _SYSTEM_MEMORY.search(name):
+        return Role(at, "memory", "system", "node", {"MB": "MiB"}.get(unit, unit))
     else:
         return None
     return Role(at, quantity, device, scope, unit)

@@ -9,6 +9,7 @@ from engine.measure.run_folder.formats import Format
 from engine.measure.run_folder.record import Note, Read
 from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _KEY: Final = re.compile(r"^\s{0,16}([A-Za-z_][A-Za-z0-9_.-]{0,40}):(?:\s+(.*?))?\s*$")
 _NAMES: Final = {
@@ -49,7 +50,11 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
             texts.setdefault(_NAMES[key], value[:200])
         elif value.isdigit() and key in _COUNTS:
             counts.setdefault(_COUNTS[key], int(value))
-    notes = [Note("not-yaml", f"{lost} lines are no key and value; the others were kept")] if lost else []
+    notes = (
+        [Note("not-yaml", f"{counted(lost, 'line')} without key and value; the others were kept")]
+        if lost
+        else []
+    )
     if counts:
         notes.append(Note("job", ", ".join(f"{k} {v}" for k, v in counts.items()), "note"))
     return Read(texts=texts, rows_read=kept, rows_dropped=lost, notes=tuple(notes))

@@ -13,11 +13,17 @@ from engine.measure.run_folder.numbers import finite, number, split_number
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source, Unreadable, lines
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _TEST: Final = re.compile(r"^(?:pp ?(?P<pp>[0-9]+))?\+?(?:tg ?(?P<tg>[0-9]+))?(?: ?@ ?d(?P<depth>[0-9]+))?$")
 _INSERT: Final = re.compile(
     r"INSERT INTO \w+ \((?P<names>[^)]*)\) VALUES \((?P<values>.*)\);?\s*$", re.IGNORECASE
 )
+_TABLE: Final = re.compile(
+    r"^[ \t]*\|[ \t]*model[ \t]*\|.*\|[ \t]*test[ \t]*\|[ \t]*t/s[ \t]*\|", re.MULTILINE
+)
+# `llama 13B Q4_0`, `qwen2 7B Q4_K - Medium`, `gpt-oss 20B MXFP4 MoE`: architecture, size, number format.
+_TYPED: Final = re.compile(r"^(?P<model>.*? \??[0-9.x]*[BMTK]) (?:all |mostly )?(?P<format>\S.*)$")
 _SCALE: Final = {"B": 1e9, "M": 1e6, "K": 1e3, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10}
 
 
@@ -25,7 +31,7 @@ def sniff(source: Source) -> bool:
     """Whether columns of llama-bench stand in the first lines."""
     head = source.head[:4096]
     first = source.first_lines(1)
-    table = "| model" in head and "t/s |" in head and "| test" in head
+    table = bool(_TABLE.search(head))
     columns = bool(first) and {"n_prompt", "n_gen", "avg_ts"} <= set(re.split(r"[\",]+", first[0]))
     return (
         table
@@ -42,7 +48,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         raise Unreadable("no-rows", "columns of llama-bench without a row")
     results = [result for row in rows if (result := _result(row)) is not None]
     texts = {k: v for k, v in (("hardware", rows[0].get("gpu_info") or ""),) if v}
-    notes = [Note("row-cut", f"{dropped} rows could not be read")] if dropped else []
+    notes = [Note("row-cut", f"{counted(dropped, 'row')} could not be read")] if dropped else []
     return Read(
         results=tuple(results), texts=texts, rows_read=len(results),
         rows_dropped=dropped + len(rows) - len(results), notes=tuple(notes),
@@ -61,7 +67,7 @@ def _rows(source: Source) -> tuple[list[Mapping[str, Any]], int]:
         return [row for row in found if row is not None], sum(row is None for row in found)
     if "INSERT INTO" in source.head[:8192]:
         return list(_sql(source)), 0
-    if "| model" in source.head[:4096]:
+    if _TABLE.search(source.head[:4096]):
         return list(_markdown(source)), 0
     return _csv(source)
 
@@ -143,8 +149,7 @@ def _result(row: Mapping[str, Any]) -> Result | None:
     how = {} if nanoseconds else {"time_s": "tokens / (tokens per second)"}
     depth = int(finite(row.get("n_depth")) or 0)
     settings: dict[str, int | str] = {}
-    if text := row.get("model_type") or row.get("model_filename"):
-        settings["model"] = str(text).rsplit("/", 1)[-1]
+    settings |= _model_of(row)
     label = "+".join([*([f"pp{prompt}"] if prompt else []), *([f"tg{output}"] if output else [])])
     label += f" @ d{depth}" if depth else ""
     if prompt and not output:
@@ -168,6 +173,14 @@ def _result(row: Mapping[str, Any]) -> Result | None:
     values["total_tokens_per_s"] = values.pop("throughput_tokens_per_s")
     how["total_tokens_per_s"] = "prompt and generated tokens together"
     return Result(values, how, settings, label)
+
+
+def _model_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Name of the model and its number format; one cell holds both."""
+    text = str(row.get("model_type") or row.get("model_filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
+    if typed := _TYPED.match(text):
+        return {"model": typed.group("model"), "quantization": typed.group("format")}
+    return {"model": text} if text else {}
 
 
 def _of_model(row: Mapping[str, Any]) -> dict[str, float]:

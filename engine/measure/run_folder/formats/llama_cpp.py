@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from engine.measure.run_folder.formats import Format
@@ -23,7 +23,7 @@ _TIMING: Final = re.compile(
 _PAIR: Final = re.compile(r"\b([a-z_]+)=([0-9.]+)\b")
 _DRAFT: Final = re.compile(r"draft acceptance rate = ([0-9.]+)")
 _PARAMETERS: Final = re.compile(r"model params\s*=\s*([0-9.]+) ([KMBT])\b")
-_SIZE: Final = re.compile(r"model size\s*=\s*([0-9.]+) ([KMG]i?B)")
+_SIZE: Final = re.compile(r"(?:model size|print_info: file size)\s*=\s*([0-9.]+) ([KMG]i?B)")
 _FTYPE: Final = re.compile(r"(?:model ftype|file type)\s*=\s*(\S.*?)\s*$")
 _NAME: Final = re.compile(r"general\.name\s*(?:str\s*)?=\s*(\S.*?)\s*$")
 _DEVICE: Final = re.compile(r"Device [0-9]+: (.+?), compute capability")
@@ -128,20 +128,8 @@ def _results(blocks: list[_Block]) -> tuple[list[Result], list[Note]]:
     if not found and blocks:
         notes.append(Note("no-generation", "timings without any generated token", "warning", blocks[0].line))
     if len(found) > 1:
-        return [_labelled(result, i) for i, (_, result) in enumerate(found)], notes
+        return [replace(result, label=f"request {i}") for i, (_, result) in enumerate(found)], notes
     return [result for _, result in found], notes
-
-
-def _labelled(result: Result, index: int) -> Result:
-    return Result(
-        result.values,
-        result.how,
-        result.settings,
-        f"request {index}",
-        result.phase,
-        result.window,
-        result.zone,
-    )
 
 
 def _generation_s(block: _Block) -> float | None:
@@ -182,7 +170,7 @@ def _result(block: _Block, generation_s: float) -> Result:
     if "timestamp" in pairs and prompt_ms is not None:
         end = pairs["timestamp"]  # written when the request ends, in steps of 1 s
         window = (end - values.get("e2e_s", generation_s), end)
-    return Result(values, how, settings, window=window, zone="utc")
+    return Result(values, how, settings, window=window, zone="utc", seconds=values.get("e2e_s"))
 
 
 FORMATS = (Format("llama.cpp timings", "llama.cpp timing lines", sniff, read),)

@@ -12,6 +12,7 @@ from engine.measure.run_folder.numbers import finite, number
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _LINE: Final = re.compile(r"^\s*([A-Za-z0-9][^:]*?)\s*:\s*(\S.*?)\s*$")
 _SUMMARY: Final = {
@@ -91,7 +92,7 @@ def read_detail(source: Source, settings: RunFolderSettings) -> Read:
         return found_read
     return Read(
         results=found_read.results, rows_read=len(texts), rows_dropped=bad,
-        notes=(*found_read.notes, Note("row-cut", f"{bad} log lines are not JSON")),
+        notes=(*found_read.notes, Note("row-cut", f"{counted(bad, 'line')} of the log without JSON")),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from engine.measure.run_folder.recorder import Recorder
 from engine.measure.run_folder.text import Source, lines
 from engine.measure.run_folder.trace import Quantity
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _HEADER: Final = re.compile(r"^#\s*(?:Date\s+)?(?:Time\s+)?gpu\s+", re.IGNORECASE)
 _DEFAULT_INTERVAL_S: Final = 1.0  # nvidia-smi dmon samples once a second unless -d says otherwise
@@ -63,7 +64,9 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
                 recorder.add(quantity, "device", device, seconds, value * factor)
     notes = list(recorder.notes())
     if dropped:
-        notes.append(Note("row-cut", f"{dropped} rows have another number of fields than the header"))
+        notes.append(
+            Note("row-cut", f"{counted(dropped, 'row')} with another number of fields than the header")
+        )
     if "date" not in names and "time" not in names:
         notes.append(Note("assumed-interval", f"no times: samples taken as {interval:g} s apart", "note"))
     return Read(traces=recorder.finish(), rows_read=rows, rows_dropped=dropped, notes=tuple(notes))

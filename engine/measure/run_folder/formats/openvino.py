@@ -11,6 +11,7 @@ from engine.measure.run_folder.numbers import number
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _ITERATION: Final = re.compile(
     r"(?<!P)\[(?P<which>warm-up|[0-9]+)\](?:\[P(?P<prompt>[0-9]+)\])?(?:\[L[0-9]+\])?\s+(?P<rest>.*)"
@@ -65,7 +66,7 @@ def read_bench(source: Source, settings: RunFolderSettings) -> Read:
     results = [
         _bench_result(store, batch, "" if single else f"prompt {name}") for name, store in prompts.items()
     ]
-    notes = [Note("warm-up", f"{warm} warm-up rows left out", "note")] if warm else []
+    notes = [Note("warm-up", f"{counted(warm, 'warm-up row')} left out", "note")] if warm else []
     if batch > 1:
         notes.append(Note("per-step", f"latencies are per step of {batch} tokens; sizes are totals", "note"))
     return Read(results=tuple(results), facts=facts, rows_read=rows, notes=tuple(notes))

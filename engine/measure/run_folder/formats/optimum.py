@@ -36,13 +36,15 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     rate = dig_number(report, "decode", "throughput", "value")
     _put(values, "throughput_tokens_per_s", rate)
     lengths = _lengths(config)
-    batch = int(lengths.get("batch_size", 1))
-    if rate:
+    batch = int(lengths.get("batch_size", 0))
+    if step := _latency(report, "per_token"):
+        values["tpot_s"], how["tpot_s"] = step, "mean latency of a decode step"
+    elif rate and batch:
         values["tpot_s"] = batch / rate
         how["tpot_s"] = f"{batch} sequences / decode throughput"
     if prefill and decode:
         values["e2e_s"], how["e2e_s"] = prefill + decode, "prefill + decode latency"
-    if "output_tokens" in lengths:
+    if "output_tokens" in lengths and batch:
         values["output_tokens"] = float(lengths["output_tokens"]) * batch
         how["output_tokens"] = "new tokens x batch size of the configuration"
     _put_energy(report, values, how)

@@ -13,6 +13,7 @@ from engine.measure.run_folder.recorder import Recorder
 from engine.measure.run_folder.text import Source, lines
 from engine.measure.run_folder.trace import Scope
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _ENERGIES: Final[dict[str, Scope]] = {"proc energy (joules)": "package", "dram energy (joules)": "memory"}
 _HITS: Final = ("l3hit", "l3 hit", "l3-hit")
@@ -46,6 +47,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     recorder = Recorder(zone="local", held=True)
     rows = dropped = 0
     last: float | None = None
+    started = False
     counters = [0.0, 0.0]
     for at, line in lines(source):
         if at <= header + 1 or not line.strip():
@@ -61,11 +63,14 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
             continue
         rows += 1
         step = stamp - last if last is not None else settings.interval
+        if step and not started:  # an energy fills the interval before its row: the first needs a beginning
+            _take(recorder, row, stamp - step, step, [0.0, 0.0], comma=delimiter == ";")
+            started = True
         last = stamp
         _take(recorder, row, stamp, step, counters, comma=delimiter == ";")
     notes = [*recorder.notes()]
     if dropped:
-        notes.append(Note("row-cut", f"{dropped} rows could not be read"))
+        notes.append(Note("row-cut", f"{counted(dropped, 'row')} could not be read"))
     facts, how = {}, {}
     if sum(counters) > 0:
         facts["cache_hit_rate"] = counters[0] / sum(counters)

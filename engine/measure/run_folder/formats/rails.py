@@ -1,4 +1,4 @@
-"""Summaries of rails, SoCWatch-like ones too: `Rail Name,Min,Max,Average` and `Run Time`, in W and s."""
+"""Summaries of rails: `Rail Name,Min,Max,Average` and `Run Time`, in W and s unless the heads say else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from engine.measure.run_folder.delimited import split
 from engine.measure.run_folder.formats import Format
-from engine.measure.run_folder.numbers import number
+from engine.measure.run_folder.numbers import UNITS, header_unit, number, to_base
 from engine.measure.run_folder.record import Note, Read
 from engine.measure.run_folder.text import Source, lines
 from engine.spec.run_folder import RunFolderSettings
@@ -15,6 +15,7 @@ from engine.spec.run_folder import RunFolderSettings
 _HEADER: Final = re.compile(
     r"^\ufeff?\s*\"?(Rail Name|Component|Rail|Domain)\"?\s*,.*\b(Average|Avg)", re.IGNORECASE
 )
+_TIMES: Final = ("run time", "duration")  # rows in s, whatever the heads say
 _ROLE: Final = "_POWER_RAIL_NAME"
 _TOTAL: Final = f"SOC{_ROLE}"
 # Names of a whole chip, likeliest first; a rail map names it for certain.
@@ -29,15 +30,19 @@ def sniff(source: Source) -> bool:
 def read(source: Source, settings: RunFolderSettings) -> Read:
     """Average and peak power of the whole chip, and its energy over the run time."""
     columns: list[str] = []
+    units: list[str] = []
     rows: dict[str, dict[str, float]] = {}
     for _, line in lines(source):
         if _HEADER.match(line):
-            columns = [re.sub(r"\W.*", "", cell.lower()) for cell in split(line.lstrip("\ufeff"), ",")]
+            heads = split(line.lstrip("\ufeff"), ",")
+            columns = [re.sub(r"\W.*", "", cell.lower()) for cell in heads]
+            units = [header_unit(cell)[1] for cell in heads]
         elif columns and line.strip():
             cells = split(line, ",")
+            timed = cells[0].lower() in _TIMES
             rows[cells[0]] = {
-                c: v
-                for c, cell in zip(columns[1:], cells[1:], strict=False)
+                c: to_base(v, unit) if UNITS.get(unit, ("",))[0] == "power" and not timed else v
+                for c, unit, cell in zip(columns[1:], units[1:], cells[1:], strict=False)
                 if (v := number(cell)) is not None
             }
     total = _total(rows, settings)
@@ -52,7 +57,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
         facts["average_power_w"], how["average_power_w"] = average, f"average of rail {shown}"
     if "max" in values:
         facts["peak_power_w"], how["peak_power_w"] = values["max"], f"largest sample of rail {shown}"
-    run_time = next((v for name, v in rows.items() if name.lower() in ("run time", "duration")), {})
+    run_time = next((v for name, v in rows.items() if name.lower() in _TIMES), {})
     seconds = run_time.get("average", run_time.get("avg", run_time.get("max")))
     if average is not None and seconds:
         facts["energy_j"], how["energy_j"] = average * seconds, f"average of rail {shown} x run time"
@@ -80,7 +85,7 @@ def _parts(rows: dict[str, dict[str, float]], settings: RunFolderSettings) -> No
     parts = [
         f"{_shown(name, settings)} {row.get('average', row.get('avg')):g} W"
         for name, row in rows.items()
-        if row.get("average", row.get("avg")) is not None and name.lower() not in ("run time", "duration")
+        if row.get("average", row.get("avg")) is not None and name.lower() not in _TIMES
     ]
     return Note("rails", "rails: " + ", ".join(parts[:12]), "note")
 

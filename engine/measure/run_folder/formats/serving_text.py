@@ -79,7 +79,7 @@ def _result(block: dict[str, float], index: int | None) -> Result:
         if "concurrency" in settings
         else f"block {index}"
     )
-    return Result(values, how, settings, label)
+    return Result(values, how, settings, label, seconds=block.get("duration"))
 
 
 def _notes(block: dict[str, float]) -> list[Note]:

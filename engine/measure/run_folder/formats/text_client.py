@@ -54,7 +54,7 @@ def read_stages(source: Source, settings: RunFolderSettings) -> Read:
         lengths["prompt_tokens"] = int(found["prompt length"])
     if tokens:
         lengths["output_tokens"] = int(tokens)
-    return Read(results=(Result(values, how, lengths),), rows_read=len(found))
+    return Read(results=(Result(values, how, lengths, seconds=values["e2e_s"]),), rows_read=len(found))
 
 
 def sniff_latency(source: Source) -> bool:

@@ -11,6 +11,7 @@ from engine.measure.run_folder.recorder import Recorder, undeclared_interval
 from engine.measure.run_folder.text import Source, lines
 from engine.measure.run_folder.trace import Quantity, Scope
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _KNOWN: Final = frozenset(
     ("PkgWatt", "CorWatt", "PkgTmp", "Busy%", "Bzy_MHz", "Avg_MHz", "RAMWatt", "Pkg_J", "CoreTmp")
@@ -69,7 +70,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
     if not timed and settings.interval is None:
         notes.append(undeclared_interval("turbostat"))
     if short:
-        notes.append(Note("row-cut", f"{short} rows are short"))
+        notes.append(Note("row-cut", f"{counted(short, 'row')} cut short"))
     return Read(traces=recorder.finish(), rows_read=rows, rows_dropped=short, notes=tuple(notes))
 
 

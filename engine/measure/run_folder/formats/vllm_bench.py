@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from engine.measure.run_folder.clock import parse_time
@@ -12,6 +13,7 @@ from engine.measure.run_folder.numbers import finite
 from engine.measure.run_folder.record import Note, Read, Result
 from engine.measure.run_folder.text import Source
 from engine.spec.run_folder import RunFolderSettings
+from engine.units import counted
 
 _LATENCIES: Final = {
     "ttft_s": ("mean_ttft_ms", "p99_ttft_ms"),
@@ -54,10 +56,7 @@ def read(source: Source, settings: RunFolderSettings) -> Read:
 
 def _with_label(result: Result, label: str) -> Result:
     own = result.settings.get("concurrency")
-    return Result(
-        result.values, result.how, result.settings, f"concurrency {own}" if own else label,
-        window=result.window, zone=result.zone,
-    )  # fmt: skip
+    return replace(result, label=f"concurrency {own}" if own else label)
 
 
 def _result(value: Mapping[str, Any]) -> Result:
@@ -88,7 +87,26 @@ def _result(value: Mapping[str, Any]) -> Result:
         values["error_rate"] = (asked - done) / asked
     end, zone = parse_time((text_at(value, "date") and _date(str(value["date"]))) or "")
     window = (end - duration, end) if end is not None and duration and zone == "local" else None
-    return Result(values, how, _settings(value), window=window, zone="local")
+    _put_whole_requests(value, values, how)
+    return Result(values, how, _settings(value), window=window, zone="local", seconds=duration)
+
+
+def _put_whole_requests(value: Mapping[str, Any], values: dict[str, float], how: dict[str, str]) -> None:
+    """Mean latency of whole requests from their lists, where it is not printed; failed ones have none."""
+    first, gaps = value.get("ttfts"), value.get("itls")
+    if (
+        "e2e_s" in values
+        or not isinstance(first, list)
+        or not isinstance(gaps, list)
+        or len(first) != len(gaps)
+    ):
+        return
+    starts = [finite(start) for start in first]
+    pairs = [(s, own) for s, own in zip(starts, gaps, strict=True) if s and isinstance(own, list)]
+    if pairs and len(pairs) == values.get("completed_requests"):
+        totals = [start + sum(gap for g in own if (gap := finite(g)) is not None) for start, own in pairs]
+        values["e2e_s"] = sum(totals) / len(totals)
+        how["e2e_s"] = "mean over requests of the first token's time and all gaps after it"
 
 
 def _put_latencies(value: Mapping[str, Any], values: dict[str, float]) -> None:
@@ -136,7 +154,7 @@ def _notes(value: Mapping[str, Any]) -> list[Note]:
         )
     errors = value.get("errors")
     if isinstance(errors, list) and (failed := sum(bool(e) for e in errors)):
-        notes.append(Note("failed-requests", f"{failed} requests failed"))
+        notes.append(Note("failed-requests", f"{counted(int(failed), 'request')} failed"))
     return notes
 
 
