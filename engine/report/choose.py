@@ -10,6 +10,7 @@ from engine.errors import EngineError
 from engine.metrics import METRICS
 from engine.report.numbers import quantity
 from engine.report.records import MEASURED, Records, row_keys
+from engine.report.workloads import Lengths, Workloads, workloads_of
 from engine.spec.condition import Condition, parse_condition
 
 if TYPE_CHECKING:
@@ -103,13 +104,18 @@ class Choice:
     passed_over: int | None
     """The row that ranks first by its numbers, where it is only a bound and an estimate was put before it."""
     among: Mask
-    """Which rows may win: those that qualify, or all ok ones when none does."""
+    """Which rows may win: those that qualify, or all ok ones when none does; of `workload` only."""
     qualified: int
-    """Rows that are ok and meet every requirement."""
+    """Rows of `workload` that are ok and meet every requirement."""
     ok: int
-    """Rows with status ok."""
+    """Rows of `workload` with status ok."""
     requirements: tuple[Requirement, ...]
     unread: tuple[str, ...]
+    workload: Lengths | None
+    """The lengths that are ranked, where points have different ones; None where all do the same work."""
+    workloads: Workloads
+    best_of_each_workload: tuple[int, ...]
+    """The best row of each workload that has one, in order of appearance."""
 
     @property
     def best(self) -> int | None:
@@ -121,45 +127,79 @@ class Choice:
         return self.rows.take([number]).rows()[0]
 
 
-def choose(found: Records, *, scoring: Any, scores: pa.Table | None) -> Choice | None:
-    """Rank the rows of the judged source; None when there is nothing to rank."""
+def choose(
+    found: Records, *, scoring: Any, scores: pa.Table | None, own: Lengths | None = None
+) -> Choice | None:
+    """Rank the rows of the judged source that do the same work; None when there is nothing to rank.
+
+    `own` are the lengths that the spec itself names: the answer is about them where points have several.
+    """
     import numpy as np
 
     source = judged_source(found, scoring.source if scoring else None)
     if source is None:
         return None
-    rows = found.where(found.mask("source", source))
-    rows = _with_scores(rows, scores)
+    rows = _with_scores(found.where(found.mask("source", source)), scores)
     metric = "score" if rows.has("score") else primary_metric(rows)
     if metric is None:
         return None
     wanted, unread = requirements(scoring.require if scoring else {})
-    ok = rows.mask("status", "ok")
-    impossible = above_roof(rows)
-    ok &= ~impossible
-    qualified = ok & np.isfinite(rows.numbers(metric))
+    ok = rows.mask("status", "ok") & ~above_roof(rows)
+    ranked = ok & np.isfinite(rows.numbers(metric))
+    qualified = ranked.copy()
     for requirement in wanted:
         qualified &= requirement.met(rows)
     higher = metric == "score" or METRICS[metric].direction != "lower"
-    among = qualified if qualified.any() else ok & np.isfinite(rows.numbers(metric))
-    pool = np.flatnonzero(among)
-    values = rows.numbers(metric)[pool]
-    # A stable sort: of equals the one that comes first in the plan wins, whatever the machine.
-    ranked = pool[np.argsort(-values if higher else values, kind="stable")]
-    order, passed_over = _comparable_first(rows, ranked)
+    loads = workloads_of(rows)
+    several = len(set(loads.codes[ok].tolist())) > 1
+    main = loads.main(qualified if qualified.any() else ok, own) if several else None
+    here = loads.mask(main) if main is not None else np.ones(rows.size, dtype=bool)
+    among = _may_win(qualified & here, ranked & here)
+    order, passed_over = _ranked(rows, metric, higher=higher, among=among)
     return Choice(
         rows,
         source,
         metric,
         higher,
-        tuple(int(i) for i in order),
+        tuple(int(i) for i in order[:1000]),
         passed_over,
         among,
-        int(qualified.sum()),
-        int(ok.sum()),
+        int((qualified & here).sum()),
+        int((ok & here).sum()),
         tuple(wanted),
         tuple(unread),
+        None if main is None else loads.lengths[main],
+        loads,
+        _best_of_workloads(rows, loads, metric, higher=higher, qualified=qualified, ranked=ranked),
     )
+
+
+def _may_win(qualified: Mask, ranked: Mask) -> Mask:
+    return qualified if qualified.any() else ranked
+
+
+_MOST_WORKLOADS: Final = 24
+
+
+def _best_of_workloads(
+    rows: Records, loads: Workloads, metric: str, *, higher: bool, qualified: Mask, ranked: Mask
+) -> tuple[int, ...]:
+    found = []
+    for place in range(min(len(loads.lengths), _MOST_WORKLOADS)):
+        here = loads.mask(place)
+        order, _ = _ranked(rows, metric, higher=higher, among=_may_win(qualified & here, ranked & here))
+        found += [int(i) for i in order[:1]]
+    return tuple(found)
+
+
+def _ranked(rows: Records, metric: str, *, higher: bool, among: Mask) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that may win, best first, and the bound that would lead where estimates are ranked before it."""
+    import numpy as np
+
+    pool = np.flatnonzero(among)
+    values = rows.numbers(metric)[pool]
+    # A stable sort: of equals the one that comes first in the plan wins, whatever the machine.
+    return _comparable_first(rows, pool[np.argsort(-values if higher else values, kind="stable")])
 
 
 def above_roof(rows: Records) -> Mask:
@@ -172,7 +212,7 @@ def above_roof(rows: Records) -> Mask:
 
 
 def _comparable_first(rows: Records, ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
-    """The ranked rows with the best estimate in front, and the bound that stood there.
+    """The ranked rows with estimates before bounds, and the bound that stood in front.
 
     A bound is what no deployment exceeds, an estimate what one expects: where devices with a calibration
     meet others without one, the race is not fair, and a bound must not win it.
@@ -181,22 +221,26 @@ def _comparable_first(rows: Records, ranked: NDArray[np.int64]) -> tuple[NDArray
 
     if not len(ranked):
         return ranked, None
-    bound, estimate = rows.mask("basis", "bound"), rows.mask("basis", "estimate")
-    best = next((int(i) for i in ranked if estimate[i]), None) if bound[ranked[0]] else None
-    if best is None:
-        return ranked[:1000], None
-    return np.concatenate(([best], ranked[ranked != best]))[:1000], int(ranked[0])
+    bound = rows.mask("basis", "bound")[ranked]
+    if not bound[0] or bound.all():
+        passed_over = None
+    else:
+        passed_over = int(ranked[0])
+    return np.concatenate((ranked[~bound], ranked[bound])), passed_over
 
 
 def _with_scores(rows: Records, scores: pa.Table | None) -> Records:
-    """`rows` with the column `score` where there are scores."""
+    """`rows` with their score and its ends where there are scores."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if scores is None or not scores.num_rows or not rows.size:
         return rows
     position = pc.index_in(row_keys(rows.table), value_set=row_keys(scores).combine_chunks())
-    return Records(rows.table.append_column(pa.field("score", pa.float64()), scores["score"].take(position)))
+    table = rows.table
+    for name in ("score", "score_low", "score_high"):
+        table = table.append_column(pa.field(name, pa.float64()), scores[name].take(position))
+    return Records(table)
 
 
 def pareto_front(x: Any, y: Any, *, higher_x: bool = True, higher_y: bool = True) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from engine.report.charts.story import Story, label_of, setting_column
 from engine.report.choose import pareto_front
 from engine.report.numbers import Scale, count_of, scale_for
 from engine.report.page import Column, Table, Value
+from engine.report.workloads import words
 from engine.results.tables import POINTS
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def best_table(story: Story, points: Table) -> Table:
     picked = list(story.choice.order[:BEST_ROWS])
     rows = story.rows.take(picked).rows()
     values = tuple(tuple(_value(story, column, row) for column in points.columns) for row in rows)
+    of = f" at {words(story.choice.workload)}" if story.choice.workload else ""
     note = (
-        f"The best {count_of(len(rows), 'point')} of {points.total:,} by rank. All are in the HTML "
+        f"The best {count_of(len(rows), 'point')}{of} by rank. All {points.total:,} are in the HTML "
         "report and in the workbook."
     )
     return Table(
@@ -101,6 +103,25 @@ def best_table(story: Story, points: Table) -> Table:
         points.units,
         _intervals(points.columns, rows),
     )
+
+
+def best_of_workloads(story: Story) -> tuple[Table, ...]:
+    """The best point of each pair of lengths; nothing where all points do the same work."""
+    if story.choice.workload is None:
+        return ()
+    picked = list(story.choice.best_of_each_workload)
+    rows = story.rows.take(picked).rows()
+    columns = tuple(column for column in _columns(story, rows) if not column.optional)
+    lengths = [c for c in columns if c.name in ("prompt_tokens", "output_tokens")]
+    columns = (*lengths, *(c for c in columns if c not in lengths and c.name != "status"))
+    values = tuple(tuple(_value(story, column, row) for column in columns) for row in rows)
+    units = tuple(METRICS[c.metric].unit if c.metric else "" for c in columns)
+    left = len(story.choice.workloads.lengths) - len(rows)
+    note = f"{count_of(left, 'further workload')} without a best point or not listed." if left > 0 else ""
+    return (
+        Table("best-of-workloads", "Best point of each workload", columns, values, len(rows), note, units,
+              _intervals(columns, rows)),
+    )  # fmt: skip
 
 
 def _columns(story: Story, rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:

@@ -11,6 +11,7 @@ from engine.report.charts.story import Story
 from engine.report.choose import above_roof
 from engine.report.numbers import count_of, quantity, scale_for, significant
 from engine.report.page import Notice, Tile, Tone
+from engine.report.workloads import lengths_of, words
 
 if TYPE_CHECKING:
     from engine.report.records import Records
@@ -48,23 +49,64 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
     choice, winner = story.choice, story.winner
     if winner is None:
         return "No point has a result to rank.", "See below what failed and why.", "bad"
-    name = story.name(winner, full=True)
+    # Points of different lengths do different work: the answer says whose it is.
+    where = f"At {words(choice.workload)}" if choice.workload else ""
+    name = story.name(winner, full=True, without=_LENGTHS if where else ())
     numbers = _numbers(winner, choice.metric)
-    basis = basis_of(winner, long=True)
+    basis = _based_on(story, basis_of(winner, long=True))
     if choice.requirements and not choice.qualified:
         wanted = "; ".join(r.text for r in choice.requirements)
-        missed = f"None of {count_of(choice.ok, 'ranked point')} meets every requirement ({wanted})."
-        return f"{missed} The nearest by rank is {name}: {numbers}.", _based_on(story, basis), "bad"
-    field = count_of(choice.ok, "point") + (" with a result" if choice.ok < story.rows.size else "")
+        none = f"none of {count_of(choice.ok, 'ranked point')} meets every requirement ({wanted})"
+        missed = f"{where} {none}." if where else f"{none[:1].upper()}{none[1:]}."
+        return f"{missed} The nearest by rank is {name}: {numbers}.", basis, "bad"
+    best = f"{where} the best" if where else "Best"
     if choice.requirements:
-        met = (
-            f"{choice.qualified:,} of {field} {'meets' if choice.qualified == 1 else 'meet'} every "
-            "requirement"
-        )
-        sentence = f"Best of those that qualify is {name}: {numbers}. {met}."
-    else:
-        sentence = f"Best is {name}: {numbers}. It leads {field}." if choice.ok > 1 else f"{name}: {numbers}."
-    return sentence, _based_on(story, basis), "good"
+        return f"{best} of those that qualify is {name}: {numbers}. {_met(story)}", basis, "good"
+    if choice.ok > 1 or where:
+        return f"{best} is {name}: {numbers}. It leads {_field(story)}.", basis, "good"
+    return f"{name}: {numbers}.", basis, "good"
+
+
+_LENGTHS: Final = ("prompt_tokens", "output_tokens")
+
+
+def _field(story: Story) -> str:
+    """How many rows were in the race."""
+    choice = story.choice
+    noun = count_of(choice.ok, "point")
+    if choice.workload:
+        return f"{noun} of these lengths"
+    return noun + (" with a result" if choice.ok < story.rows.size else "")
+
+
+def _met(story: Story) -> str:
+    verb = "meets" if story.choice.qualified == 1 else "meet"
+    return f"{story.choice.qualified:,} of {_field(story)} {verb} every requirement."
+
+
+def _elsewhere(story: Story) -> str:
+    """Whether the winner's deployment also wins at the other lengths."""
+    choice = story.choice
+    if choice.workload is None or story.winner is None:
+        return ""
+    bests = story.rows.take(list(choice.best_of_each_workload)).rows()
+    others = [row for row in bests if lengths_of(row) != choice.workload]
+    if not others:
+        return " No point of other lengths has a result."
+    mine = story.name(story.winner, full=True, without=(*_LENGTHS, "batch_size"))
+    same = sum(story.name(row, full=True, without=(*_LENGTHS, "batch_size")) == mine for row in others)
+    outcome = (
+        "the same deployment is best at each"
+        if same == len(others)
+        else f"the same deployment is best at {same:,}, another at the rest"
+        if same
+        else "another deployment is best at each"
+    )
+    number = count_of(len(others), "other workload")
+    return (
+        f" Other lengths are other work and are not ranked against it: of {number}, {outcome} (see Best "
+        "point of each workload)."
+    )
 
 
 def _remark(story: Story) -> str:
@@ -100,7 +142,8 @@ def _based_on(story: Story, basis: str) -> str:
     )
     way = "highest" if choice.higher else "lowest"
     return (
-        f"Ranked by {ranked} ({way} first), from rows that are {basis}.{_remark(story)}{_passed_over(story)}"
+        f"Ranked by {ranked} ({way} first), from rows that are {basis}.{_elsewhere(story)}{_remark(story)}"
+        f"{_passed_over(story)}"
     )
 
 
@@ -134,13 +177,30 @@ def _between(row: Mapping[str, Any], name: str) -> str:
 
 def interval(row: Mapping[str, Any], name: str) -> str:
     """`95 % interval 305 to 320 ms`; empty without one."""
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    low, high = _ends(row, name)
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    scale = scale_for(name, METRICS[name].unit, [row.get(name), low, high])
+    unit = METRICS[name].unit if name in METRICS else ""
+    scale = scale_for(name, unit, [row.get(name), low, high])
     level = "95 % interval" if row.get("basis") == "measured" else "90 % band"
+    if name == "score":
+        level = "score at the ends of all intervals:"
     number = [significant(v / scale.factor) for v in (low, high)]
     return f"{level} {number[0]} to {number[1]}{' ' + scale.unit if scale.unit else ''}"
+
+
+# A rate by devices is the rate over a count, which is known exactly: its interval is the rate's.
+_SHARED_INTERVAL: Final = {"output_tokens_per_s_per_device": "output_tokens_per_s"}
+
+
+def _ends(row: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    whole = _SHARED_INTERVAL.get(name)
+    own = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if own != (None, None) or whole is None or not row.get(whole) or row.get(name) is None:
+        return own
+    low, high = _ends(row, whole)
+    share = row[name] / row[whole]
+    return (None, None) if low is None or high is None else (low * share, high * share)
 
 
 def basis_of(row: Mapping[str, Any], *, long: bool = False) -> str:
@@ -168,10 +228,15 @@ def tiles(story: Story) -> tuple[Tile, ...]:
         found.append(_tile(winner, name))
     found = found[:_MOST_TILES]
     if choice.metric == "score" and winner.get("score") is not None:
-        found.insert(0, Tile("Score", significant(winner["score"]), "", "1 is the reference", name="score"))
+        score = significant(winner["score"])
+        found.insert(
+            0, Tile("Score", score, "", "1 is the reference", interval(winner, "score"), name="score")
+        )
     if choice.requirements:
         share = f"{choice.qualified:,} of {choice.ok:,}"
         wanted_text = "; ".join(r.text for r in choice.requirements)
+        if choice.workload:
+            wanted_text = f"at {words(choice.workload)}: {wanted_text}"
         found.append(
             Tile(
                 "Points that meet the requirements",
@@ -190,9 +255,7 @@ def _tile(winner: Mapping[str, Any], name: str) -> Tile:
     scale = scale_for(name, metric.unit, [winner[name]])
     n = winner.get(f"{name}_n")
     source = basis_of(winner) + (f", n = {int(n):,}" if n else "")
-    spread = interval(winner, name) or (
-        "no interval: one computed value" if winner.get("basis") == "bound" else "no interval"
-    )
+    spread = interval(winner, name) or _no_interval(winner)
     return Tile(
         metric.label,
         significant(winner[name] / scale.factor),
@@ -203,6 +266,13 @@ def _tile(winner: Mapping[str, Any], name: str) -> Tile:
         name=name,
         number=winner[name] / scale.factor,
     )
+
+
+def _no_interval(row: Mapping[str, Any]) -> str:
+    """Why a value stands alone."""
+    if row.get("source") == "predicted":
+        return "no interval: one computed value"
+    return "no interval: fewer than two repeats"
 
 
 def notices(story: Story) -> tuple[Notice, ...]:

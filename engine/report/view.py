@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import engine
-from engine.errors import EngineError
 from engine.report.charts.best import best_points
 from engine.report.charts.energy import energy_charts
 from engine.report.charts.measured import measured_charts
@@ -22,22 +21,25 @@ from engine.report.charts.style import Style
 from engine.report.charts.training import training_sections
 from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, clean_tables, identifying_values
+from engine.report.judging import judge
+from engine.report.labels import NAMED, renamed_label, with_short_labels
 from engine.report.numbers import count_of
 from engine.report.operators import Predictor, operators_of
 from engine.report.page import Chart, Finding, Section, View
-from engine.report.points import best_table, points_table
+from engine.report.phases import phase_times
+from engine.report.points import best_of_workloads, best_table, points_table
 from engine.report.provenance import assumptions, definitions, facts, made_at
 from engine.report.raw import raw_tables
 from engine.report.records import Records, records
 from engine.report.run_section import run_data, run_sections
 from engine.report.verdict import notices, status_counts, tiles, verdict
+from engine.report.workloads import workloads_of
 from engine.results.tables import empty
 
 if TYPE_CHECKING:
     from engine.report.inputs import ReportInputs
     from engine.score.weights import ScoreResult
     from engine.spec.hardware import Hardware
-    from engine.spec.scoring import Scoring
 
 _SETTINGS: Final = (
     "model", "hardware", "quantization", "tensor", "pipeline", "expert", "data", "settings", "prompt_tokens",
@@ -50,15 +52,20 @@ _MOST_OPERATOR_POINTS: Final = 24
 def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     """Everything the report of a run shows; `share` leaves out what identifies a host or a person."""
     redact = Redactor(share=share, known=identifying_values(inputs.environment))
-    inputs = replace(inputs, tables=clean_tables(inputs.tables, redact))
+    tables = clean_tables(inputs.tables, redact)
+    points, renamed = with_short_labels(tables.get("points", empty("points")))
+    inputs = replace(inputs, tables={**tables, "points": points})
     scoring = inputs.experiment.scoring
     found = records(inputs.tables, phase=scoring.phase if scoring else "request")
     if not found.size:
         found = _any_phase(inputs)
-    judged = _scores(inputs, scoring)
-    choice = choose(found, scoring=scoring, scores=judged.scores if judged else None)
-    story = _with_operators(inputs, _story(inputs, found, choice or _nothing(found), redact))
-    operators = operator_tables(story, _operator_points(story, inputs.experiment.report.operators_of))
+    scored = judge(inputs, scoring)
+    scores = scored.scores if scored else None
+    choice = choose(found, scoring=scoring, scores=scores, own=_own_lengths(inputs))
+    judged = scored.of(choice) if scored else None
+    story = _with_operators(inputs, _story(inputs, found, choice or _nothing(found), redact, renamed))
+    shown = _operator_points(story, inputs.experiment.report.operators_of)
+    operators = [*phase_times(story, shown), *operator_tables(story, shown)]
     listed = [*_sections(story, judged, operators), *training_sections(inputs.tables)]
     listed += run_sections(inputs.tables)
     sections = tuple(section for section in listed if section.charts or section.tables)
@@ -96,21 +103,10 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
     )
 
 
-def _scores(inputs: ReportInputs, scoring: Scoring | None) -> ScoreResult | None:
-    """The points judged by the spec's objectives; None without any. Nothing is measured for it."""
-    if scoring is None or not (scoring.objectives or scoring.preset):
-        return None
-    from engine.score.weights import score
-
-    try:
-        return score(
-            scoring,
-            inputs.tables.get("points", empty("points")),
-            inputs.tables.get("summary", empty("summary")),
-        )
-    except EngineError:
-        # `missing: error` and the like: the ranking falls back to throughput, which the verdict says.
-        return None
+def _own_lengths(inputs: ReportInputs) -> tuple[int, int]:
+    """The lengths that the spec's workload itself names."""
+    workload = inputs.experiment.workload
+    return workload.prompt_tokens, workload.output_tokens
 
 
 def _with_operators(inputs: ReportInputs, story: Story) -> Story:
@@ -135,19 +131,40 @@ def _nothing(found: Records) -> Choice:
     source = next(iter(found.texts("source")), "predicted")
     ok = int(found.mask("status", "ok").sum())
     return Choice(
-        found, source, "output_tokens_per_s", True, (), None, np.zeros(found.size, dtype=bool), 0, ok, (), ()
+        found,
+        source,
+        "output_tokens_per_s",
+        True,
+        (),
+        None,
+        np.zeros(found.size, dtype=bool),
+        0,
+        ok,
+        (),
+        (),
+        None,
+        workloads_of(found),
+        (),
     )
 
 
-def _story(inputs: ReportInputs, found: Records, choice: Choice, redact: Redactor) -> Story:
+def _story(
+    inputs: ReportInputs,
+    found: Records,
+    choice: Choice,
+    redact: Redactor,
+    renamed: Mapping[str, Mapping[str, str]],
+) -> Story:
     devices: dict[str, Hardware] = {}
     formats: dict[str, None] = {}
     models: dict[str, None] = {}
     for block in inputs.plan.blocks:
-        labels = block.combination.labels
-        devices.setdefault(redact.text(labels["hardware"]), block.combination.hardware)
-        formats.setdefault(redact.text(labels["quantization"]))
-        models.setdefault(redact.text(labels["model"]))
+        labels = {
+            name: renamed_label(renamed, name, redact.text(block.combination.labels[name])) for name in NAMED
+        }
+        devices.setdefault(labels["hardware"], block.combination.hardware)
+        formats.setdefault(labels["quantization"])
+        models.setdefault(labels["model"])
     # Run folders and logs name devices and formats that no plan knows.
     for known, name in ((formats, "quantization"), (models, "model")):
         known.update(dict.fromkeys(choice.rows.labels(name)))
@@ -259,7 +276,12 @@ def _sections(story: Story, judged: ScoreResult | None, operators: Sequence[Any]
             tuple(score_tables(story, judged)),
         ),
         Section("measured", "Measured", charts=tuple(measured_charts(story))),
-        Section("trade-offs", "Trade-offs", charts=(*best_points(story), *trade_offs(story))),
+        Section(
+            "trade-offs",
+            "Trade-offs",
+            charts=(*best_points(story), *trade_offs(story)),
+            tables=best_of_workloads(story),
+        ),
         Section("scaling", "Scaling", charts=tuple(scaling(story))),
         Section("memory", "Memory fit", charts=tuple(memory_fit(story))),
         Section("roofline", "Roofline", charts=(*rooflines(story), *time_split(story))),

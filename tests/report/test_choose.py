@@ -93,7 +93,7 @@ def test_a_bound_does_not_win_over_estimates() -> None:
     )
     choice = choose(rows, scoring=None, scores=None)
     assert choice is not None
-    assert (choice.order, choice.passed_over) == ((1, 0, 2), 0)
+    assert (choice.order, choice.passed_over) == ((1, 2, 0), 0)
 
 
 def test_among_bounds_alone_the_best_wins() -> None:
@@ -108,3 +108,43 @@ def test_a_row_above_its_roof_never_wins() -> None:
     choice = choose(rows, scoring=None, scores=None)
     assert choice is not None
     assert (choice.best, choice.ok) == (1, 1)
+
+
+def with_lengths(lengths: list[tuple[int, int]], **columns: list[object]) -> Records:
+    size = len(lengths)
+    points = {
+        "point": list(range(size)),
+        "hardware": [f"d{i}" for i in range(size)],
+        "prompt_tokens": [prompt for prompt, _ in lengths],
+        "output_tokens": [output for _, output in lengths],
+    }
+    base = {"point": list(range(size)), "source": ["predicted"] * size, "phase": ["request"] * size,
+            "status": ["ok"] * size}  # fmt: skip
+    tables = {"summary": make_table("summary", base | columns), "points": make_table("points", points)}
+    return records(tables, phase="request")
+
+
+SHORT, LONG = (512, 128), (8192, 512)
+
+
+def test_points_of_other_lengths_are_not_ranked_against_each_other() -> None:
+    rows = with_lengths([SHORT, LONG, LONG, SHORT], output_tokens_per_s_per_device=[900.0, 50.0, 60.0, 800.0])
+    choice = choose(rows, scoring=None, scores=None, own=LONG)
+    assert choice is not None
+    # Short requests make more tokens a second, but they are other work than the long ones asked about.
+    assert (choice.workload, choice.order, choice.ok) == (LONG, (2, 1), 2)
+    assert choice.best_of_each_workload == (0, 2)
+
+
+def test_without_own_lengths_the_answer_is_about_those_that_qualify_most() -> None:
+    rows = with_lengths([SHORT, LONG, LONG], output_tokens_per_s_per_device=[900.0, 50.0, 60.0])
+    choice = choose(rows, scoring=None, scores=None, own=(1, 1))
+    assert choice is not None
+    assert choice.workload == LONG
+
+
+def test_one_workload_needs_no_naming() -> None:
+    rows = with_lengths([LONG, LONG], output_tokens_per_s_per_device=[50.0, 60.0])
+    choice = choose(rows, scoring=None, scores=None, own=SHORT)
+    assert choice is not None
+    assert (choice.workload, choice.order) == (None, (1, 0))

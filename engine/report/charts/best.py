@@ -8,6 +8,7 @@ from engine.report.charts.style import WIDTH, axis, description, measure
 from engine.report.choose import best_of_each
 from engine.report.page import Chart, Column
 from engine.report.records import Records
+from engine.report.workloads import words
 
 _MOST_DEVICES = 24
 
@@ -68,9 +69,9 @@ def best_points(story: Story) -> list[Chart]:
     table = chart_table("best-points", "Best point of each device and number format", columns,
                         [[*(row[s] for s in settings), row[name]] for row in rows])  # fmt: skip
     qualified = "that meets the requirements " if choice.requirements and choice.qualified else ""
+    where = f" At {words(choice.workload)}." if choice.workload else ""
     caption = (
-        f"Each dot is the best point {qualified}of a device in a number format, whatever its batch "
-        "and lengths."
+        f"Each dot is the best point {qualified}of a device in a number format, whatever its batch.{where}"
     )
     if mixed:
         caption += (

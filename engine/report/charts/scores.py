@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from engine.score.weights import ScoreResult
 
 _SHOWN: Final = 8
-_BRACES: Final = re.compile(r"\{[^{}]*\}")
 
 
 def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
@@ -111,9 +109,7 @@ def names_of(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any]
         found[row["point"], row["variant"]] = (
             story.name(story.rows.take([place]).rows()[0]) if place is not None else "–"
         )
-    # Overridden fields in braces only where they are needed to tell rows apart.
-    short = {key: _BRACES.sub("", name) for key, name in found.items()}
-    return short if len(set(short.values())) == len(set(found.values())) else found
+    return found
 
 
 def label_of_objective(metric: str) -> str:
