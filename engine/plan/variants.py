@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import combinations
+from typing import Any, Final
 
 from engine.errors import Problem, SpecError
 from engine.spec.measurement import Measurement
 
+_MOST_TRIED: Final = 3
+"""Settings at once that are tried; beyond, all that differ are named."""
+
 
 def variants(measurements: Sequence[Measurement]) -> list[str | None]:
-    """For each measurement the settings in which it differs from others of its kind, as `path=value`;
-    None where there is no other. Raises `SpecError` for two that are equal."""
+    """For each measurement the settings that tell it from all others of its kind, as `path=value`: as few as
+    do, the first in the file; None where there is no other. Raises `SpecError` for two that are equal."""
     problems = repeated_measurements(measurements)
     if problems:
         raise SpecError(problems)
@@ -21,10 +25,21 @@ def variants(measurements: Sequence[Measurement]) -> list[str | None]:
 
 def _label(index: int, dumped: Sequence[Mapping[str, Any]]) -> str | None:
     own = dumped[index]
-    others = [d for i, d in enumerate(dumped) if i != index and d["kind"] == own["kind"]]
-    names = dict.fromkeys(name for d in (own, *others) for name in d)
-    differing = [name for name in names if any(d.get(name) != own.get(name) for d in others)]
+    kind = [d for d in dumped if d["kind"] == own["kind"]]
+    names = dict.fromkeys(name for d in kind for name in d)
+    differing = [name for name in names if any(d.get(name) != own.get(name) for d in kind)]
+    for count in range(1, len(differing)):
+        enough = next((some for some in combinations(differing, count) if _tell_apart(some, kind)), None)
+        if enough is not None:
+            differing = list(enough)
+            break
+        if count == _MOST_TRIED:
+            break
     return ", ".join(f"{name}={_shown(own.get(name))}" for name in differing) or None
+
+
+def _tell_apart(names: Sequence[str], measurements: Sequence[Mapping[str, Any]]) -> bool:
+    return len({tuple(_shown(m.get(name)) for name in names) for m in measurements}) == len(measurements)
 
 
 def _shown(value: Any) -> str:

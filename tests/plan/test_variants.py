@@ -37,6 +37,14 @@ def test_only_what_differs_is_told():
     ]
 
 
+def test_one_setting_that_tells_all_apart_is_enough():
+    assert labels(
+        BOUND,
+        {**BOUND, "expert_tile": 8, "causal": False},
+        {**BOUND, "expert_tile": 4, "causal": False},
+    ) == ["expert_tile=none", "expert_tile=8", "expert_tile=4"]
+
+
 def test_equal_measurements_are_refused():
     twice = experiment(measurements=[BOUND, {"kind": "energy"}, {**BOUND, "causal": True}])
     for refuse in (compile_plan, check):

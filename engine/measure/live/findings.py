@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from engine.measure.live.machine import noise
-from engine.measure.live.records import Measured, Request
+from engine.measure.live.records import Measured, Repeat, Request
 from engine.measure.live.statistics import trend_is_up
 from engine.spec.live import HttpTarget, LiveSettings
 
@@ -90,7 +90,7 @@ def _of_client(about: str, load: Measured, rows: Sequence[Mapping[str, Any]]) ->
             "client-limited",
             "warning",
             f"{about}: the load generator was late by {lag * 1e3:.1f} ms (p99) and used {busy:.0%} of a core",
-            "its own delay is part of these latencies: use a free core, or less load",
+            "requests left late by as much, and times of reading are as good as its core: use a free one",
         )
     if any(r.client.reached_cap for r in load.repeats if r.client):
         yield _finding(
@@ -99,25 +99,26 @@ def _of_client(about: str, load: Measured, rows: Sequence[Mapping[str, Any]]) ->
             f"{about}: the limit of requests in flight held requests back, so the load was not open",
             "raise `load.max_in_flight`, or lower the rate",
         )
-    offered, served = row.get("offered_requests_per_s"), _completion_rate(load)
-    if offered and served is not None and served / offered < _SATURATED:
-        yield _finding(
-            "saturated",
-            "warning",
-            f"{about}: requests came at {offered:.4g}/s and were completed at {served:.4g}/s; queues grow "
-            "without end",
-        )
+    if load.level.concurrency is None:
+        rates = [found for repeat in load.repeats if (found := _offered_and_served(repeat)) is not None]
+        offered, served = min(rates, key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+        if served / offered < _SATURATED:
+            yield _finding(
+                "saturated",
+                "warning",
+                f"{about}: requests came at {offered:.4g}/s and were completed at {served:.4g}/s; queues "
+                "grow without end",
+            )
 
 
-def _completion_rate(load: Measured) -> float | None:
-    """Requests per second from the first completion to the last, the slowest repeat's: a server that keeps up
+def _offered_and_served(repeat: Repeat) -> tuple[float, float] | None:
+    """Requests per second wanted, and completed from the first completion to the last: a server that keeps up
     completes them as fast as they come, however long each takes."""
-    rates = []
-    for repeat in load.repeats:
-        ends = sorted(r.done_ns for r in repeat.requests if r.good)
-        if len(ends) > 2 and ends[-1] > ends[0]:
-            rates.append((len(ends) - 1) / (ends[-1] - ends[0]) * 1e9)
-    return min(rates, default=None)
+    due = sorted(r.scheduled_ns for r in repeat.requests)
+    ends = sorted(r.done_ns for r in repeat.requests if r.good)
+    if len(ends) < 3 or ends[-1] == ends[0] or due[-1] == due[0]:
+        return None
+    return (len(due) - 1) / (due[-1] - due[0]) * 1e9, (len(ends) - 1) / (ends[-1] - ends[0]) * 1e9
 
 
 def _of_tokens(about: str, good: Sequence[Request]) -> Iterator[Finding]:
