@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from engine.commands.console import Terminal
 from engine.commands.options import RUNS
-from engine.errors import MeasurementError, UsageError
+from engine.commands.score_spec import (
+    CONTEST,
+    INFERENCE,
+    as_yaml,
+    checked,
+    is_run,
+    nki_llama_numbers,
+    score_experiment,
+)
+from engine.errors import LocatedError, MeasurementError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,10 +32,13 @@ if TYPE_CHECKING:
     from engine.spec.training import TrainingSettings
 
 _CONFIG: Final = "hf_llama3_8B_SFT_config.yaml"
-_INFERENCE: Final = "benchmark_inference.json"
-_DEVICES: Final = {"trn1": "trainium1", "trn2": "trainium2"}
-_OURS: Final = ("nki_kernel_score", "training_score")
-"""Keys that tell a file this command wrote from somebody else's."""
+_OF_A_RUN: Final = ("run", "runs", "weights", "top", "form")
+"""Options that judge a finished run and nothing else."""
+_OF_BOTH: Final = (
+    "preset", "kernel_term", "training_weight", "inference_weight", "reference_latency",
+    "reference_throughput", "base_mfu", "base_throughput", "accuracy", "accuracy_threshold",
+)  # fmt: skip
+"""Numbers of the NKI-LLAMA presets, which judge a finished run too."""
 
 
 @click.command()
@@ -37,7 +49,9 @@ _OURS: Final = ("nki_kernel_score", "training_score")
 @click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, help="With RUN: rows to show."
 )
-@click.option("--training-script", hidden=True, help="Accepted and not needed: metrics are computed here.")
+@click.option(
+    "--training-script", help="Accepted and never run: metrics are computed in process.  [default: none]"
+)
 @click.option("--config", default=_CONFIG, show_default=True, help="Training configuration (YAML).")
 @click.option(
     "--model-config", default="config.json", show_default=True, help="Model config.json, or a catalogue name."
@@ -70,7 +84,19 @@ _OURS: Final = ("nki_kernel_score", "training_score")
 @click.option(
     "--inference-results",
     help="Inference report, or a folder with results of any run; training-only mode without one.  "
-    f"[default: {_INFERENCE} where it exists]",
+    f"[default: {INFERENCE} where it exists]",
+)
+@click.option(
+    "--prompt-results",
+    multiple=True,
+    metavar="FILE",
+    help="For the contest: inference report of prompt 0, then of prompt 1 and so on; repeatable.",
+)
+@click.option(
+    "--prompt-baselines",
+    metavar="FILE",
+    help="For the contest: baseline latency and tokens/s of each prompt (JSON or lines of numbers).  "
+    "[default: the references below]",
 )
 @click.option(
     "--reference-latency", type=float, default=50000, show_default=True, help="Reference latency in ms."
@@ -92,10 +118,10 @@ _OURS: Final = ("nki_kernel_score", "training_score")
 )
 @click.option(
     "--preset",
-    type=click.Choice(["nki-llama", "nki-llama-document"]),
+    type=click.Choice(["nki-llama", "nki-llama-document", CONTEST]),
     default="nki-llama",
     show_default=True,
-    help="The text's formula, or the numbers the document prints.",
+    help="The text's formula, the numbers the document prints, or the contest's sum over prompts.",
 )
 @click.option(
     "--kernel-term",
@@ -134,103 +160,85 @@ _OURS: Final = ("nki_kernel_score", "training_score")
     show_default=True,
     help="With RUN: output format.",
 )
-@click.pass_obj
-def score(terminal: Terminal, /, run: Path | None, runs: Path, form: str, **options: Any) -> None:
+@click.pass_context
+def score(context: click.Context, /, run: Path | None, runs: Path, form: str, **options: Any) -> None:
     """Score a training run with custom kernels, or judge RUN again with other weights.
 
     Without RUN: MFU, kernel usage and the NKI-LLAMA score of what a training run left behind. Exit code 1
-    when a file is missing or cannot be read.
+    when a file is missing or cannot be read. With RUN: its ranking under other weights, or under other
+    numbers of the NKI-LLAMA presets; nothing is measured.
     """
+    given = [name for name in context.params if _given(context, name)]
     if run is not None:
-        from engine.commands.rescore import rescore
-
-        rescore(run, runs=runs, weights=options["weights"], top=options["top"], form=form)
+        _rescore(run, runs=runs, form=form, options=options, given=given)
         return
-    if options["weights"]:
-        raise UsageError("`--weights` needs a RUN", hint="engine score RUN --weights tpot_s=0.7")
+    for name in given:
+        if name in _OF_A_RUN:
+            shown = f"`{_flag(name)}`"
+            raise UsageError(f"{shown} needs a RUN", hint="engine score RUN --weights tpot_s=0.7")
+    terminal: Terminal = context.obj
     experiment = _experiment(options)
     if options["print_spec"]:
-        click.echo(_yaml(experiment), nl=False)
+        click.echo(as_yaml(experiment), nl=False)
         return
-    checked = _checked(experiment)
-    settings = _training(checked)
+    _score(terminal, checked(experiment), options)
+
+
+def _score(terminal: Terminal, experiment: Experiment, options: dict[str, Any]) -> None:
+    """Read, judge, write both files, show the document's block."""
+    from engine.commands.score_output import require_targets, show, write
+
+    settings = _training(experiment)
+    require_targets(options)
     _require_files(settings)
     reading = _read(settings)
-    result = _judge(checked, settings, reading, _stored_results(options["inference_results"]))
-    _write(options, settings, reading, result)
-    _show(terminal, options, reading, result)
+    stored = _stored_results(options["inference_results"])
+    result = _judge(experiment, settings, reading, stored, asked=options["calculate_score"])
+    write(options, settings, reading, result)
+    show(terminal, options, reading, result)
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def _flag(name: str) -> str:
+    return "--format" if name == "form" else f"--{name.replace('_', '-')}"
+
+
+def _rescore(run: Path, *, runs: Path, form: str, options: dict[str, Any], given: Sequence[str]) -> None:
+    """A finished run judged again; options that would read a training run do not belong to it."""
+    from engine.commands.rescore import rescore
+
+    foreign = [name for name in given if name not in (*_OF_A_RUN, *_OF_BOTH)]
+    if foreign:
+        raise UsageError(
+            f"{', '.join(f'`{_flag(name)}`' for name in foreign)} cannot go with a RUN, which is judged from "
+            "its stored results",
+            hint="leave out RUN to read a training run",
+        )
+    numbers = {name: options[name] for name in given if name in _OF_BOTH}
+    preset = numbers.pop("preset", None)
+    rescore(
+        run, runs=runs, weights=options["weights"], top=options["top"], form=form, preset=preset,
+        numbers=nki_llama_numbers(numbers),
+    )  # fmt: skip
 
 
 def _experiment(options: dict[str, Any]) -> dict[str, Any]:
-    """The experiment a user could have written instead."""
-    inference = options["inference_results"]
-    if inference is None and Path(_INFERENCE).exists():
-        inference = _INFERENCE
-    training = {
-        "kind": "training",
-        "config": options["config"],
-        "model": options["model_config"],
-        "log_file": options["log_file"],
-        "compile_dir": options["compile_dir"],
-        "throughput": options["throughput"],
-        "backend": options["hw_backend"],
-        "devices_per_node": options["devices_per_node"],
-        "nodes": options["nodes"],
-        "warmup_steps": options["warmup_steps"] or None,
-        "inference_results": inference,
-    }
-    folder = inference if inference is not None and Path(inference).is_dir() else None
-    if folder is not None:
-        training["inference_results"] = None
-    if folder is not None and _is_run(folder):
-        folder = None  # finished results of ours are joined as they are: nothing measures them
-    numbers = {
-        "training_weight": options["training_weight"],
-        "inference_weight": options["inference_weight"],
-        "reference_latency": f"{options['reference_latency']:.12g} ms",
-        "reference_throughput": float(options["reference_throughput"]),
-        "base_mfu": options["base_mfu"] / 100,
-        "base_throughput": float(options["base_throughput"]),
-        "kernel_term": options["kernel_term"],
-        "accuracy": options["accuracy"],
-        "accuracy_threshold": options["accuracy_threshold"],
-    }
-    return {
-        "version": 1,
-        "name": "nki-llama-score",
-        "model": options["model_config"],
-        "hardware": _DEVICES.get(options["hw_backend"], options["hw_backend"]),
-        "measurements": [
-            {name: value for name, value in training.items() if value is not None},
-            *([{"kind": "run_folder", "path": folder}] if folder is not None else []),
-        ],
-        "scoring": {
-            "preset": options["preset"],
-            "nki_llama": {name: value for name, value in numbers.items() if value is not None},
-        },
-    }
+    """The spec, or exit code 1 where the table of prompts cannot be read."""
+    try:
+        return score_experiment(options)
+    except MeasurementError as err:
+        raise _unreadable(err) from err
 
 
-def _yaml(experiment: dict[str, Any]) -> str:
-    import io
-
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    out = io.StringIO()
-    yaml.dump(experiment, out)
-    return out.getvalue()
-
-
-def _checked(experiment: dict[str, Any]) -> Experiment:
-    """The experiment through the same door as a file; raises `SpecError`."""
-    from engine.spec.document import read_document, validate
-    from engine.spec.experiment import Experiment
-
-    document = read_document("engine score", data=_yaml(experiment).encode())
-    return validate(document, Experiment)
+def _unreadable(err: MeasurementError) -> click.exceptions.Exit:
+    """What a file lacks, said, and the exit code for it."""
+    click.echo(f"error: {err.message}", err=True)
+    if err.hint:
+        click.echo(f"  {err.hint}", err=True)
+    return click.exceptions.Exit(1)
 
 
 def _training(experiment: Experiment) -> TrainingSettings:
@@ -243,14 +251,26 @@ def _require_files(settings: TrainingSettings) -> None:
     """One message for each missing file, then exit code 1."""
     from engine.measure.training.reading import missing_files
 
-    missing = list(missing_files(settings, Path.cwd()))
-    model = settings.model or ""
-    if ("/" in model or model.endswith(".json")) and not Path(model).exists():
-        missing.append(f"`model`: `{model}` does not exist")
+    missing = [*missing_files(settings, Path.cwd()), *_missing_model(settings.model)]
     for sentence in missing:
         click.echo(f"error: {sentence}", err=True)
     if missing:
         raise click.exceptions.Exit(1)
+
+
+def _missing_model(name: str | None) -> Iterator[str]:
+    """A model that is neither a file nor in the catalogue."""
+    from engine.spec.catalog import find
+
+    if not name or Path(name).exists():
+        return
+    if "/" in name or name.endswith(".json"):
+        yield f"`model`: `{name}` does not exist"
+        return
+    try:
+        find("model", name, search=(Path.cwd(),))
+    except LocatedError as err:
+        yield f"`model`: {err.message}" + (f"; {err.hint}" if err.hint else "")
 
 
 def _read(settings: TrainingSettings) -> Reading:
@@ -259,14 +279,16 @@ def _read(settings: TrainingSettings) -> Reading:
     try:
         return read_training(settings, Path.cwd())
     except MeasurementError as err:
-        click.echo(f"error: {err.message}", err=True)
-        if err.hint:
-            click.echo(f"  {err.hint}", err=True)
-        raise click.exceptions.Exit(1) from err
+        raise _unreadable(err) from err
 
 
 def _judge(
-    experiment: Experiment, settings: TrainingSettings, reading: Reading, stored: Sequence[pa.Table]
+    experiment: Experiment,
+    settings: TrainingSettings,
+    reading: Reading,
+    stored: Sequence[pa.Table],
+    *,
+    asked: bool,
 ) -> NkiLlamaScore:
     from engine.measure.training.tables import tables_of
     from engine.results.tables import concatenate
@@ -278,7 +300,9 @@ def _judge(
     judged = judge_preset(experiment.scoring, concatenate("summary", found))
     best = judged[0]
     if best.result is None:
-        click.echo(f"error: no score: {best.reason}", err=True)
+        click.echo(f"error: {'no score: ' if asked else ''}{best.reason}", err=True)
+        for note in reading.notes:
+            click.echo(f"  {note}", err=True)
         raise click.exceptions.Exit(1)
     if len(judged) == 1:
         return best.result
@@ -287,15 +311,9 @@ def _judge(
     return replace(best.result, notes=(*best.result.notes, note))
 
 
-def _is_run(folder: str) -> bool:
-    from engine.results.documents import PLAN
-
-    return (Path(folder) / PLAN).exists()
-
-
 def _stored_results(inference: str | None) -> list[pa.Table]:
     """The summary of a finished run of ours; nothing for any other file or folder."""
-    if inference is None or not _is_run(inference):
+    if inference is None or not is_run(inference):
         return []
     from engine.run.stored import open_run
 
@@ -311,82 +329,10 @@ def _other_results(experiment: Experiment) -> Iterator[pa.Table]:
     from engine.measure.registry import Tools, find
     from engine.plan.compile import compile_plan
 
+    if len(experiment.measurements) == 1:
+        return  # the training run alone, which was read already
     for task in compile_plan(experiment, search=(Path.cwd(),)).tasks:
         if task.kind != "training":
             with tempfile.TemporaryDirectory() as scratch:
                 tools = Tools(Path.cwd(), Path(scratch))
                 yield find(task.kind).function(task.settings, task, tools)["summary"]
-
-
-def _write(
-    options: dict[str, Any], settings: TrainingSettings, reading: Reading, result: NkiLlamaScore
-) -> None:
-    from datetime import UTC, datetime
-
-    from engine.measure.training.finetuning import finetuning_document
-    from engine.score.nki_llama_text import results_document, training_breakdown
-    from engine.score.preset import per_file_scores
-
-    calculated = options["calculate_score"]
-    ratios = (
-        [file.usage.ratio if file.usage else None for file in reading.kernels.files]
-        if reading.kernels
-        else []
-    )
-    training = finetuning_document(
-        reading,
-        backend=settings.backend,
-        training_score=result.training.score if calculated and result.training else None,
-        breakdown=training_breakdown(result) if calculated else None,
-        file_scores=per_file_scores(result, ratios) if options["per_file_scores"] else None,
-    )
-    _write_json(options["training_output"], training)
-    now = datetime.now(UTC).astimezone().replace(tzinfo=None)  # local time, as the document has it
-    _write_json(options["output"], results_document(result, at=now, calculated=calculated))
-
-
-def _write_json(target: Path, document: dict[str, Any]) -> None:
-    """Write a result anew, never reuse one; a file that is no result of this command stays untouched."""
-    from engine.results.atomic import write_whole
-
-    if target.exists() and not _is_ours(target):
-        raise UsageError(
-            f"`{target}` exists and is no result of `engine score`",
-            hint="choose another `--output`, or remove it",
-        )
-    write_whole(target, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _is_ours(target: Path) -> bool:
-    try:
-        found = json.loads(target.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and any(key in found for key in _OURS)
-
-
-def _show(terminal: Terminal, options: dict[str, Any], reading: Reading, result: NkiLlamaScore) -> None:
-    from engine.score.nki_llama_text import console, detailed, figures
-    from engine.score.preset import factor_rows, per_file_scores
-
-    click.echo(console(figures(result, calculated=options["calculate_score"])), nl=False)
-    if options["detailed"] and options["calculate_score"]:
-        click.echo(detailed(result, [dict(row) for row in factor_rows(result)]), nl=False)
-    if options["per_file_scores"] and reading.kernels:
-        ratios = [file.usage.ratio if file.usage else None for file in reading.kernels.files]
-        for file, own in zip(reading.kernels.files, per_file_scores(result, ratios), strict=True):
-            words = f"failed: {file.error}" if file.usage is None else f"ratio {file.usage.ratio or 0:.4f}"
-            shown = "" if own is None or not options["calculate_score"] else f", score {own:.4f}"
-            click.echo(f"{file.name}: {words}{shown}")
-    if not options["calculate_score"]:
-        terminal.say("no score was calculated: add --calculate-score")
-    for note in (*reading.notes, *result.notes):
-        terminal.say(f"note: {note}")
-    if options["verbose"]:
-        terminal.say(f"throughput: {reading.throughput_origin}")
-        if reading.utilization:
-            use = reading.utilization
-            terminal.say(f"peak of a node: {use.peak.basis}")
-            if use.causal is not None:
-                terminal.say(f"MFU by the causal convention: {use.causal:.2%}")
-    terminal.say(f"wrote {options['training_output']} and {options['output']}")

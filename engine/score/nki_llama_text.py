@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.score.nki_llama import DISCREPANCIES, NkiLlamaScore
+from engine.score.nki_llama import DISCREPANCIES, InferenceScore, NkiLlamaScore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,9 +79,10 @@ def figures(result: NkiLlamaScore, *, calculated: bool = True) -> Figures:
 
 
 def _inference(result: NkiLlamaScore) -> InferenceFigures | None:
-    if not result.inference:
-        return None
-    part = result.inference[0]
+    return _inference_figures(result.inference[0]) if result.inference else None
+
+
+def _inference_figures(part: InferenceScore) -> InferenceFigures:
     words = {True: "✓ Passed", False: "✗ Failed", None: "not assessed (counts as 1)"}
     return InferenceFigures(
         1e3 * part.latency_s,
@@ -94,10 +95,31 @@ def _inference(result: NkiLlamaScore) -> InferenceFigures | None:
     )
 
 
+def result_block(result: NkiLlamaScore, *, calculated: bool = True) -> str:
+    """The block for the terminal; the contest, which the document does not know, has one of its own."""
+    if result.training is None:
+        return _block("NKI-LLAMA CONTEST RESULTS", _contest(result, calculated=calculated))
+    return console(figures(result, calculated=calculated))
+
+
+def _block(title: str, body: Iterable[str]) -> str:
+    return "\n".join([RULE, title, RULE, "", *body, "", RULE]) + "\n"
+
+
+def _contest(result: NkiLlamaScore, *, calculated: bool) -> Iterator[str]:
+    yield f"🏆 CONTEST SCORE: {_score(result.score if calculated else None)}"
+    yield f"   NKI Ratio: {result.kernel_ratio:.4f}"
+    for number, part in enumerate(result.inference):
+        shown = _inference_figures(part)
+        yield ""
+        yield f"⚡ Prompt {number}: {_score(part.score if calculated else None)}"
+        yield from _inference_lines(shown, latency="Latency p99")
+
+
 def console(shown: Figures) -> str:
     """The block the document prints, in its combined or training-only form."""
     body = _training_only(shown) if shown.inference is None else _combined(shown, shown.inference)
-    return "\n".join([RULE, "NKI-LLAMA BENCHMARK RESULTS", RULE, "", *body, "", RULE]) + "\n"
+    return _block("NKI-LLAMA BENCHMARK RESULTS", body)
 
 
 def _combined(shown: Figures, inference: InferenceFigures) -> Iterator[str]:
@@ -115,7 +137,11 @@ def _combined(shown: Figures, inference: InferenceFigures) -> Iterator[str]:
     yield from _training(shown.training)
     yield ""
     yield "⚡ Inference Metrics:"
-    yield f"  Latency: {inference.latency_ms:.2f}ms (reference: {inference.reference_latency_ms:.2f}ms)"
+    yield from _inference_lines(inference)
+
+
+def _inference_lines(inference: InferenceFigures, *, latency: str = "Latency") -> Iterator[str]:
+    yield f"  {latency}: {inference.latency_ms:.2f}ms (reference: {inference.reference_latency_ms:.2f}ms)"
     reference = f"(reference: {inference.reference_throughput:.2f})"
     yield f"  Throughput: {inference.throughput:.2f} tokens/s {reference}"
     yield f"  Latency Reduction: {inference.latency_reduction:.4f}x"
@@ -151,25 +177,24 @@ def _score(value: float | None) -> str:
 def results_document(result: NkiLlamaScore, *, at: datetime, calculated: bool = True) -> dict[str, Any]:
     """What `benchmark_results.json` holds: the document's fields, then ours under `engine`."""
     training, options = result.training, result.options
-    if training is None:
-        raise ValueError("the results of the document need a training part")
     score = result.score if calculated else None
     return {
         "timestamp": at.isoformat(timespec="seconds"),
         "mode": result.mode,
         "nki_kernel_score": score,
         "component_scores": {
-            "training": training.score if calculated else None,
+            "training": training.score if calculated and training else None,
             "inference": result.inference_score if calculated else None,
         },
         "weights": {"training": options.training_weight, "inference": options.inference_weight},
-        "nki_ratio": training.kernel_ratio,
+        "nki_ratio": result.kernel_ratio,
         "detailed_breakdown": {
             "training": training_breakdown(result),
-            "inference": _inference_breakdown(result),
+            "inference": _inference_breakdown(result.inference[0]) if result.inference else None,
         },
         "engine": {
             "preset": result.preset,
+            "prompts": _prompts(result, calculated=calculated),
             "band": result.band if calculated else None,
             "kernel_term": options.kernel_term,
             "notes": list(result.notes),
@@ -178,11 +203,21 @@ def results_document(result: NkiLlamaScore, *, at: datetime, calculated: bool = 
     }
 
 
-def training_breakdown(result: NkiLlamaScore) -> dict[str, float]:
-    """The training factors under the document's names; MFU in per cent."""
+def _prompts(result: NkiLlamaScore, *, calculated: bool) -> list[dict[str, Any]] | None:
+    """Every prompt of the contest; None for the other presets, which have one inference result."""
+    if result.preset != "nki-llama-contest":
+        return None
+    return [
+        {"score": part.score if calculated else None, **_inference_breakdown(part)}
+        for part in result.inference
+    ]
+
+
+def training_breakdown(result: NkiLlamaScore) -> dict[str, float] | None:
+    """The training factors under the document's names; MFU in per cent. None without a training part."""
     training, options = result.training, result.options
     if training is None:
-        return {}
+        return None
     return {
         "base_mfu": 100 * options.base_mfu,
         "base_throughput": options.base_throughput,
@@ -196,10 +231,7 @@ def training_breakdown(result: NkiLlamaScore) -> dict[str, float]:
     }
 
 
-def _inference_breakdown(result: NkiLlamaScore) -> dict[str, float | None] | None:
-    if not result.inference:
-        return None
-    part = result.inference[0]
+def _inference_breakdown(part: InferenceScore) -> dict[str, float | None]:
     return {
         "accuracy": None if part.passed is None else part.accuracy,
         "reduced_latency": part.reduced_latency,
@@ -214,7 +246,7 @@ def _inference_breakdown(result: NkiLlamaScore) -> dict[str, float | None] | Non
 
 def discrepancies(result: NkiLlamaScore) -> list[dict[str, Any]]:
     """Where the document's example contradicts its own formulas, for whoever compares with it."""
-    if not result.inference:
+    if not result.inference or result.training is None:
         return []
     return [
         {"code": d.code, "field": d.field, "document": d.document, "computed": d.computed, "ratio": d.ratio,

@@ -85,6 +85,16 @@ class Scoring(Settings):
     def _penalty_given(self) -> Self:
         if self.missing == "penalty" and self.penalty is None:
             raise ValueError("`missing: penalty` needs `penalty`, the factor to use")
+        if self.penalty is not None and self.missing != "penalty":
+            raise ValueError(f"`penalty` belongs to `missing: penalty`, not to `missing: {self.missing}`")
+        return self
+
+    @model_validator(mode="after")
+    def _each_metric_once(self) -> Self:
+        names = [objective.metric for objective in self.objectives]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"`{twice}` is an objective twice; give it one weight")
         return self
 
     @model_validator(mode="after")

@@ -55,5 +55,8 @@ class TrainingSettings(Settings):
                 "nothing to read: give `log_file`, `config`, `compile_dir` or `inference_results`"
             )
         if self.backend not in ("trn1", "trn2") and self.devices_per_node is None:
-            raise ValueError(f"`backend: {self.backend}` needs `devices_per_node`")
+            raise ValueError(
+                f"`backend: {self.backend}` is neither `trn1` nor `trn2`, whose nodes are known; "
+                "a device of the catalogue needs `devices_per_node`"
+            )
         return self

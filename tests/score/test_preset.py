@@ -153,6 +153,7 @@ def test_the_contest_names_prompts_without_a_percentile() -> None:
         ({"nki_llama": {"accuracy": 1.5}}, "less than or equal to 1"),
         ({"preset": "nki"}, "Input should be"),
         ({"preset": None, "nki_llama": {"base_mfu": 0.4}}, "`nki_llama` belongs to `preset`"),
+        ({"penalty": 0.1}, "`penalty` belongs to `missing: penalty`, not to `missing: exclude`"),
     ],
 )
 def test_wrong_presets(scoring: dict[str, Any], message: str) -> None:
