@@ -65,17 +65,25 @@ def _differences(title: str, differences: Sequence[Difference]) -> None:
 
 
 def _changes(lines: Sequence[Line], varied: Sequence[str], top: int) -> None:
-    from engine.report.comparison_tables import change_text, metric_label, short_name, side_text
+    from engine.report.comparison_tables import (
+        alike,
+        change_text,
+        distinct,
+        metric_label,
+        short_name,
+        side_text,
+    )
 
-    shown = lines[:top] if top else lines
+    single = distinct(lines)
+    shown = single[:top] if top else single
     rows = []
-    for line in shown:
+    for line, more in shown:
         change = line.change
         where = short_name(line.point, varied)
         rows.append(
             {
                 "verdict": line.verdict,
-                "what": metric_label(change.metric) if change else "Status",
+                "what": metric_label(change.metric) + alike(more) if change else "Status",
                 "change": change_text(change) if change else "",
                 "before": side_text(change.metric, change.before) if change else line.point.status[0],
                 "now": side_text(change.metric, change.after) if change else line.point.status[1],
@@ -86,8 +94,8 @@ def _changes(lines: Sequence[Line], varied: Sequence[str], top: int) -> None:
         )
     if rows:
         print_rows(rows)
-    if len(lines) > len(shown):
-        _say(f"{len(lines) - len(shown):,} more; `--top 0` prints all")
+    if len(single) > len(shown):
+        _say(f"{len(single) - len(shown):,} more; `--top 0` prints all")
 
 
 def _counts(against: Against, comparisons: int) -> str:

@@ -161,7 +161,7 @@ def _sections(comparison: Comparison, charts: Sequence[Any], redact: Redactor) -
         yield Section(
             "unmatched",
             "Points without a partner",
-            "They are part of no verdict. `--ignore FIELD` lets points match that differ in a field.",
+            "They are part of no verdict. With --ignore FIELD points match that differ in a field.",
             tables=(alone,),
         )
 

@@ -13,7 +13,9 @@ from engine.report.clean import Redactor
 from engine.report.comparison_tables import (
     PERCENT,
     Line,
+    alike,
     change_text,
+    distinct,
     lines_of,
     metric_label,
     short_name,
@@ -57,10 +59,11 @@ def _largest(
     comparison: Comparison, against: Against, lines: Sequence[Line], varied: Sequence[str], redact: Redactor
 ) -> Chart | None:
     """A dot with its interval for each of the changes that matter most."""
-    shown = lines[:_MOST_LINES]
+    single = distinct(lines)
+    shown = [line for line, _ in single[:_MOST_LINES]]
     if not shown:
         return None
-    data = [_dot(line, varied, redact) for line in shown]
+    data = [_dot(line, more, varied, redact) for line, more in single[:_MOST_LINES]]
     verdicts = [verdict for verdict in _COLORS if any(row["verdict"] == verdict for row in data)]
     title = (
         f"Largest changes: {redact.text(against.run.title)} against {redact.text(comparison.baseline.title)}"
@@ -69,7 +72,7 @@ def _largest(
         f"Dots of {count_of(len(shown), 'relative change')} with 95 % intervals and a line at 0; the table "
         "has the numbers."
     )
-    left = len(lines) - len(shown)
+    left = len(single) - len(shown)
     caption = (
         "Change over the value before; whiskers are 95 % intervals of the difference. A triangle "
         "pointing down is worse, one pointing up is better, whatever the direction of the metric."
@@ -100,13 +103,13 @@ def _largest(
     )
 
 
-def _dot(line: Line, varied: Sequence[str], redact: Redactor) -> dict[str, Any]:
+def _dot(line: Line, more: int, varied: Sequence[str], redact: Redactor) -> dict[str, Any]:
     change = line.change
     if change is None:
         return {}
     ends = (change.relative_low, change.relative_high)
     return {
-        "what": f"{metric_label(change.metric)} – {redact.text(short_name(line.point, varied))}",
+        "what": f"{metric_label(change.metric)}{alike(more)} – {redact.text(short_name(line.point, varied))}",
         "change": rounded(None if change.relative is None else 100 * change.relative),
         "low": rounded(None if ends[0] is None else 100 * ends[0]),
         "high": rounded(None if ends[1] is None else 100 * ends[1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from engine.metrics import METRICS
 from engine.report.charts.story import setting_column
@@ -61,6 +61,23 @@ def lines_of(comparison: Comparison) -> list[Line]:
     """Every change, worst news first; the same order whatever order the rows came in."""
     found = [line for against in comparison.against for line in _lines(against)]
     return sorted(found, key=lambda line: (_URGENCY[line.verdict], -line.size))
+
+
+def distinct(lines: Sequence[Line]) -> list[tuple[Line, int]]:
+    """Lines with how many more of the same point changed by the very same share: throughputs of one time are
+    one piece of news."""
+    found: dict[tuple[Any, ...], tuple[Line, int]] = {}
+    for line in lines:
+        share = line.change.relative if line.change else None
+        key = (id(line.point), line.verdict, id(line) if share is None else round(share, 9))
+        first, more = found.get(key, (line, -1))
+        found[key] = (first, more + 1)
+    return list(found.values())
+
+
+def alike(more: int) -> str:
+    """` and 3 alike`; empty for none."""
+    return f" and {more} alike" if more else ""
 
 
 def _lines(against: Against) -> Iterator[Line]:
@@ -120,7 +137,10 @@ def change_text(change: Change) -> str:
 def percent(share: float) -> str:
     """`+12.3`; small ones keep two significant digits."""
     number = 100 * share
-    text = f"{number:+,.1f}" if abs(number) >= 0.05 or not number else f"{number:+.1g}"
+    if abs(number) >= 1000:
+        text = f"{number:+,.0f}"
+    else:
+        text = f"{number:+.1f}" if abs(number) >= 0.05 or not number else f"{number:+.1g}"
     return text.replace("-", "−")
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 from engine.report.clean import Redactor, clean_text
 from engine.report.comparison_tables import (
     Line,
+    alike,
     change_text,
+    distinct,
     lines_of,
     metric_label,
     short_name,
@@ -78,23 +80,24 @@ def _rows(lines: Sequence[Line], varied: Sequence[str], redact: Redactor) -> Ite
     yield ""
     yield "| | metric | change | before | now | point |"
     yield "|---|---|--:|--:|--:|---|"
-    for line in lines[:_MOST_ROWS]:
+    single = distinct(lines)
+    for line, more in single[:_MOST_ROWS]:
         where = code(redact.text(short_name(line.point, varied)))
         change = line.change
         cells = (
             ("Status", "", *(code(status) for status in line.point.status))
             if change is None
             else (
-                metric_label(change.metric),
+                metric_label(change.metric) + alike(more),
                 change_text(change),
                 side_text(change.metric, change.before),
                 side_text(change.metric, change.after),
             )
         )
         yield f"| {_MARKS[line.verdict]} {line.verdict} | " + " | ".join((*cells, where)) + " |"
-    if len(lines) > _MOST_ROWS:
+    if len(single) > _MOST_ROWS:
         yield ""
-        yield f"{len(lines) - _MOST_ROWS:,} more are in the report."
+        yield f"{len(single) - _MOST_ROWS:,} more are in the report."
 
 
 def _listed(title: str, differences: Sequence[Difference], redact: Redactor) -> Iterator[str]:

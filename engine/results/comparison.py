@@ -26,7 +26,7 @@ from engine.results.differences import environment_differences, spec_differences
 from engine.results.judging import change_of, judged
 from engine.results.matching import FIELDS, Group, Lonely, Pairing, groups_of, pair
 from engine.results.significance import Side
-from engine.results.spread import Reading, Requests, good_requests
+from engine.results.spread import GAPS, Reading, Requests, good_requests
 from engine.results.tables import SUFFIXES
 
 MOST_CHANGES: Final = 2_000_000
@@ -143,7 +143,9 @@ class _Prepared:
         groups = groups_of(run.points, run.summary, phases=options.phases)
         names = options.metrics or [name + tail for name in METRICS for tail in _TAILS]
         present = set(run.summary.column_names)
-        return cls(run, groups, [name for name in names if name in present], good_requests(run.requests))
+        columns = [name for name in names if name in present]
+        gaps = any(name.startswith(GAPS) for name in columns)
+        return cls(run, groups, columns, good_requests(run.requests, gaps=gaps))
 
 
 def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: CompareOptions) -> Against:

@@ -269,9 +269,11 @@ def _lonely(group: Group, others: Sequence[Group], fields: Sequence[str], ambigu
 
 def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[str]:
     """`hardware (a100 against h100)` for every field that keeps two points apart."""
-    found = [] if one.source == other.source else [f"source ({one.source} against {other.source})"]
+    found = []
     for field in fields:
         mine, theirs = one.get(field), other.get(field)
         if mine is not None and theirs is not None and mine != theirs:
             found.append(f"{field} ({mine} against {theirs})")
+    if not found and one.source != other.source:
+        found.append(f"source ({one.source} against {other.source})")
     return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.results.significance import Side
@@ -22,15 +24,27 @@ _COLUMNS: Final = (
     "point", "variant", "repeat", "request", "run_phase", "outcome", "scheduled_s", "sent_s", "first_token_s",
     "first_answer_s", "last_token_s", "done_s", "output_tokens",
 )  # fmt: skip
+_TIMES: Final = "token_times_s"
+GAPS: Final = ("itl_s", "inter_chunk_s")
+"""Metrics whose values are the times between tokens."""
+_MOST_TIMES_BYTES: Final = 2**28
+"""Text of token times that is read; a larger run has no noise of its gaps."""
+_COMPUTED: Final = ("predicted_time_s", "predicted_kv_cache_bytes", "predicted_energy_j", "parameters")
+"""Metrics that are computed, in whatever row they stand."""
+_OVER_TIME: Final = ("time_over_prediction",)
+_UNDER_TIME: Final = ("mfu", "mbu")
+"""Metrics of a live row that are its time over, or under, something without noise."""
 Requests = Mapping[tuple[int, str | None], Mapping[int, Sequence[Mapping[str, Any]]]]
 """(point, variant) -> repeat -> its good requests in the order they were sent."""
 
 
-def good_requests(table: pa.Table | None) -> Requests:
-    """The measured requests that ended well, by load and repeat."""
+def good_requests(table: pa.Table | None, *, gaps: bool = False) -> Requests:
+    """The measured requests that ended well, by load and repeat; for `gaps` with their token times."""
     if table is None or not table.num_rows:
         return {}
     names = [name for name in _COLUMNS if name in table.column_names]
+    if gaps and _TIMES in table.column_names and table[_TIMES].nbytes <= _MOST_TIMES_BYTES:
+        names.append(_TIMES)
     found: dict[tuple[int, str | None], dict[int, list[dict[str, Any]]]] = {}
     for row in table.select(names).to_pylist():
         if row["outcome"] == "ok" and row["run_phase"] in ("measured", "drain"):
@@ -65,10 +79,13 @@ class Reading:
 
     def _measured(self, row: Mapping[str, Any], column: str) -> Side:
         value = float(row[column])
+        if column in _COMPUTED:
+            return Side(value, "predicted")
         found = (
             self._share(row, column, value)
             or _stored(row, column, value, self._repeats(row))
             or self._of_requests(row, column, value)
+            or self._of_time(row, column, value)
         )
         if found is None and self.noise is not None:
             return _symmetric(value, self.noise * abs(value), math.inf, how="assumed")
@@ -92,6 +109,21 @@ class Reading:
         share = (failed + 1) / (n + 2)
         return _symmetric(value, math.sqrt(share * (1 - share) / (n + 2)), math.inf, how="share", n=n)
 
+    def _of_time(self, row: Mapping[str, Any], column: str, value: float) -> Side | None:
+        """Noise of what follows from the time of the row: as large, relatively, as the time's own."""
+        if column not in (*_OVER_TIME, *_UNDER_TIME) or not row.get("time_s"):
+            return None
+        time = self._measured(row, "time_s")
+        if time.exact or time.below is None or time.above is None:
+            return None
+        factor = abs(value / time.value)
+        ends = (time.below, time.above) if column in _OVER_TIME else (time.above, time.below)
+        below, above = (factor * error for error in ends)
+        wide = t_quantile(time.degrees)
+        return replace(
+            time, value=value, below=below, above=above, low=value - wide * below, high=value + wide * above
+        )
+
     def _of_requests(self, row: Mapping[str, Any], column: str, value: float) -> Side | None:
         """Noise from single requests: percentiles repeat by repeat, anything of one repeat in blocks."""
         suffix = next((s for s in _PERCENTILES if column.endswith(s)), "")
@@ -99,7 +131,7 @@ class Reading:
         loads = self.requests.get((row["point"], row.get("variant")))
         if read is None or not loads or row["phase"] != "request":
             return None
-        series = [[v for r in loads[k] if (v := read(r)) is not None] for k in sorted(loads)]
+        series = [[v for r in loads[k] for v in read(r) if v is not None] for k in sorted(loads)]
         series = [values for values in series if values]
         if len(series) > 1:
             import numpy as np
@@ -221,16 +253,31 @@ def _rate(row: Mapping[str, Any]) -> float | None:
     return 1 / each if each else None
 
 
+def _gaps(row: Mapping[str, Any]) -> list[float | None]:
+    """Times between pieces; none where they were not kept."""
+    times = json.loads(row.get(_TIMES) or "[]")
+    return [later - sooner for sooner, later in itertools.pairwise(times)]
+
+
+def _one(read: Callable[[Mapping[str, Any]], float | None]) -> Callable[..., list[float | None]]:
+    return lambda row: [read(row)]
+
+
+def _span(first: str, last: str) -> Callable[..., list[float | None]]:
+    return lambda row: [_between(row, first, last)]
+
+
 # The same arithmetic as the measurement's own; see `engine explain METRIC`.
-_VALUES: Final[Mapping[str, Any]] = {
-    "ttft_s": lambda row: _between(row, "sent_s", "first_token_s"),
-    "ttft_from_schedule_s": lambda row: _between(row, "scheduled_s", "first_token_s"),
-    "ttft_answer_s": lambda row: _between(row, "sent_s", "first_answer_s"),
-    "e2e_s": lambda row: _between(row, "sent_s", "last_token_s"),
-    "time_s": lambda row: _between(row, "sent_s", "last_token_s"),
-    "e2e_from_schedule_s": lambda row: _between(row, "scheduled_s", "last_token_s"),
-    "queue_s": lambda row: _between(row, "scheduled_s", "sent_s"),
-    "tpot_s": _tpot,
-    "ntpot_s": _ntpot,
-    "output_tokens_per_s_per_user": _rate,
+_VALUES: Final[Mapping[str, Callable[[Mapping[str, Any]], list[float | None]]]] = {
+    "ttft_s": _span("sent_s", "first_token_s"),
+    "ttft_from_schedule_s": _span("scheduled_s", "first_token_s"),
+    "ttft_answer_s": _span("sent_s", "first_answer_s"),
+    "e2e_s": _span("sent_s", "last_token_s"),
+    "time_s": _span("sent_s", "last_token_s"),
+    "e2e_from_schedule_s": _span("scheduled_s", "last_token_s"),
+    "queue_s": _span("scheduled_s", "sent_s"),
+    "tpot_s": _one(_tpot),
+    "ntpot_s": _one(_ntpot),
+    "output_tokens_per_s_per_user": _one(_rate),
+    **dict.fromkeys(GAPS, _gaps),
 }
