@@ -20,12 +20,16 @@ def report_command(
     return [*command, "--formats", ",".join(formats), *(["--share"] if share else [])]
 
 
-def compare_command(entries: Sequence[RunEntry], folder: Path) -> list[str]:
-    """Arguments of Python that write `compare.html` into a folder; the first run is the baseline."""
+def compare_command(entries: Sequence[RunEntry], folder: Path, *, ignored: str = "") -> list[str]:
+    """Arguments of Python that write `compare.html` into a folder; the first run is the baseline.
+
+    `ignored` are fields in which points may differ, comma-separated.
+    """
     runs = [str(entry.folder.resolve()) for entry in entries]
     # Who ticks a run that goes on wants to see how far it came.
     partial = ["--partial"] if any(entry.state in ("running", "unfinished") for entry in entries) else []
     options = ["--formats", "html", "-o", str(folder.resolve()), *partial]
+    options += ["--ignore", ignored] if ignored else []
     return ["-m", "engine", "--quiet", "compare", *runs, *options]
 
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from engine.commands.view_render import compare_command, reason_of, report_command
 from engine.errors import EngineError, EnvironmentMissing, ReportError, UsageError
@@ -45,6 +46,8 @@ ADVICE: Final = "Make one with `engine run SPEC`, or name another folder: `engin
 _MOST_COMPARED: Final = 20
 _RENDER_S: Final = 600
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,255})(?::\d{1,5})?")
+_FIELDS: Final = re.compile(r"(?:[a-z_]{1,40}(?:,[a-z_]{1,40}){0,30})?")
+_IGNORE: Final = re.compile(r"`--ignore ([a-z_]+(?:,[a-z_]+)*)`")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -255,9 +258,15 @@ class Viewer:
         chosen = sorted(
             (known[id_] for id_ in ids), key=lambda entry: entry.when.timestamp() if entry.when else 0
         )
+        ignored = request.query_params.get("ignore", "")
+        if not _FIELDS.fullmatch(ignored):
+            return _answer(message_page("Nothing to compare", "`ignore` names fields of points"), 400)
         async with self._rendering:
             with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-                await _child(compare_command(chosen, Path(folder)), "the comparison")
+                try:
+                    await _child(compare_command(chosen, Path(folder), ignored=ignored), "the comparison")
+                except ReportError as err:
+                    return _answer(_incomparable(ids, err), 500)
                 content = (Path(folder) / "compare.html").read_bytes()
         from starlette.responses import HTMLResponse
 
@@ -354,6 +363,16 @@ def _explained(_request: Request, err: Exception) -> Response:
 
 def _age(entry: RunEntry) -> float:
     return entry.when.timestamp() if entry.when else 0.0
+
+
+def _incomparable(ids: Sequence[str], err: ReportError) -> Page:
+    """Why runs cannot be compared, and a link to what the command advises where a page can do it."""
+    advice = _IGNORE.search(err.hint or "")
+    if advice is None:
+        return message_page("This did not work", err.message, err.hint or "")
+    address = "compare?" + urlencode([*(("run", id_) for id_ in ids), ("ignore", advice[1])])
+    text = f"Compare them all the same: without regard to {advice[1].replace(',', ', ')}"
+    return message_page("Nothing to compare", err.message, link=(text, address))
 
 
 def _is_writable(folder: Path) -> bool:

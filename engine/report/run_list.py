@@ -136,12 +136,14 @@ def run_page(
     )
 
 
-def message_page(title: str, message: str, hint: str = "", *, depth: str = "") -> Page:
-    """A page that says why there is nothing else to see."""
+def message_page(
+    title: str, message: str, hint: str = "", *, link: tuple[str, str] | None = None, depth: str = ""
+) -> Page:
+    """A page that says why there is nothing else to see; `link` is (text, address) of the way out."""
     redact = Redactor(share=False)
     return _page(
-        "message.html", mode="served", title=title, message=redact.text(message), hint=redact.text(hint),
-        share=False, depth=depth,
+        "message.html", mode="served", title=title, message=redact.text(message),
+        hint=redact.text(hint), link=link, share=False, depth=depth,
     )  # fmt: skip
 
 

@@ -56,7 +56,12 @@
       const less = typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en");
       return gone || (down ? -less : less) || one.dataset.place - other.dataset.place;
     });
-    body.append(...keyed.map(([, row]) => row));
+    const rows = keyed.map(([, row]) => row);
+    if (rows.every((row, i) => row === body.rows[i])) return;
+    // A row that is moved loses the focus in it.
+    const focused = document.activeElement;
+    body.append(...rows);
+    if (body.contains(focused)) focused.focus({ preventScroll: true });
   }
   function addSorting() {
     for (const head of document.querySelectorAll(".runs thead th[data-column]")) {

@@ -188,6 +188,27 @@ def test_a_made_report_and_a_comparison(engine: Engine, spec: Path, tmp_path: Pa
         found.stop()
 
 
+def test_runs_without_a_common_point_lead_to_what_would_compare_them(
+    engine: Engine, spec: Path, tmp_path: Path
+) -> None:
+    engine("run", spec, "--no-report")
+    engine("run", spec, "--no-report", "--set", "name=second", "--set", "workload.prompt_tokens=512")
+    found = Server(Path("runs"), tmp_path)
+    try:
+        answer = found.get("/compare?run=tiny&run=second")
+        assert (answer.status, "shares no point with" in answer.text) == (500, True)
+        address = "compare?run=tiny&amp;run=second&amp;ignore=prompt_tokens"
+        assert (
+            f'<a href="{address}">Compare them all the same: without regard to prompt_tokens</a>'
+            in answer.text
+        )
+        compared = found.get("/" + address.replace("&amp;", "&"))
+        assert (compared.status, "second" in compared.text) == (200, True)
+        assert found.get("/compare?run=tiny&run=second&ignore=--json").status == 400
+    finally:
+        found.stop()
+
+
 # who is let in
 
 

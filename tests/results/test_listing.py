@@ -25,9 +25,9 @@ SESSION = {
 }
 
 
-def make_run(folder: Path, *, session=SESSION, done=True, text="name: small\n", **changes) -> Path:
+def make_run(folder: Path, *, session=SESSION, done=True, text="name: small\n", plan=None, **changes) -> Path:
     """A run of two tasks with three points each, finished unless told otherwise."""
-    plan = the_plan(**changes)
+    plan = plan or the_plan(**changes)
     with ResultStore.open(folder, write=True) as store:
         write_documents(store, plan, text=text)
         write_session(store, session)
