@@ -15,6 +15,7 @@ import numpy as np
 from engine.errors import NothingSelected, Problem, SpecError
 from engine.plan.expand import DropRule, Expansion, Factor, expand, label_of
 from engine.plan.fingerprint import fingerprint
+from engine.plan.goals import with_goals
 from engine.plan.point import Block, Grid, GridFactor, Point, Task, make_point
 from engine.plan.resolve import Combination, Entries, Resolver
 from engine.plan.variants import variants
@@ -86,6 +87,7 @@ def compile_plan(
     """The plan of an experiment. `search` holds the folders with a user's own catalogue, `versions` the
     `result_version` of each kind of measurement, `only` the kinds to keep (all when empty), `entries`
     what to use instead of the catalogue's own."""
+    experiment = with_goals(experiment)
     labels = variants(experiment.measurements)
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
     resolver = Resolver(experiment, search, entries=entries)

@@ -184,7 +184,8 @@ class LiveSettings(Settings):
     """Longest warm-up; it ends when three blocks in a row agree within 5 %."""
     require: Requirements = {}
     """Limits on single requests, such as `ttft_s: "<= 500 ms"`: requests that meet all are goodput, and
-    `rate_search` looks for the highest rate at which 99 % do."""
+    `rate_search` looks for the highest rate at which 99 % do. When absent, goodput takes those of
+    `scoring.require` that a single request has."""
     attainment: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Share of requests that must meet `require` for a rate to count as good."""
     max_error_share: Share = 0.01

@@ -296,7 +296,7 @@ def test_addresses_that_cannot_work(address):
 
 
 def test_saturation_stops_past_the_knee(measure):
-    with running(lambda: paced(0.01, 0.002, parallel=2)) as (base, _):
+    with running(lambda: paced(0.03, 0.01, parallel=2)) as (base, _):
         tables = measure(live(base, {"pattern": "saturation", "requests": 8}, repeats=1))
     variants = [row["variant"] for row in tables["summary"]]
     assert variants[:2] == ["concurrency 1", "concurrency 2"]
