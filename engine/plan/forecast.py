@@ -81,7 +81,9 @@ def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path 
     unknown = any(task.kind not in ("analytical", "energy") for task in pending)
     metered = [task for task in pending if task.kind == "energy"]
     metered_s = sum(
-        task.settings.expected_s(block.combination.model.num_hidden_layers)
+        task.settings.expected_s(
+            block.combination.model.num_hidden_layers, heads=_parts_of_attention(block, task.settings)
+        )
         for task in metered
         if isinstance(task.settings, EnergySettings)
         for block, _, _ in task.spans
@@ -174,3 +176,11 @@ def _shortfall(
     if c.draft is not None:
         draft = Deployment(c.draft, c.hardware, c.quantization, c.parallelism, deployment.settings)
     return -free_memory(deployment, WorkloadArrays(**columns), speculation=c.speculation, draft=draft)
+
+
+def _parts_of_attention(block: Block, settings: EnergySettings) -> int:
+    """Into how many parts attention is cut where heads are timed apart: see `EnergySettings.heads`."""
+    model = block.combination.model
+    if settings.target.attention == "eager":
+        return model.num_attention_heads
+    return model.num_key_value_heads or model.num_attention_heads

@@ -95,7 +95,8 @@ class EnergySettings(Settings):
     loop: LoopSettings = LoopSettings()
     """How one component is repeated."""
     heads: bool = False
-    """Time the attention of each group of heads apart as well."""
+    """Time the attention of heads apart too: each query head with `attention: eager`, else each group that
+    shares a key head."""
     ablation: bool = False
     """Check each part of a layer a second time by leaving it out of the step."""
     idle: IdleSettings = IdleSettings()
@@ -123,17 +124,25 @@ class EnergySettings(Settings):
         unused = [name for name in ("compile", "generate") if getattr(self.target, name)]
         if unused or self.target.batching != "static":
             raise ValueError(f"energy runs plain batches step by step: no `{(*unused, 'batching')[0]}` here")
+        looped = self.granularity != "phase" and self.method == "loop"
+        if self.heads and not (looped and self.granularity == "component"):
+            raise ValueError("`heads` needs `granularity: component` and `method: loop`")
+        if self.ablation and not looped:
+            raise ValueError("`ablation` needs `granularity: layer` or `component`, and `method: loop`")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` names one thing twice")
         return self
 
-    def expected_s(self, layers: int) -> float:
-        """Seconds that one point takes at least, for a plan: idle, requests, and loops of a usual model."""
+    def expected_s(self, layers: int, *, heads: int = 0) -> float:
+        """Seconds that one point takes at least, for a plan: idle, requests, and loops of a usual model.
+
+        `heads` is how many parts attention is cut into where that is asked for.
+        """
         if self.source == "replay":
             return 1.0
         # A gated dense model has 17 components; one layer is one component of its own.
         parts = {"phase": 0, "layer": layers + 5, "component": 17}[self.granularity]
-        parts = 0 if self.method == "time_weighted" else parts + 2 * self.ablation
+        parts = 0 if self.method == "time_weighted" else parts + 2 * self.ablation + heads * self.heads
         loop = self.loop
         usual = (5.0, 2.0, 5.0) if self.metered else (0.1, 0.02, 0.0)
         given = (loop.window, loop.warmup, loop.cooldown)

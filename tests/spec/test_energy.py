@@ -32,6 +32,13 @@ def test_settings_that_would_be_ignored_are_refused() -> None:
     assert refused(target=compiled) == told.format("compile")
     assert refused(target={"kind": "local", "batching": "continuous"}) == told.format("batching")
     assert refused(metrics=["time", "time"]) == "`metrics` names one thing twice"
+    told = "`heads` needs `granularity: component` and `method: loop`"
+    assert refused(heads=True) == told
+    assert refused(heads=True, granularity="component", method="time_weighted") == told
+    assert refused(ablation=True) == (
+        "`ablation` needs `granularity: layer` or `component`, and `method: loop`"
+    )
+    EnergySettings(kind="energy", heads=True, ablation=True, granularity="component")
 
 
 def test_how_long_a_point_takes() -> None:
@@ -39,5 +46,9 @@ def test_how_long_a_point_takes() -> None:
     settings = EnergySettings(kind="energy", granularity="component")
     assert settings.expected_s(layers=16) == pytest.approx(4080 + 60 + 2 + 45)
     assert EnergySettings(kind="energy").expected_s(layers=16) == pytest.approx(107)
+    # Eight groups of heads in two phases: 8 x 2 x 10 x 12 s more.
+    heads = EnergySettings(kind="energy", granularity="component", heads=True)
+    assert heads.expected_s(layers=16, heads=8) == pytest.approx(4080 + 107 + 1920)
+    assert settings.expected_s(layers=16, heads=8) == pytest.approx(4080 + 107)
     quick = EnergySettings(kind="energy", granularity="component", method="time_weighted")
     assert quick.expected_s(layers=16) == pytest.approx(107)

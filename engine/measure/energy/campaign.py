@@ -213,21 +213,27 @@ def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -
     """Trials of every component in prefill and decode."""
     import torch
 
-    from engine.measure.energy.components import ablated, works_of
+    from engine.measure.energy.components import Graphs, ablated, works_of
 
     settings = campaign.settings
     cuda = runner.local.device == "cuda"
+    graphs = Graphs() if cuda else None
     plan = plan_loops(settings.loop, period_s=period_s, metered=settings.metered)
     works = []
     with torch.inference_mode():
-        anatomy, captured = _captured(runner)
+        anatomy, captured = _captured(campaign, runner)
         for phase, calls in captured.items():
             own = works_of(
-                calls, phase=phase, granularity=settings.granularity, cuda=cuda, heads=settings.heads
-            )
+                calls, phase=phase, granularity=settings.granularity, cuda=cuda, heads=settings.heads,
+                graphs=graphs,
+            )  # fmt: skip
             works += own
             if settings.ablation:
-                works += ablated(calls, anatomy, phase=phase, cuda=cuda, first=len(own))
+                works += ablated(calls, anatomy, phase=phase, cuda=cuda, first=len(own), graphs=graphs)
+        if settings.heads and not any(work.parent == "context" for work in works):
+            campaign.notes.append("attention of this model cannot be cut into heads: none was timed apart")
+        for name, why in graphs.failed.items() if graphs else ():
+            campaign.notes.append(f"`{name}` runs without a CUDA graph, with gaps between kernels: {why}")
         campaign.say(_announce(len(works), settings.trials, plan))
         return run_trials(
             works, plan, campaign.clock, trials=settings.trials, seed=tools.seed,
@@ -240,18 +246,24 @@ def _announce(works: int, trials: int, plan: LoopPlan) -> str:
     return f"{works} components x {trials} trials x {plan.trial_s:.1f} s: about {minutes:.0f} min"
 
 
-def _captured(runner: Runner) -> tuple[Any, dict[str, Any]]:
+def _captured(campaign: _Campaign, runner: Runner) -> tuple[Any, dict[str, Any]]:
     """Calls of one prefill and of one decode step, with their real inputs."""
     from engine.measure.energy.anatomy import dissect
-    from engine.measure.energy.capture import Capture
+    from engine.measure.energy.capture import Capture, room_for_inputs
     from engine.measure.local_loop import decode_step
 
     model = runner.local.module
     anatomy = dissect(model)
-    with Capture(model, anatomy) as first:
+    budget = room_for_inputs(runner.local.device)
+    with Capture(model, anatomy, budget_bytes=budget) as first:
         cache, chosen = runner.fill()
-    with Capture(model, anatomy) as second:
+    with Capture(model, anatomy, budget_bytes=budget) as second:
         decode_step(model, chosen, cache, positions=runner.positions(1))
+    for phase, seen in (("prefill", first), ("decode", second)):
+        if seen.borrowed:
+            campaign.notes.append(
+                f"{phase}: {seen.borrowed} inputs stand in from another layer, for want of memory"
+            )
     return anatomy, {"prefill": first.calls, "decode": second.calls}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,19 @@ from engine.measure.energy.anatomy import Anatomy
 _CONTEXT: Final = "context"
 """Scores, softmax and their product with the values."""
 _ROPE: Final = "rope"
+_SHARE_OF_FREE: Final = 0.35
+"""Of the free memory, for the inputs of one phase: there are two, and loops need room to work in."""
+
+
+def room_for_inputs(device: str) -> int | None:
+    """Bytes that copies of one phase may take on a device; None where nobody counts (main memory)."""
+    if device != "cuda":
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(_SHARE_OF_FREE * (free + unused))
 
 
 @dataclass(eq=False)
@@ -55,11 +69,19 @@ class CacheState:
 
 
 class Capture:
-    """Hooks on every place of a model while it is used as a context; `calls` is what they saw."""
+    """Hooks on every place of a model while it is used as a context; `calls` is what they saw.
 
-    def __init__(self, model: Any, anatomy: Anatomy) -> None:
+    Copies of inputs take up to `budget_bytes`; then the inputs of earlier layers stand in, and `borrowed`
+    counts how often.
+    """
+
+    def __init__(self, model: Any, anatomy: Anatomy, *, budget_bytes: int | None = None) -> None:
         self._model = model
         self._anatomy = anatomy
+        self._budget_bytes = budget_bytes
+        self._held_bytes = 0
+        self._alike: dict[tuple[Any, ...], list[Any]] = {}
+        self.borrowed = 0
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._stack = contextlib.ExitStack()
         self._current: int | None = None
@@ -79,6 +101,7 @@ class Capture:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         self._copies.clear()
+        self._alike.clear()
 
     def _hook(self, component: str, parent: str | None, layer: int | None, module: Any) -> Any:
         def look(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -112,13 +135,26 @@ class Capture:
 
         if isinstance(value, torch.Tensor):
             known = self._copies.get(id(value))
-            if known is None:
-                # The original is kept beside its copy, so that its id cannot be given to another tensor.
-                known = self._copies[id(value)] = (value, value.detach().clone())
+            # An id is given to another tensor when the first is gone; holding all of them would double what
+            # a capture takes.
+            if known is None or known[0]() is not value:
+                known = self._copies[id(value)] = (weakref.ref(value), self._kept(value))
             return known[1]
         if isinstance(value, tuple | list):
             return type(value)(self._copy(one) for one in value)
         return value
+
+    def _kept(self, value: Any) -> Any:
+        """A copy, or one of an earlier layer where there is no room for another."""
+        size = int(value.numel() * value.element_size())
+        alike = self._alike.setdefault((tuple(value.shape), value.dtype, value.device), [])
+        full = self._budget_bytes is not None and self._held_bytes + size > self._budget_bytes
+        if full and alike and value.is_floating_point():
+            self.borrowed += 1
+            return alike[self.borrowed % len(alike)]
+        self._held_bytes += size
+        alike.append(value.detach().clone())
+        return alike[-1]
 
     @contextlib.contextmanager
     def _watched(self, module: Any, name: str, component: str) -> Iterator[None]:

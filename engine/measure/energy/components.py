@@ -57,8 +57,12 @@ def works_of(
     granularity: Granularity,
     cuda: bool,
     heads: bool = False,
+    graphs: Graphs | None = None,
 ) -> list[TorchWork]:
-    """Loops of one phase, whole step first: layers one by one, or components over all layers."""
+    """Loops of one phase, whole step first: layers one by one, or components over all layers.
+
+    `graphs` records them on CUDA; without, they run as they are.
+    """
     groups: dict[tuple[str, str | None, int | None], list[Call]] = {}
     for call in calls:
         if _wanted(call, granularity):
@@ -72,7 +76,7 @@ def works_of(
         works.append(
             TorchWork(
                 component, phase, parent, layer, count=len(group), visits=len(group), order=order,
-                turn=_graph(turn) if cuda else turn, cuda=cuda,
+                turn=graphs.of(f"{phase} {component}", turn) if graphs else turn, cuda=cuda,
                 share=_shares(group, cuda=cuda) if granularity == "component" else {},
             )
         )  # fmt: skip
@@ -97,24 +101,40 @@ def _turn(calls: Sequence[Call]) -> Callable[[], None]:
     return turn
 
 
-def _graph(turn: Callable[[], None]) -> Callable[[], None]:
-    """The turn as a CUDA graph, without gaps between kernels; as it is where it cannot be one."""
-    import torch
+class Graphs:
+    """Turns as CUDA graphs, without gaps between kernels; as they are where they cannot be recorded."""
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            turn()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            turn()
-    except RuntimeError:
-        # Work that asks the host in between (routing by data, for one) cannot be recorded.
-        return turn
-    return graph.replay  # type: ignore[no-any-return]
+    def __init__(self) -> None:
+        import torch
+
+        # One pool for all: they never run at the same time, and nobody looks at what one leaves behind.
+        self._pool = torch.cuda.graph_pool_handle()
+        self.failed: dict[str, str] = {}
+        """What could not be recorded, and why."""
+
+    def of(self, name: str, turn: Callable[[], None]) -> Callable[[], None]:
+        """A turn that replays its kernels."""
+        import torch
+
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                turn()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                turn()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as err:
+            # Work that asks the host in between (routing by data, for one) cannot be recorded.
+            self.failed[name] = str(err).split("\n", 1)[0]
+            # A recording that broke off must not leave its error to the next one.
+            torch.cuda.synchronize()
+            return turn
+        return graph.replay  # type: ignore[no-any-return]
 
 
 def _shares(calls: Sequence[Call], *, cuda: bool) -> dict[int, float]:
@@ -150,10 +170,23 @@ def _quickest(call: Call, *, cuda: bool) -> float:
     return min(found)
 
 
-def _heads(groups: dict[tuple[str, str | None, int | None], list[Call]]) -> dict[str, list[Call]]:
-    """Attention of each group of heads that shares keys, apart: query heads cut with their key head.
+class _OneToOne:
+    """An attention module to which each query head has a key head of its own; all else is the module's."""
 
-    Only plain attention over one tensor each of queries, keys and values can be cut so; others yield none.
+    num_key_value_groups = 1
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _heads(groups: dict[tuple[str, str | None, int | None], list[Call]]) -> dict[str, list[Call]]:
+    """Attention of each query head apart where attention is plain matrix products (`eager`), else of each
+    group of query heads that shares a key head: a fused kernel reads the keys of a group once.
+
+    Only attention over one tensor each of queries, keys and values can be cut so; others yield none.
     """
     import torch
 
@@ -164,22 +197,36 @@ def _heads(groups: dict[tuple[str, str | None, int | None], list[Call]]) -> dict
             return {}
         query, key, value = tensors
         shared = query.shape[1] // key.shape[1]
-        for group in range(key.shape[1]):
-            first = group * shared
-            cut = (
-                query[:, first : first + shared],
-                key[:, group : group + 1],
-                value[:, group : group + 1],
-            )
-            name = f"{first}-{first + shared - 1}" if shared > 1 else str(first)
-            args = (call.args[0], *cut, *call.args[4:])
+        eager = getattr(call.function, "__name__", "") == "eager_attention_forward"
+        step = 1 if eager else shared
+        module = _OneToOne(call.args[0]) if eager else call.args[0]
+        for first in range(0, query.shape[1], step):
+            group = first // shared
+            cut = (query[:, first : first + step], key[:, group : group + 1], value[:, group : group + 1])
+            name = f"{first}-{first + step - 1}" if step > 1 else str(first)
+            args = (module, *cut, *call.args[4:])
             own = Call(f"heads {name}", "context", call.layer, call.function, args, call.kwargs, None)
             found.setdefault(name, []).append(own)
-    return found
+    return found if all(_runs(own[0]) for own in found.values()) else {}
+
+
+def _runs(call: Call) -> bool:
+    """Whether a call that was cut can be made: sinks and biases of all heads do not fit a part of them."""
+    try:
+        call.run()
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    return True
 
 
 def ablated(
-    calls: Sequence[Call], anatomy: Anatomy, *, phase: str, cuda: bool, first: int
+    calls: Sequence[Call],
+    anatomy: Anatomy,
+    *,
+    phase: str,
+    cuda: bool,
+    first: int,
+    graphs: Graphs | None = None,
 ) -> list[TorchWork]:
     """The whole step without its attention, and without its feed-forward: their work is not done at all."""
     whole = next(call for call in calls if call.component == WHOLE)
@@ -194,9 +241,10 @@ def ablated(
             with _left_out(modules, outputs):
                 whole.run()
 
+        name = WITHOUT + component
         work = TorchWork(
-            WITHOUT + component, phase, None, None, 1, 1, first + number,
-            turn=_graph(turn) if cuda else turn, cuda=cuda,
+            name, phase, None, None, 1, 1, first + number,
+            turn=graphs.of(f"{phase} {name}", turn) if graphs else turn, cuda=cuda,
         )  # fmt: skip
         found.append(work)
     return found

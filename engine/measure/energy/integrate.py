@@ -194,8 +194,8 @@ class Board:
             return WindowEnergy(None, seconds, method, edge_j, peak, 0.0, reason)
         energy = sum(meter.between(begin_s, end_s) for meter in self.meters)
         share = self._gap_share(begin_s, end_s, energy)
-        told = self._disputed(begin_s, end_s, energy, edge_j)
-        return WindowEnergy(energy, seconds, method, edge_j, peak, share, told)
+        doubt = self._disputed(begin_s, end_s, energy, edge_j)
+        return WindowEnergy(energy, seconds, method, edge_j, peak, share, doubt)
 
     def _disputed(self, begin_s: float, end_s: float, energy_j: float, edge_j: float) -> str | None:
         """What to say where counter and power were both read and do not agree."""

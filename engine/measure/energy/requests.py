@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 1.2
 """Windows are planned this much longer than they must be: the next run may be quicker."""
-_LARGEST_TRAINED: Final = 65_536
-"""Vocabulary up to which a tokenizer is trained for random weights; beyond, training takes minutes."""
+_TRAINED_QUICKLY: Final = 8_192
+"""Vocabulary up to which a tokenizer is trained each time; larger ones take up to a minute and are kept."""
 
 
 @dataclass(eq=False)
@@ -233,16 +233,15 @@ def shortest_window(period_s: float) -> float:
 def tokenizer_of(local: LocalModel, weights: str, folder: Any) -> Any:
     """The tokenizer of real weights, or one trained to the same vocabulary size for random ones.
 
-    None where there is none, or where training one would take longer than the measurement.
+    None where there is none: weights without one, or a vocabulary too small for all bytes.
     """
     if weights == "random":
-        if local.vocab_size > _LARGEST_TRAINED:
-            return None
         from engine.errors import MeasurementError
         from engine.measure.local_tokenizer import trained_tokenizer
 
         try:
-            return trained_tokenizer(local.vocab_size, cache=folder)
+            quick = local.vocab_size <= _TRAINED_QUICKLY
+            return trained_tokenizer(local.vocab_size, cache=folder if quick else None)
         except MeasurementError:
             return None
     from transformers import AutoTokenizer

@@ -307,7 +307,12 @@ def _layers(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
         f"Heat map of {word.lower()} over {len({r['layer'] for r in data})} layers and {len(order)} "
         "components."
     )
-    caption = "One step; brighter is more, hatched is invalid."
+    shared = any(
+        row["method"] == "time_weighted" and row["layer"] is not None
+        for row in story.tables["components"].to_pylist()
+    )
+    how = "each component's own loop, shared over layers by time; " if shared else ""
+    caption = f"One step; {how}brighter is more, hatched is invalid."
     return Chart("layers", title, caption, alt, description(body, data, alt=alt), table)
 
 

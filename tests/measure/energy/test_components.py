@@ -179,6 +179,63 @@ def test_heads_that_share_keys_are_timed_apart(model, prompt) -> None:
     assert torch.allclose(part, whole[:, :, :2], atol=1e-6)
 
 
+def test_plain_attention_is_timed_head_by_head(prompt) -> None:
+    from engine.measure.energy.components import _heads
+
+    torch.manual_seed(4)
+    eager = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, vocab_size=64,
+                                 num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager")
+    ).eval()  # fmt: skip
+    _, _, decode, _ = caught(eager, prompt)
+    contexts = [call for call in decode if call.component == "context"]
+    with torch.inference_mode():
+        parts = _heads({("context", "attention", None): contexts})
+        assert list(parts) == ["0", "1", "2", "3"]
+        assert [len(calls) for calls in parts.values()] == [2, 2, 2, 2]  # one a layer
+        whole = contexts[0].run()[0]
+        # The heads side by side are what the whole attention gives, whichever key head they share.
+        beside = torch.cat([calls[0].run()[0] for calls in parts.values()], dim=2)
+    assert torch.allclose(beside, whole, atol=1e-6)
+
+
+def test_attention_that_cannot_be_cut_is_left_whole(model, prompt) -> None:
+    from engine.measure.energy.components import _heads
+
+    _, _, decode, _ = caught(model, prompt)
+    call = next(call for call in decode if call.component == "context")
+
+    def with_sinks(*args, **kwargs):
+        raise RuntimeError("the size of tensor a must match")
+
+    call.function = with_sinks
+    with torch.inference_mode():
+        assert _heads({("context", "attention", None): [call]}) == {}
+
+
+def test_inputs_beyond_the_room_for_them_are_those_of_another_layer(model, prompt) -> None:
+    anatomy = dissect(model)
+    with torch.inference_mode():
+        cache = transformers.DynamicCache(config=model.config)
+        with Capture(model, anatomy) as every:
+            wanted = forward(model, prompt, cache)
+        cache = transformers.DynamicCache(config=model.config)
+        with Capture(model, anatomy, budget_bytes=8_000) as some:
+            found = forward(model, prompt, cache)
+        assert torch.equal(found, wanted)  # looking changes nothing
+        assert (every.borrowed, len(some.calls)) == (0, len(every.calls))
+        assert some.borrowed > 0
+        for one in some.calls:
+            one.run()
+
+    def held(calls) -> int:
+        tensors = {id(t): t.numel() * t.element_size() for c in calls for t in c.args
+                   if isinstance(t, torch.Tensor) and t.is_floating_point()}  # fmt: skip
+        return sum(tensors.values())
+
+    assert held(some.calls) < 0.7 * held(every.calls)
+
+
 def test_leaving_a_component_out_does_not_compute_it(model, prompt) -> None:
     anatomy, _, decode, logits = caught(model, prompt)
     ran = []
