@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 from engine.perfmodel.bands import Estimate, Spent
-from engine.perfmodel.forms import TILE, Amount, kernel_time_s, tile_share
+from engine.perfmodel.forms import TILE, Amount, alone_s, kernel_time_s, tile_share
 from engine.perfmodel.kernels import Kernel, kernels_of
 from engine.perfmodel.quantized import peak_flops_per_s
 from engine.perfmodel.terms import Attended
@@ -217,7 +217,9 @@ def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *
                 tiles[kernel.rows] = a.ceil(rows / TILE)
             waves = tiles[kernel.rows] * tile_share(kernel.columns, timing.units)
         single = kernel.family == "gemm" and law.parameters.single_row is not None and rows == 1
-        amount = Amount(_value(each.compute_s, basis), _value(each.memory_s, basis), waves, single)
+        amount = Amount(
+            _value(each.compute_s, basis), _value(each.memory_s, basis), waves, kernel.depth, single
+        )
         time = kernel_time_s(a, law.form, law.parameters, amount)
         _add(spent, Spent(law, time * each.count, each.count))
     return Estimate(spent)
@@ -244,6 +246,7 @@ def _attention(
 ) -> tuple[Values, Values]:
     n, mask = step.sequences, timed.kernel.mask
     waves = _items(a, timing, step, decoding=decoding) if timed.kernel.family == "attention" else None
+    lone = decoding and timing.heads == timing.kv_heads and law.parameters.alone_rate is not None
     riding = step.riding.get(mask)
     total: Values = 0.0
     calls: Values = 0
@@ -252,7 +255,9 @@ def _attention(
         basis = {**step.busiest, "Q": n * pairs, "K": n * positions}
         if riding is not None:
             basis["Q"], basis["K"] = basis["Q"] + riding[0], basis["K"] + riding[1]
-        amount = Amount(_value(timed.compute_s, basis), _value(timed.memory_s, basis), waves)
+        memory = _value(timed.memory_s, basis)
+        alone = alone_s(a, memory, waves) if lone and waves is not None else None
+        amount = Amount(_value(timed.compute_s, basis), memory, waves, alone_s=alone)
         time = kernel_time_s(a, law.form, law.parameters, amount)
         total = total + time * (times * timed.count)
         calls = calls + times * timed.count

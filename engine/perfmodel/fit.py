@@ -36,7 +36,9 @@ _START: Final[dict[str, tuple[float, ...]]] = {
     "single_row": (0.7,),
     "root": (5e-7,),
     "wave_share": (0.2,),
+    "depth_cost": (1e-10,),
     "wave_cost": (5e-7,),
+    "alone_rate": (2.0,),
 }
 _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "launch": (1e-9, 1.0),
@@ -45,10 +47,12 @@ _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "single_row": (1e-4, 1.0),
     "root": (1e-12, 1.0),
     "wave_share": (1e-4, 1.0),
+    "depth_cost": (1e-13, 1e-6),
     "wave_cost": (1e-12, 1.0),
+    "alone_rate": (1e-2, 1e2),
 }
 USES: Final[dict[Form, tuple[str, ...]]] = {
-    "overlapped": ("launch", "compute_efficiency", "memory_efficiency", "root", "wave_share"),
+    "overlapped": ("launch", "compute_efficiency", "memory_efficiency", "root", "wave_share", "depth_cost"),
     "added": ("launch", "compute_efficiency", "memory_efficiency", "wave_cost"),
     "waves": ("launch", "memory_efficiency", "root", "wave_cost"),
 }
@@ -74,6 +78,11 @@ class KernelRows:
     """Shapes that engines have good kernels for; the others are judged, not fitted."""
     single: NDArray[np.bool_]
     """Products of a single row."""
+    depth: Column
+    """Columns of the activations of products; 0 for other kinds."""
+    alone_s: Column | None = None
+    """Memory seconds of ungrouped decode attention on as many multiprocessors as it has heads, 0 for grouped
+    heads; None for other kinds."""
 
     def __len__(self) -> int:
         return len(self.measured_s)
@@ -94,12 +103,14 @@ class KernelRows:
             self.site[rows],
             self.usual[rows],
             self.single[rows],
+            self.depth[rows],
+            None if self.alone_s is None else self.alone_s[rows],
         )
 
 
 def predicted_s(rows: KernelRows, form: Form, parameters: LawParameters) -> Column:
     """Estimated seconds of each row."""
-    amount = Amount(rows.compute_s, rows.memory_s, rows.waves, rows.single)
+    amount = Amount(rows.compute_s, rows.memory_s, rows.waves, rows.depth, rows.alone_s, rows.single)
     found: Column = np.asarray(kernel_time_s(ARRAYS, form, parameters, amount), dtype=np.float64)
     return found
 
@@ -136,7 +147,9 @@ _NEUTRAL: Final[dict[str, Any]] = {
     "single_row": None,
     "root": 0.0,
     "wave_share": 0.0,
+    "depth_cost": 0.0,
     "wave_cost": 0.0,
+    "alone_rate": None,
 }
 
 

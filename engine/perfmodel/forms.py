@@ -27,6 +27,11 @@ class Amount(NamedTuple):
     memory_s: Values
     waves: Values | None = None
     """Work items over multiprocessors; None where that is unknown."""
+    depth: Values = 0.0
+    """Columns of the activations of a product."""
+    alone_s: Values | None = None
+    """Memory time of decode attention if each ungrouped head were read by one multiprocessor; None for all
+    else."""
     single: Values = False
     """Whether a product has a single row."""
 
@@ -51,7 +56,10 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
     memory = amount.memory_s / rate
     waves = amount.waves
     if form == "waves":
-        return memory if waves is None or not p.wave_cost else fourth_mean(a, memory, p.wave_cost * waves)
+        alone = None if amount.alone_s is None or p.alone_rate is None else amount.alone_s / p.alone_rate
+        if waves is None or not p.wave_cost:
+            return memory if alone is None else fourth_mean(a, memory, alone)
+        return fourth_mean(a, memory, p.wave_cost * waves, alone)
     if p.compute_efficiency is None:
         return memory
     if isinstance(amount.compute_s, float) and amount.compute_s == 0:
@@ -67,16 +75,23 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
         loss = a.minimum(a.ceil(waves) / waves, _MOST_WAVE_LOSS) * p.wave_share
         loss += 1 - p.wave_share
         compute = compute * loss
-    return fourth_mean(a, compute, memory)
+    return fourth_mean(a, compute, memory, p.depth_cost * amount.depth if p.depth_cost else None)
 
 
-def fourth_mean(a: Arithmetic, x: Values, y: Values) -> Values:
-    """(x^4 + y^4)^(1/4): the larger one, and a fifth more where both are equal."""
+def fourth_mean(a: Arithmetic, x: Values, y: Values, z: Values | None = None) -> Values:
+    """(x^4 + y^4 + z^4)^(1/4): the largest one, and a fifth more where two are equal."""
     total, other = x * x, y * y
     total *= total
     other *= other
     total = total + other
+    if z is not None:
+        total = total + z**4
     return a.sqrt(a.sqrt(total))
+
+
+def alone_s(a: Arithmetic, memory_s: Values, waves: Values) -> Values:
+    """Memory time when work items fill only some of the multiprocessors, each reading at its fair share."""
+    return memory_s / a.minimum(waves, 1)
 
 
 def tile_share(columns: int, units: int) -> float:

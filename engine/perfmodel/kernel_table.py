@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from engine.errors import UsageError
 from engine.perfmodel.deployment import device_link
 from engine.perfmodel.fit import Column, KernelRows
-from engine.perfmodel.forms import TILE
+from engine.perfmodel.forms import TILE, alone_s
 from engine.perfmodel.quantized import peak_flops_per_s
+from engine.perfmodel.summary import ARRAYS
 from engine.spec.calibration import OperatorKind
 from engine.spec.hardware import Hardware, Precision
 
@@ -96,7 +97,12 @@ def gated_rows(
         dropped["faster than the data sheet allows"] = count
     usual = _usual(kind, here, len(kept))
     single = here["m"] == 1 if kind == "gemm" else np.zeros(len(kept), dtype=np.bool_)
-    rows = KernelRows(compute, memory, waves, measured, site, usual, single)
+    depth = here["k"] if kind == "gemm" else np.zeros(len(kept))
+    alone = None
+    if kind == "decode_attention" and waves is not None:
+        ungrouped = here["num_heads"] == here["num_kv_heads"]
+        alone = np.where(ungrouped, alone_s(ARRAYS, memory, waves), 0.0)
+    rows = KernelRows(compute, memory, waves, measured, site, usual, single, depth, alone)
     rows = rows.take(np.flatnonzero(possible))
     return Gated(rows, kept[possible], dropped)
 

@@ -41,6 +41,13 @@ class Kernel:
     columns: int = 0
     """Columns of its result."""
 
+    @property
+    def depth(self) -> float:
+        """Columns of the activations of a product; 0 for other kinds."""
+        if not self.columns:
+            return 0.0
+        return dict(self.flops)[self.rows] / (2 * self.columns)
+
 
 @dataclass(frozen=True)
 class _Draft:

@@ -52,6 +52,8 @@ FEWEST_SITES: Final = 3
 _FEWEST_SINGLE: Final = 5
 """Rows of either kind from which products of a single row get an efficiency of their own. Devices with
 multiprocessors run them like others; one parameter less transfers better."""
+_NEVER_ALONE: Final = 20.0
+"""Shares of the bandwidth from which one multiprocessor is no limit: the kernels cut the cache."""
 _SPLIT: Final = "5 folds by site"
 
 
@@ -84,9 +86,11 @@ def fit_operator(
     rows = gated.rows
     form, uses, limits = form_of(kind)
     if rows.waves is None:
-        uses = tuple(name for name in uses if not name.startswith("wave"))
+        uses = tuple(name for name in uses if not name.startswith(("wave", "depth")))
         if min(rows.single.sum(), (~rows.single).sum()) >= _FEWEST_SINGLE:
             uses = (*uses, "single_row")
+    elif rows.alone_s is not None and _lone(rows) >= _FEWEST_SINGLE:
+        uses = (*uses, "alone_rate")
     _require_enough(kind, gated, len(uses))
     fit = fitter(form, uses, limits)
     fold = folds_of(rows.site)
@@ -94,6 +98,8 @@ def fit_operator(
     seen = np.isfinite(predicted)
     usual = rows.usual & seen
     parameters = fit_law(rows.take(np.flatnonzero(rows.usual)), form, uses=uses, limits=limits)
+    if parameters.alone_rate is not None and parameters.alone_rate > _NEVER_ALONE:
+        parameters = parameters.model_copy(update={"alone_rate": None})
     found = OperatorFit.model_validate(
         {
             "operator": kind,
@@ -114,6 +120,11 @@ def fit_operator(
         context={"trusted": True},
     )
     return Fitted(found, gated, predicted)
+
+
+def _lone(rows: KernelRows) -> int:
+    """Rows whose ungrouped heads leave multiprocessors idle."""
+    return 0 if rows.alone_s is None else int((rows.usual & (rows.alone_s > rows.memory_s)).sum())
 
 
 def fitter(

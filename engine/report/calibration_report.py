@@ -103,6 +103,8 @@ def _part(number: int, title: str, found: Fitted) -> Part:
     values += [f"of a single row {p.single_row:.3g}"] if p.single_row is not None else []
     values += [f"root {format_quantity(p.root, 'seconds')}"] if p.root else []
     values += [f"wave share {p.wave_share:.3g}"] if p.wave_share else []
+    values += [f"depth cost {format_quantity(p.depth_cost, 'seconds')}"] if p.depth_cost else []
+    values += [f"rate of a lone head {p.alone_rate:.3g}"] if p.alone_rate is not None else []
     values += [f"wave cost {format_quantity(p.wave_cost, 'seconds')}"] if p.wave_cost else []
     return Part(title, summary, f"Form {fit.form}: {', '.join(values)}.", _names(number))
 

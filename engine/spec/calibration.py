@@ -35,6 +35,12 @@ class LawParameters(Settings):
     time without launch."""
     wave_share: Share = 0.0
     """How much of the last, partly filled wave of work items is lost: 0 none, 1 all of it."""
+    depth_cost: Seconds = 0.0
+    """Least time of a product per column of its activations: one tile walks along all of them, however few
+    tiles there are."""
+    alone_rate: Ratio | None = None
+    """For decode attention without grouped heads, where kernels do not cut the cache of a head into pieces:
+    how fast one multiprocessor reads, in shares of the bandwidth that fall to it. Absent where they do."""
     wave_cost: Seconds = 0.0
     """Least time of one wave of work items, one item a multiprocessor."""
 
@@ -99,7 +105,8 @@ class OperatorFit(Settings):
     devices: Annotated[int, Field(ge=2)] | None = None
     """Devices that take part, for collectives."""
     form: Literal["overlapped", "added", "waves"]
-    """`overlapped`: launch + fourth-power mean of compute / efficiency and bytes / efficiency. `added`:
+    """`overlapped`: launch + fourth-power mean of compute / efficiency, bytes / efficiency and, for products,
+    the cost of the depth. `added`:
     launch + both, one after the other and in whole waves, + a cost per wave. `waves`: launch + fourth-power
     mean of bytes / efficiency and the cost of the waves. Each plus sqrt(root x the rest but the launch)."""
     parameters: LawParameters

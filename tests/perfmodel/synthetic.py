@@ -33,6 +33,7 @@ TRUE: dict[OperatorKind, LawParameters] = {
             "memory_efficiency": 0.85,
             "root": 8e-7,
             "wave_share": 0.2,
+            "depth_cost": 8e-10,
         },
         context={"trusted": True},
     ),
@@ -41,7 +42,7 @@ TRUE: dict[OperatorKind, LawParameters] = {
         context={"trusted": True},
     ),
     "decode_attention": LawParameters.model_validate(
-        {"launch": 9e-6, "memory_efficiency": 0.9, "root": 2e-6, "wave_cost": 3e-6},
+        {"launch": 9e-6, "memory_efficiency": 0.9, "root": 2e-6, "wave_cost": 3e-6, "alone_rate": 1.4},
         context={"trusted": True},
     ),
 }
@@ -70,7 +71,14 @@ def columns(kind: OperatorKind) -> dict[str, np.ndarray]:
 def measured(kind: OperatorKind, *, noise: float, seed: int = 1) -> dict[str, np.ndarray]:
     """The shapes with times, off by a log-normal factor."""
     found = columns(kind)
-    amount = Amount(*amounts(kind, "bf16", found, DEVICE))
+    depth = found["k"] if kind == "gemm" else 0.0
+    compute, memory, waves = amounts(kind, "bf16", found, DEVICE)
+    alone = None
+    if kind == "decode_attention":
+        assert waves is not None
+        ungrouped = found["num_heads"] == found["num_kv_heads"]
+        alone = np.where(ungrouped, memory / np.minimum(waves, 1), 0.0)
+    amount = Amount(compute, memory, waves, depth, alone)
     time = kernel_time_s(ARRAYS, FORMS[kind], TRUE[kind], amount)
     factor = np.exp(np.random.default_rng(seed).normal(0, noise, len(time)))
     return {**found, "measured_s": time * factor}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.perfmodel.arithmetic import SCALAR
-from engine.perfmodel.forms import Amount, Form, fourth_mean, kernel_time_s, tile_share
+from engine.perfmodel.forms import Amount, Form, alone_s, fourth_mean, kernel_time_s, tile_share
 from engine.spec.calibration import LawParameters
 
 
@@ -48,6 +48,24 @@ def test_added_runs_one_after_the_other_in_whole_waves() -> None:
 def test_waves_decide_where_items_are_many_and_small() -> None:
     # 1000 waves of 4 us are 4 ms; a microsecond of memory does not show.
     assert seconds("waves", law(wave_cost=4e-6), 0.0, 1e-6, 1000.0) == pytest.approx(4e-3)
+
+
+def test_a_lone_head_is_read_by_one_multiprocessor() -> None:
+    # A quarter of a wave: four times the memory time at a fair share, which one multiprocessor beats by half.
+    p = law(alone_rate=1.5)
+    alone = alone_s(SCALAR, 300e-6, 0.25)
+    assert alone == pytest.approx(1200e-6)
+    found = kernel_time_s(SCALAR, "waves", p, Amount(0.0, 300e-6, 0.25, alone_s=alone))
+    # (300^4 + 800^4)^(1/4) = 804 us.
+    assert float(found) == pytest.approx((300e-6**4 + 800e-6**4) ** 0.25)
+    assert alone_s(SCALAR, 300e-6, 7.0) == 300e-6
+
+
+def test_a_tile_walks_along_the_depth() -> None:
+    # 8192 columns at 1 ns each are 8.2 us, next to which 1 us of memory does not show: a part in 20 000.
+    p = law(depth_cost=1e-9, compute_efficiency=1.0)
+    found = kernel_time_s(SCALAR, "overlapped", p, Amount(1e-7, 1e-6, None, 8192.0))
+    assert float(found) == pytest.approx(8.192e-6, rel=1e-4)
 
 
 def test_the_root_vanishes_against_long_kernels() -> None:

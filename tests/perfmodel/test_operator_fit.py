@@ -125,7 +125,7 @@ def test_a_cpu_is_fitted_with_a_rate_for_single_rows() -> None:
     )
     compute, memory, waves = amounts("gemm", "bf16", rows, cpu)
     assert waves is None
-    amount = Amount(compute, memory, None, rows["m"] == 1)
+    amount = Amount(compute, memory, single=rows["m"] == 1)
     rows["measured_s"] = kernel_time_s(ARRAYS, "overlapped", exact, amount)
     found = fit_operator("gemm", "bf16", rows, cpu).fit.parameters
     assert found.single_row == pytest.approx(0.6, rel=0.02)
