@@ -11,6 +11,7 @@ import click
 from engine.commands.console import Terminal
 from engine.commands.options import RUNS
 from engine.errors import NothingSelected, ThresholdError, UsageError
+from engine.results.tables import SOURCES
 
 if TYPE_CHECKING:
     from engine.results.compared import ComparedRun, CompareOptions, Comparison
@@ -35,9 +36,22 @@ _FAILURES: Final = ("regressed", "changed", "unknown", "unmatched")
     help="Only this phase; repeatable. `request` where both runs have it, else all.",
 )
 @click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=click.Choice(SOURCES),
+    help="Only rows of this source; repeatable.",
+)
+@click.option(
     "--match", metavar="LIST", help="Fields in which points must agree, comma-separated. All otherwise."
 )
 @click.option("--ignore", metavar="LIST", help="Fields in which points may differ: hardware,quantization.")
+@click.option(
+    "--same",
+    multiple=True,
+    metavar="NAME=NAME",
+    help="Two names of one model, device or format; repeatable.",
+)
 @click.option(
     "--threshold",
     default="0%",
@@ -128,7 +142,9 @@ def _options(given: dict[str, Any]) -> CompareOptions:
     options = CompareOptions(
         metrics=tuple(_listed(given["metrics"])),
         phases=tuple(given["phases"]),
+        sources=tuple(given["sources"]),
         match=tuple(_listed(given["match"])) or tuple(f for f in FIELDS if f not in ignored),
+        same=tuple(_names(text) for text in given["same"]),
         threshold=_share(given["threshold"], "--threshold"),
         correction=given["correction"],
         noise=None if given["noise"] is None else _share(given["noise"], "--noise"),
@@ -142,6 +158,13 @@ def _known_fields(names: Sequence[str]) -> None:
     from engine.results.comparison import check_options
 
     check_options(CompareOptions(match=tuple(names)))
+
+
+def _names(text: str) -> tuple[str, str]:
+    one, sign, other = (part.strip() for part in text.partition("="))
+    if not (one and sign and other):
+        raise UsageError(f"`{text}` is not NAME=NAME", hint="--same llama_7b=llama-2-7b")
+    return one, other
 
 
 def _listed(text: str | None) -> list[str]:

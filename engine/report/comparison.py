@@ -13,6 +13,7 @@ from engine.report.comparison_charts import change_charts
 from engine.report.comparison_tables import (
     changes_table,
     differences_tables,
+    sources_of,
     unmatched_table,
     varied_fields,
     worst_table,
@@ -113,12 +114,7 @@ def _title(comparison: Comparison, redact: Redactor) -> str:
 
 def _subtitle(comparison: Comparison) -> str:
     points = max(len(against.points) for against in comparison.against)
-    sources = {
-        (point.identity.source, point.other.source)
-        for against in comparison.against
-        for point in against.points
-    }
-    words = sorted({one if one == other else f"{one} against {other}" for one, other in sources})
+    words = sorted({sources_of(point) for against in comparison.against for point in against.points})
     return f"{count_of(points, 'point')} in common: {', '.join(words).replace('_', ' ')}"
 
 

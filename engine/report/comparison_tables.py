@@ -89,18 +89,25 @@ def _lines(against: Against) -> Iterator[Line]:
 
 
 def varied_fields(comparison: Comparison) -> tuple[str, ...]:
-    """Fields in which the compared points differ from each other."""
-    identities = [p.identity for against in comparison.against for p in against.points]
-    return tuple(f for f in FIELDS if len({identity.get(f) for identity in identities}) > 1)
+    """Fields in which the compared points differ from each other; `source` where their sources do."""
+    points = [point for against in comparison.against for point in against.points]
+    found = [f for f in FIELDS if len({point.identity.get(f) for point in points}) > 1]
+    return (*found, "source") if len({sources_of(point) for point in points}) > 1 else tuple(found)
+
+
+def sources_of(point: ComparedPoint) -> str:
+    """`live`, `predicted against live`."""
+    return " against ".join(dict.fromkeys((point.identity.source, point.other.source)))
 
 
 def short_name(point: ComparedPoint, varied: Sequence[str]) -> str:
     """A point by what tells it from the others."""
     values = tuple(v if f in varied else None for f, v in zip(FIELDS, point.identity.values, strict=True))
-    if not any(value is not None for value in values):
-        return point.identity.label
-    label = Identity(values, point.identity.source, point.identity.phase).label
-    return label.removeprefix("model unknown, ").removeprefix("model unknown on ")
+    label = point.identity.label
+    if any(value is not None for value in values):
+        label = Identity(values, point.identity.source, point.identity.phase).label
+        label = label.removeprefix("model unknown, ").removeprefix("model unknown on ")
+    return f"{label}, {sources_of(point)}" if "source" in varied else label
 
 
 def metric_label(column: str) -> str:
@@ -197,13 +204,13 @@ def _columns(varied: Sequence[str], *, several: bool) -> tuple[Column, ...]:
         Column(
             "change", "Change", "Difference over the value before, with its 95 % interval.", "number", PERCENT
         ),
-        *(setting_column(name) for name in varied),
+        *(setting_column(name) for name in varied if name != "source"),
         Column("before", "Before", "In the baseline, with its 95 % interval (a prediction: its 90 % band)."),
         Column("after", "Now", "In the other run."),
         Column("reason", "Why", "What the verdict rests on."),
         Column("notes", "To know", "What stands between the two points besides the numbers.", optional=True),
         Column("point", "Point", "The point in full.", optional=True),
-        Column("sources", "Sources", "Where the values come from.", optional=True),
+        Column("sources", "Sources", "Where the values come from.", optional="source" not in varied),
         Column("phase", "Phase", "", optional=True),
         Column("metric", "Metric's name", "Column of `summary`.", optional=True),
         Column("before_value", "Before, exactly", "In the base unit.", "number", _NUMBER, optional=True),
@@ -225,6 +232,8 @@ def _cells(line: Line, varied: Sequence[str], redact: Redactor, *, several: bool
     yield metric_label(change.metric) if change else "Status"
     yield change.relative if change else None
     for name in varied:
+        if name == "source":
+            continue
         value = point.identity.get(name)
         yield redact.text(value) if isinstance(value, str) else value
     yield side_text(change.metric, change.before) if change else _words(point.status[0])
@@ -232,7 +241,7 @@ def _cells(line: Line, varied: Sequence[str], redact: Redactor, *, several: bool
     yield redact.text(line.reason)
     yield redact.text("; ".join(point.notes)) or None
     yield redact.text(point.identity.label)
-    yield " against ".join(dict.fromkeys((point.identity.source, point.other.source)))
+    yield sources_of(point)
     yield point.identity.phase
     yield change.metric if change else "status"
     yield change.before.value if change else None

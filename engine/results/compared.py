@@ -46,11 +46,15 @@ class CompareOptions:
     """Columns of `summary`; all metrics that both runs have when empty."""
     phases: tuple[str, ...] = ()
     """Phases to compare; when empty `request`, or every phase where runs share no request rows."""
+    sources: tuple[str, ...] = ()
+    """Sources to compare: predicted, live...; all when empty."""
     match: tuple[str, ...] = FIELDS
     """Fields in which points must agree."""
     threshold: float = 0.0
     """Smallest relative change that counts."""
     correction: Correction = "bh"
+    same: tuple[tuple[str, str], ...] = ()
+    """Names of models, devices or formats that mean the same: (as one run has it, as another has it)."""
     noise: float | None = None
     """Relative standard deviation to assume of values measured once."""
 

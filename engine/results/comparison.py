@@ -24,7 +24,7 @@ from engine.results.compared import (
 )
 from engine.results.differences import environment_differences, spec_differences
 from engine.results.judging import change_of, judged
-from engine.results.matching import FIELDS, Group, Lonely, Pairing, groups_of, pair
+from engine.results.matching import FIELDS, Group, Lonely, Pairing, groups_of, pair, plain_name
 from engine.results.significance import Side
 from engine.results.spread import GAPS, Reading, Requests, good_requests
 from engine.results.tables import SUFFIXES
@@ -86,13 +86,18 @@ def _require_metrics(before: ComparedRun, after: ComparedRun, options: CompareOp
 
 def loosening(before: ComparedRun, after: ComparedRun, options: CompareOptions) -> tuple[str, ...]:
     """The fewest fields to ignore before two runs share a point; empty where that does not help."""
-    mine, others = (groups_of(run.points, run.summary, phases=options.phases) for run in (before, after))
+    mine, others = (_groups(run, options) for run in (before, after))
     mine, others = _chosen_phases(mine, others, options)
     for left_out in _few(options.match):
         fields = [name for name in options.match if name not in left_out]
         if pair(mine, others, fields=fields)[0]:
             return left_out
     return ()
+
+
+def _groups(run: ComparedRun, options: CompareOptions) -> list[Group]:
+    same = {plain_name(one) or "": plain_name(other) or "" for one, other in options.same}
+    return groups_of(run.points, run.summary, phases=options.phases, sources=options.sources, same=same)
 
 
 def _few(fields: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -140,7 +145,7 @@ class _Prepared:
 
     @classmethod
     def of(cls, run: ComparedRun, options: CompareOptions) -> _Prepared:
-        groups = groups_of(run.points, run.summary, phases=options.phases)
+        groups = _groups(run, options)
         names = options.metrics or [name + tail for name in METRICS for tail in _TAILS]
         present = set(run.summary.column_names)
         columns = [name for name in names if name in present]

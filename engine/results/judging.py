@@ -67,7 +67,12 @@ def _direction(change: Change) -> Verdict:
 
 def _unknown(before: Side, after: Side) -> str:
     which = [name for name, side in (("before", before), ("now", after)) if not side.known]
-    return f"measured once {' and '.join(which)}: no interval says how much it varies"
+    text = f"measured once {' and '.join(which)}: no interval says how much it varies"
+    for band, value in ((before, after.value), (after, before.value)):
+        if band.how == "band" and band.low is not None and band.high is not None:
+            place = "inside" if band.low <= value <= band.high else "outside"
+            text += f"; {place} the 90 % band of the prediction"
+    return text
 
 
 _WORDS: Final = {

@@ -29,7 +29,12 @@ _QUIET: Final = {
     "pipeline": 1, "expert": 1, "data": 1,
 }  # fmt: skip
 """What a field is when nobody asked for it: not worth a word in a label."""
+_FORMATS: Final = {
+    "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "f32": "fp32", "float32": "fp32",
+}  # fmt: skip
+"""Number formats as logs write them."""
 _CONCURRENCY: Final = re.compile(r"\bconcurrency[ =](\d+)\b")
+_PREDICTED: Final = "predicted"
 _OWN_LOADS: Final = ("live", "metered")
 """Sources whose `variant` says how something was measured; elsewhere it names a repeat."""
 _MOST_NEIGHBOURS: Final = 200
@@ -99,13 +104,21 @@ class Lonely:
     reason: str
 
 
-def groups_of(points: pa.Table, summary: pa.Table, *, phases: Sequence[str] = ()) -> list[Group]:
-    """The rows of a run by point, source and phase, in the order of its points."""
+def groups_of(
+    points: pa.Table,
+    summary: pa.Table,
+    *,
+    phases: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    same: Mapping[str, str] | None = None,
+) -> list[Group]:
+    """The rows of a run by point, source and phase, in the order of its points; all phases and sources when
+    none are named. `same` maps plain names of models, devices and formats to those of another run."""
     settled = {row["point"]: row for row in points.to_pylist()}
     found: dict[Identity, list[Mapping[str, Any]]] = {}
     for row in summary.to_pylist():
-        if not phases or row["phase"] in phases:
-            found.setdefault(_identity(settled.get(row["point"], {}), row), []).append(row)
+        if (not phases or row["phase"] in phases) and (not sources or row["source"] in sources):
+            found.setdefault(_identity(settled.get(row["point"], {}), row, same or {}), []).append(row)
     groups = [
         Group(key, tuple(rows), tuple(sorted({r["point"] for r in rows if r["point"] is not None})))
         for key, rows in found.items()
@@ -117,10 +130,12 @@ def groups_of(points: pa.Table, summary: pa.Table, *, phases: Sequence[str] = ()
     )
 
 
-def _identity(point: Mapping[str, Any], row: Mapping[str, Any]) -> Identity:
+def _identity(point: Mapping[str, Any], row: Mapping[str, Any], same: Mapping[str, str]) -> Identity:
     values = {field: point.get(field) for field in FIELDS}
     for name in _NAMES:
-        values[name] = plain_name(values[name])
+        plain = plain_name(values[name])
+        plain = _FORMATS.get(plain or "", plain) if name == "quantization" else plain
+        values[name] = same.get(plain or "", plain)
     source = row["source"] or "unknown"
     variant = row.get("variant") if source in _OWN_LOADS else None
     for text in (variant, values["settings"] if source == "run_folder" else None):
@@ -148,68 +163,61 @@ def pair(
     First those that agree in everything, then those that agree in `fields` as far as both know them; of
     several candidates the one that agrees in most fields, and none at all where that does not decide.
     """
-    left, right = _sources_paired(before, after)
     found: list[Pairing] = []
-    rest_before: list[Group] = []
-    exact = {(g.identity.values, g.identity.source, g.identity.phase): g for g in after}
-    used: set[int] = set()
-    for group in before:
-        key = (group.identity.values, group.identity.source, group.identity.phase)
-        other = exact.get(key)
-        if other is None:
-            rest_before.append(group)
-        else:
-            used.add(id(other))
-            found.append(Pairing(group, other, (), ()))
-    rest_after = [group for group in after if id(group) not in used]
-    loose, ambiguous = _loosely(rest_before, rest_after, fields, left, right)
-    found += loose
-    order = {id(group): i for i, group in enumerate(before)}
-    behind = {id(group): i for i, group in enumerate(after)}
-    found.sort(key=lambda p: (order[id(p.before)], behind[id(p.after)]))
-    paired = {id(g) for p in loose for g in (p.before, p.after)}
+    unclear: set[int] = set()
+    for source, other in _sources_paired(before, after):
+        mine = [group for group in before if group.identity.source == source]
+        theirs = [group for group in after if group.identity.source == other]
+        same = _exactly(mine, theirs) if source == other else []
+        used = {id(group) for one in same for group in (one.before, one.after)}
+        loose, doubtful = _loosely(
+            [group for group in mine if id(group) not in used],
+            [group for group in theirs if id(group) not in used],
+            fields,
+        )
+        found += [*same, *loose]
+        unclear |= doubtful
+    order = {id(group): i for i, group in enumerate((*before, *after))}
+    found.sort(key=lambda one: (order[id(one.before)], order[id(one.after)]))
+    paired = {id(group) for one in found for group in (one.before, one.after)}
+    alone = [[group for group in groups if id(group) not in paired] for groups in (before, after)]
     return (
         found,
-        [_lonely(g, rest_after, fields, ambiguous) for g in rest_before if id(g) not in paired],
-        [_lonely(g, rest_before, fields, ambiguous) for g in rest_after if id(g) not in paired],
+        [_lonely(group, alone[1] or after, fields, unclear) for group in alone[0]],
+        [_lonely(group, alone[0] or before, fields, unclear) for group in alone[1]],
     )
 
 
-def _sources_paired(before: Iterable[Group], after: Iterable[Group]) -> tuple[set[str], set[str]]:
-    """Sources that the other run has not got: those may be compared with each other, a prediction with a
-    measurement; a source that both have is compared with itself only."""
-    ours, theirs = {g.identity.source for g in before}, {g.identity.source for g in after}
-    return ours - theirs, theirs - ours
+def _sources_paired(before: Iterable[Group], after: Iterable[Group]) -> list[tuple[str, str]]:
+    """Which sources of two runs are compared: each with itself; those that only one run has with those that
+    only the other has; and measurements with predictions where the other run measured nothing."""
+    ours, theirs = ({g.identity.source for g in groups} for groups in (before, after))
+    found = {(source, source) for source in ours & theirs}
+    left, right = ours - theirs, theirs - ours
+    found |= {(source, other) for source in left for other in right}
+    if ours == {_PREDICTED}:
+        found |= {(_PREDICTED, other) for other in right}
+    if theirs == {_PREDICTED}:
+        found |= {(source, _PREDICTED) for source in left}
+    return sorted(found)
+
+
+def _exactly(before: Sequence[Group], after: Sequence[Group]) -> list[Pairing]:
+    known = {(g.identity.values, g.identity.phase): g for g in after}
+    pairs = ((g, known.get((g.identity.values, g.identity.phase))) for g in before)
+    return [Pairing(group, other, (), ()) for group, other in pairs if other is not None]
 
 
 def _loosely(
-    before: Sequence[Group],
-    after: Sequence[Group],
-    fields: Sequence[str],
-    left: set[str],
-    right: set[str],
+    before: Sequence[Group], after: Sequence[Group], fields: Sequence[str]
 ) -> tuple[list[Pairing], set[int]]:
     """Mutually best candidates; and the ids of groups with several equally good ones."""
-    sure = [f for f in fields if f != "load" and _known_everywhere(f, (*before, *after))]
-    places = [FIELDS.index(f) for f in sure]
-
-    def bucket(group: Group) -> Hashable:
-        return group.identity.phase, tuple(group.identity.values[i] for i in places)
-
-    shelves: dict[Hashable, list[Group]] = defaultdict(list)
-    for group in after:
-        shelves[bucket(group)].append(group)
-    scores: dict[tuple[int, int], tuple[Group, Group, int]] = {}
-    for group in before:
-        for other in shelves.get(bucket(group), ()):
-            score = _agreement(group.identity, other.identity, fields, left, right)
-            if score is not None:
-                scores[id(group), id(other)] = (group, other, score)
+    scores = _scores(before, after, fields)
     best: dict[int, int] = {}
-    for group, other, score in scores.values():
+    for group, other, score in scores:
         for one in (id(group), id(other)):
             best[one] = max(best.get(one, -1), score)
-    mutual = [(g, o) for g, o, s in scores.values() if s == best[id(g)] == best[id(o)]]
+    mutual = [(g, o) for g, o, score in scores if score == best[id(g)] == best[id(o)]]
     count: dict[int, int] = defaultdict(int)
     for group, other in mutual:
         count[id(group)] += 1
@@ -221,16 +229,35 @@ def _loosely(
     return [_pairing(g, o, fields) for g, o in clear], unclear
 
 
+def _scores(
+    before: Sequence[Group], after: Sequence[Group], fields: Sequence[str]
+) -> list[tuple[Group, Group, int]]:
+    """Candidates with the number of fields in which they agree; looked for among those that agree in the
+    fields that everybody knows."""
+    sure = [f for f in fields if f != "load" and _known_everywhere(f, (*before, *after))]
+    places = [FIELDS.index(f) for f in sure]
+
+    def bucket(group: Group) -> Hashable:
+        return group.identity.phase, tuple(group.identity.values[i] for i in places)
+
+    shelves: dict[Hashable, list[Group]] = defaultdict(list)
+    for group in after:
+        shelves[bucket(group)].append(group)
+    found = []
+    for group in before:
+        for other in shelves.get(bucket(group), ()):
+            score = _agreement(group.identity, other.identity, fields)
+            if score is not None:
+                found.append((group, other, score))
+    return found
+
+
 def _known_everywhere(field: str, groups: Iterable[Group]) -> bool:
     return all(group.identity.get(field) is not None for group in groups)
 
 
-def _agreement(
-    before: Identity, after: Identity, fields: Sequence[str], left: set[str], right: set[str]
-) -> int | None:
-    """In how many fields two points agree; None where they may not be compared."""
-    if before.source != after.source and not (before.source in left and after.source in right):
-        return None
+def _agreement(before: Identity, after: Identity, fields: Sequence[str]) -> int | None:
+    """In how many fields two points agree; None where one contradicts."""
     for field in fields:
         one, other = before.get(field), after.get(field)
         if field == "load" and before.source != after.source:
