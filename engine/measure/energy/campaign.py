@@ -15,6 +15,7 @@ from engine.measure.energy.probe import SensorPeriods, probe
 from engine.measure.energy.requests import Runner, shortest_window, tokenizer_of
 from engine.measure.energy.source import SLOWDOWN, HostClock, Metered, PowerSource, Quick, open_source
 from engine.measure.energy.trace import ASSUMED_PERIOD_S, HOOKED, Event, LoopReads, Trace
+from engine.results.estimate import difference, estimate
 
 if TYPE_CHECKING:
     from engine.measure.energy.recorder import Recorder
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from engine.plan.point import Point
     from engine.spec.energy import EnergySettings
 
+_ALONE: Final = 3
+"""Windows without a recorder, to see what it costs."""
 _REST_S: Final = 0.3
 """Between two windows where energy is metered: three updates of the counter."""
 
@@ -75,7 +78,7 @@ def run_campaign(settings: EnergySettings, point: Point, tools: Tools) -> Trace:
     campaign = _Campaign(settings, HostClock(), source, tools.say)
     try:
         if source is None:
-            loops, periods = _run(campaign, point, tools)
+            loops, periods, _ = _run(campaign, point, tools)
             return _trace(campaign, (), loops, periods)
         devices.refuse_unmetered(settings.target)
         from engine.measure.energy.recorder import Recorder
@@ -86,16 +89,18 @@ def run_campaign(settings: EnergySettings, point: Point, tools: Tools) -> Trace:
             interval_s=settings.sample_interval,
             folder=tools.scratch,
         ) as recorder:
-            loops, periods = _run(campaign, point, tools)
+            loops, periods, runner = _run(campaign, point, tools)
             channels = recorder.stop()
-            _tell_cost(campaign, recorder)
+            _tell_cost(campaign, recorder, runner)
         return _trace(campaign, channels, loops, periods)
     finally:
         if source is not None:
             source.close()
 
 
-def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopReads], SensorPeriods | None]:
+def _run(
+    campaign: _Campaign, point: Point, tools: Tools
+) -> tuple[list[LoopReads], SensorPeriods | None, Runner]:
     """Idle, load, requests and loops in order."""
     settings = campaign.settings
     campaign.idle("cold before")
@@ -124,7 +129,7 @@ def _run(campaign: _Campaign, point: Point, tools: Tools) -> tuple[list[LoopRead
     elif settings.granularity != "phase":
         _mark_layers(campaign, runner)
     campaign.idle("resident after")
-    return loops, periods
+    return loops, periods, runner
 
 
 def _build(settings: EnergySettings, point: Point, tools: Tools) -> LocalModel:
@@ -301,11 +306,23 @@ def _quick(source: PowerSource | None) -> Callable[[bool], Quick] | None:
     return lambda slow: source.quick(slow=slow)
 
 
-def _tell_cost(campaign: _Campaign, recorder: Recorder) -> None:
+def _tell_cost(campaign: _Campaign, recorder: Recorder, runner: Runner) -> None:
+    """What recording cost: processor time, and the time of a phase with it against without."""
     report = recorder.report
     if report is not None:
         campaign.notes.append(
             f"recorder: {report.rows} rows, {report.cpu_share:.2%} of one core, {report.late} readings late"
+        )
+    phase = runner.longest
+    beside = [e for e in campaign.events if (e.kind, e.phase, e.warmup) == ("phase", phase, False)]
+    alone = [runner.plain(phase) for _ in range(min(campaign.settings.repeats, _ALONE))]
+    with_it, without = (estimate([e.seconds / e.iterations for e in some]) for some in (beside, alone))
+    if with_it is not None and without is not None:
+        more = difference(with_it, without).scaled(1 / without.mean)
+        ends = "" if more.low is None else f" ({more.low:+.2%} to {more.high:+.2%})"
+        campaign.notes.append(
+            f"sampling: {phase} took {more.mean:+.2%}{ends} of its time without a recorder, "
+            f"n = {with_it.n} and {without.n}"
         )
 
 

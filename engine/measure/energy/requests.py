@@ -56,6 +56,16 @@ class Runner:
             found += phase(repeat, warmup)
         return found
 
+    @property
+    def longest(self) -> str:
+        """The phase that shows best what slows a model down."""
+        return "decode" if self.output_tokens > 1 else "prefill"
+
+    def plain(self, phase: str) -> Event:
+        """One more window of prefill or decode."""
+        self.between()
+        return (self._decode if phase == "decode" else self._prefill)(0, False)[0]
+
     def _tokenize(self, repeat: int, warmup: bool) -> list[Event]:
         if self.tokenizer is None:
             return []

@@ -1,5 +1,6 @@
 """Whole campaigns in this process: a tiny model on the CPU, with power from the pretend NVML or without."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,12 @@ def test_energy_through_the_pretend_nvml(tmp_path: Path, loaded, fake_environmen
     assert [r["step"] for r in steps] == [0, 1, 2, 3]
     assert len(found["samples"]) > 100
     assert {"prefill", "decode", "idle", "component loops"} <= {row["phase"] for row in found["samples"]}
-    assert any("recorder:" in row["finding"] for row in found["findings"])
+    told = [row["finding"] for row in found["findings"]]
+    assert any("recorder:" in text for text in told)
+    # With sampling and without, both made here.
+    cost = next(text for text in told if text.startswith("sampling: decode took "))
+    assert cost.endswith("of its time without a recorder, n = 2 and 2")
+    assert re.search(r"took [+-]\d+\.\d\d% \([+-][\d.]+% to [+-][\d.]+%\)", cost)
 
 
 def no_power(monkeypatch) -> None:

@@ -592,8 +592,6 @@ def test_119_parts_against_the_whole_and_the_cost_of_looking(tables) -> None:
              and r["method"] in ("loop", "remainder")]  # fmt: skip
     total = math.fsum(r["energy_j"] * r["count"] for r in parts)
     assert total == pytest.approx(step["energy_j"], rel=1e-9)  # with the remainder, nothing is lost
-    # With and without sampling: what the recorder costs is printed by benchmarks/energy_overhead.py.
-    assert (ROOT / "benchmarks" / "energy_overhead.py").exists()
 
 
 def test_120_what_is_too_short_for_the_sensor_says_so() -> None:
