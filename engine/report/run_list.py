@@ -82,8 +82,6 @@ class Row:
     dirty: bool
     """The spec's repository had changes that were not committed."""
     tags: tuple[str, ...]
-    search: str
-    """Every text one can find it by, in lower case."""
 
 
 def list_page(rows: Sequence[Row], *, name: str, mode: Mode, share: bool = False, advice: str = "") -> Page:
@@ -179,10 +177,8 @@ def row_of(entry: RunEntry, *, share: bool = False) -> Row:
         "dirty": entry.dirty,
         "tags": texts(entry.tags),
     }
-    words = [shown[k] for k in ("name", "title", "verdict", "state", "reason", "when", "commit")]
-    words += [w for k in ("kinds", "devices", "models", "formats", "tags") for w in shown[k]]
     stamp = hashlib.sha256(repr(sorted(shown.items())).encode("utf-8", "replace")).hexdigest()[:12]
-    return Row(**shown, stamp=stamp, search=" ".join(words).lower())
+    return Row(**shown, stamp=stamp)
 
 
 def moment(when: dt.datetime | None) -> str:

@@ -254,8 +254,9 @@ def _without_entries(path: Path) -> dict[str, Any] | None:
             names = {}
             for section in ("\n" + tail).split('\n  "')[1:]:
                 label, *entries = section.split('\n   "')
-                keys = [json.loads('"' + entry.partition('": {')[0] + '"') for entry in entries]
-                names[label.partition('"')[0]] = dict.fromkeys(keys)
+                names[label.partition('"')[0]] = dict.fromkeys(entry.partition('"')[0] for entry in entries)
+            if any("\\" in name for section in names.values() for name in section):
+                return None  # a name with a quote or a mark in it: worth a whole reading
             return {**found, "entries": names}
     return None
 

@@ -4,6 +4,9 @@
   const body = document.getElementById("rows");
   const served = document.body.classList.contains("served");
   const state = { find: "", sort: "", choices: {} };
+  // Laying out a thousand rows takes longer than anybody looks at them.
+  const STEP = 200;
+  let most = STEP;
   for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
   const allRows = () => [...body.rows];
 
@@ -28,17 +31,27 @@
   }
 
   // --- filter and order
+  const texts = new WeakMap();
+  function textOf(row) {
+    if (!texts.has(row)) {
+      const { kinds, devices, models, tags } = row.dataset;
+      texts.set(row, [row.textContent, kinds, devices, models, tags].join(" ").toLowerCase());
+    }
+    return texts.get(row);
+  }
   function filter() {
     const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = Object.entries(state.choices).filter(([, value]) => value);
-    let shown = 0;
-    for (const row of body.rows) {
-      row.hidden = !(words.every((word) => row.dataset.search.includes(word))
-        && wanted.every(([field, value]) => row.dataset[field].split("\n").includes(value)));
-      if (!row.hidden) shown += 1;
-    }
+    const found = allRows().filter((row) => words.every((word) => textOf(row).includes(word))
+      && wanted.every(([field, value]) => row.dataset[field].split("\n").includes(value)));
+    const seen = new Set(found.slice(0, most));
+    for (const row of body.rows) row.hidden = !seen.has(row);
     const all = body.rows.length;
-    document.getElementById("shown").textContent = shown === all ? "" : `${shown.toLocaleString("en-US")} of ${all.toLocaleString("en-US")} shown`;
+    const number = (count) => count.toLocaleString("en-US");
+    document.getElementById("shown").textContent = found.length === all ? "" : `${number(found.length)} of ${number(all)} found`;
+    const more = document.getElementById("more");
+    more.hidden = found.length <= most;
+    more.textContent = `Show ${number(Math.min(STEP, found.length - most))} more of ${number(found.length)}`;
     ticked();
   }
   function order() {
@@ -74,6 +87,7 @@
         const column = head.dataset.column;
         state.sort = state.sort === column ? "-" + column : column;
         order();
+        filter();
         writeState();
       });
       head.append(" ", button);
@@ -147,14 +161,20 @@
     allRows().forEach((row, i) => { row.dataset.place = i; });
     addSorting();
     readState();
-    search.addEventListener("input", () => { state.find = search.value; filter(); writeState(); });
-    for (const select of selects) select.addEventListener("change", () => { state.choices[select.dataset.field] = select.value; filter(); writeState(); });
+    search.addEventListener("input", () => { state.find = search.value; most = STEP; filter(); writeState(); });
+    for (const select of selects) select.addEventListener("change", () => { state.choices[select.dataset.field] = select.value; most = STEP; filter(); writeState(); });
     document.getElementById("clear").addEventListener("click", () => {
       state.find = "";
       for (const select of selects) state.choices[select.dataset.field] = "";
       writeState();
       readState();
       filter();
+    });
+    document.getElementById("more").addEventListener("click", () => {
+      most += STEP;
+      filter();
+      // The button may be gone now: go on reading at the first new row.
+      [...body.rows].filter((row) => !row.hidden)[most - STEP]?.querySelector(".open").focus();
     });
     // Enter in the search field must not lead away.
     search.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });

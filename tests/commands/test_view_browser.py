@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from engine.commands.view_export import export
 from engine.plan.compile import compile_plan
+from engine.report.run_list import list_page, row_of
 from engine.results.listing import RunList
 from engine.results.lock import FolderLock
 from tests.chromium import CONTRAST, MARKS, Visit, started
 from tests.commands.test_view import Server
 from tests.plan.specs import experiment
 from tests.report.canaries import CANARY
+from tests.report.test_run_list import ENTRY
 from tests.results.test_listing import make_run, write_report
 
 pytestmark = MARKS
@@ -81,13 +84,32 @@ def test_the_list_is_filtered_sorted_and_kept_in_the_address(browser: Any, visit
     assert names(page) == ["alpha", "beta"]
     page.get_by_label("Find in runs").fill("BOARD alpha")
     assert names(page) == ["alpha"]
-    assert page.locator("#shown").inner_text() == "1 of 4 shown"
+    assert page.locator("#shown").inner_text() == "1 of 4 found"
     again = Visit(browser, page.url)
     again.page.wait_for_selector("html[data-ready=yes]")
     assert names(again.page) == ["alpha"]
     again.context.close()
     page.get_by_role("button", name="Show all").click()
     assert names(page) == ["gamma", "alpha", "beta", "delta"]
+
+
+def test_many_runs_are_shown_some_at_a_time(browser: Any, tmp_path: Path) -> None:
+    rows = [replace(row_of(ENTRY), id=f"r{i:03d}", name=f"r{i:03d}") for i in range(230)]
+    target = tmp_path / "index.html"
+    target.write_text(list_page(rows, name="runs", mode="exported").text, encoding="utf-8")
+    visit = Visit(browser, target.as_uri())
+    page = visit.page
+    page.wait_for_selector("html[data-ready=yes]")
+    assert len(names(page)) == 200
+    more = page.get_by_role("button", name="Show 30 more of 230")
+    page.get_by_label("Find in runs").fill("r229")
+    assert names(page) == ["r229"]
+    assert not more.is_visible()
+    page.get_by_label("Find in runs").fill("")
+    more.click()
+    assert len(names(page)) == 230
+    assert page.evaluate("document.activeElement.textContent") == "r200"
+    visit.context.close()
 
 
 def test_two_ticks_allow_a_comparison(visit: Visit) -> None:
@@ -102,7 +124,7 @@ def test_two_ticks_allow_a_comparison(visit: Visit) -> None:
     assert page.locator("#ticked").inner_text() == "2 runs, 1 of them filtered away."
     assert button.is_enabled()
     with page.expect_navigation(timeout=120_000):
-        button.click()
+        button.click(timeout=120_000)
     assert page.url.endswith("/compare?run=beta&run=alpha")
     assert "alpha" in page.inner_text("h1")
 
