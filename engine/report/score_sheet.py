@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 1_000
 """Best rows on the sheet; a formula for each of a million points would not open."""
+MOST_PLACES: Final = 10
 _NUMBER: Final = "0.####"
+_ARITHMETIC: Final = {
+    ("ratio", True): "value / reference",
+    ("ratio", False): "reference / value",
+    ("log_ratio", True): "1 + log2(value / reference)",
+    ("log_ratio", False): "1 + log2(reference / value)",
+    **{("target", up): "max(0, 1 - |value - reference| / tolerance)" for up in (True, False)},
+    **{("min_max", up): "(value - worst) / (reference - worst)" for up in (True, False)},
+}
+"""Value to factor without numbers, which the cells beside it hold; by normalisation and better direction."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ def _objectives(book: Workbook, shown: ScoreSheet) -> None:
     result = shown.result
     factors, objectives = result.objectives, result.scoring.objectives
     count = len(factors)
-    sheet = book.sheet("Score", widths=(44, 14, 14, 14, 16, 40, *(14 for _ in range(count))))
+    sheet = book.sheet("Score", widths=(44, 14, 14, 14, 16, 40, *(14 for _ in range(2 * count))))
     sheet.add([book.text(sheet, "Change a weight or a reference: scores and ranks follow.", font=book.bold)])
     book.heads(sheet, ("Objective", "Weight", "Share", "Reference", "Worst or tolerance", "Factor"))
     first = sheet.row + 1
@@ -57,32 +67,57 @@ def _objectives(book: Workbook, shown: ScoreSheet) -> None:
                 book.formula(sheet, Formula(share, factor.weight), _NUMBER),
                 None if factor.reference is None else book.number(sheet, factor.reference),
                 None if factor.other is None else book.number(sheet, factor.other),
-                book.text(sheet, factor.formula),
+                book.text(sheet, _ARITHMETIC[objective.kind, objective.higher]),
             ]
         )
     sheet.add([])
     added = result.scoring.aggregation == "weighted_sum"
     how = "sum of factors, each times its share" if added else "product of factors, each to its share"
     sheet.add([book.text(sheet, f"Score: {how}.", font=book.quiet)])
+    sheet.add([])
+    _places(book, sheet, shown)
+    sheet.add([])
     _ranking(book, sheet, shown, first)
     for note in result.notes:
         sheet.add([book.text(sheet, note, font=book.quiet)])
 
 
+def _places(book: Workbook, sheet: Sheet, shown: ScoreSheet) -> None:
+    """Who is first, second and so on under the weights above; the table below gives each row its place."""
+    scores = shown.result.scores.slice(0, min(shown.result.ranked, MOST_ROWS)).to_pylist()
+    places = min(MOST_PLACES, len(scores))
+    book.heads(sheet, ("Ranking now", "Place", "Score"))
+    start = sheet.row + places + 3  # an empty line and the headings of the table come between
+    end = start + len(scores) - 1
+    order = _letter(5 + 2 * len(shown.result.objectives))
+    for i in range(places):
+        found = f"MATCH(B{sheet.row + 1},${order}${start}:${order}${end},0)"
+        name = Formula(f"=INDEX($A${start}:$A${end},{found})", _called(shown, i))
+        score = Formula(f"=INDEX($D${start}:$D${end},{found})", scores[i]["score"])
+        sheet.add([book.formula(sheet, name), book.number(sheet, i + 1), book.formula(sheet, score, _NUMBER)])
+
+
+def _called(shown: ScoreSheet, row: int) -> str:
+    """What a row of the ranking is called."""
+    if row < len(shown.names):
+        return shown.names[row]
+    return f"point {shown.result.scores['point'][row].as_py()}"
+
+
 def _ranking(book: Workbook, sheet: Sheet, shown: ScoreSheet, first: int) -> None:
-    """One line a row: rank, score, then value and factor of each objective."""
+    """One line a row: rank, score, value and factor of each objective, then its place among all."""
     result = shown.result
     count = len(result.objectives)
     heads = ["Point", "Rank now", "Rank in the spec", "Score", "Interval of the score"]
     for factor in result.objectives:
         heads += [_label(factor.metric), f"Factor of {METRICS[factor.metric].label.lower()}"]
-    book.heads(sheet, heads)
+    book.heads(sheet, [*heads, "Place now"])
     scores = result.scores.slice(0, min(result.ranked, MOST_ROWS)).to_pylist()
     start, end = sheet.row + 1, sheet.row + len(scores)
     for i, row in enumerate(scores):
         line = sheet.row + 1
         cells: list[Any] = [
-            book.text(sheet, shown.names[i] if i < len(shown.names) else f"point {row['point']}"),
+            book.text(sheet, _called(shown, i)),
             book.formula(sheet, Formula(f"=RANK(D{line},$D${start}:$D${end})", row["rank"])),
             book.number(sheet, row["rank"]),
             book.formula(sheet, Formula(_score(result, first, line), row["score"]), _NUMBER),
@@ -92,13 +127,15 @@ def _ranking(book: Workbook, sheet: Sheet, shown: ScoreSheet, first: int) -> Non
             cells += _value_and_factor(
                 book, sheet, result.scoring.objectives[k], factor, i, k, first + k, line
             )
-        sheet.add(cells)
+        # Rows of equal score share a rank, but every place has one row: the first of them comes first.
+        place = f"=RANK(D{line},$D${start}:$D${end})+COUNTIF($D${start}:D{line},D{line})-1"
+        sheet.add([*cells, book.formula(sheet, Formula(place, i + 1))])
     if result.ranked > MOST_ROWS:
         sheet.add([book.text(sheet, f"{result.ranked - MOST_ROWS:,} more rows; ranks here count these only")])
     unranked = result.scores.num_rows - result.ranked
     if unranked:
         sheet.add([book.text(sheet, f"{unranked:,} rows are not ranked; `eligible` in the scores says why")])
-    sheet.page.auto_filter.ref = f"A{start - 1}:{_letter(4 + 2 * count)}{max(end, start)}"
+    sheet.page.auto_filter.ref = f"A{start - 1}:{_letter(5 + 2 * count)}{max(end, start)}"
 
 
 def _interval(row: dict[str, Any]) -> str:
@@ -154,16 +191,20 @@ def _preset(book: Workbook, shown: ScoreSheet) -> None:
     )
     book.heads(sheet, ("Part", "Factor", "Value", "Reference", "Factor", "Arithmetic"))
     spans: dict[str, list[int]] = {}
+    kernels: int | None = None
     for row in rows:
         if row["part"] == "score":
             continue
         line = sheet.row + 1
         spans.setdefault(row["part"], []).append(line)
+        same = kernels
+        if row["metric"] == "kernel_ratio" and kernels is None:
+            kernels = line
         sheet.add(
             [
                 book.text(sheet, row["part"]),
                 book.text(sheet, _label(row["metric"])),
-                book.number(sheet, row["value"]),
+                _value_cell(book, sheet, row, same),
                 None if row["reference"] is None else book.number(sheet, row["reference"]),
                 _factor_cell(book, sheet, row, line),
                 book.text(sheet, row["formula"]),
@@ -175,6 +216,15 @@ def _preset(book: Workbook, shown: ScoreSheet) -> None:
         sheet.add([book.text(sheet, note, font=book.quiet)])
 
 
+def _value_cell(book: Workbook, sheet: Sheet, row: dict[str, Any], same: int | None) -> Any:
+    """A value to change; the kernel share, which several parts use, stands once and is looked up."""
+    if row["value"] is None:
+        return book.text(sheet, "unknown", font=book.quiet)
+    if row["metric"] == "kernel_ratio" and same is not None:
+        return book.formula(sheet, Formula(f"=C{same}", row["value"]))
+    return book.number(sheet, row["value"])
+
+
 def _factor_cell(book: Workbook, sheet: Sheet, row: dict[str, Any], line: int) -> Any:
     live = {
         "value / reference": f"=C{line}/D{line}",
@@ -182,6 +232,7 @@ def _factor_cell(book: Workbook, sheet: Sheet, row: dict[str, Any], line: int) -
         "1 + value": f"=1+C{line}",
         "0.1 + value": f"=0.1+C{line}",
         "value": f"=C{line}",
+        "1 from the reference on, else 0": f"=IF(C{line}>=D{line},1,0)",
     }.get(row["formula"])
     if live is None:
         return book.number(sheet, row["factor"], _NUMBER)

@@ -23,7 +23,7 @@ MOST_CHARACTERS: Final = 32_767
 _TITLE_CHARACTERS: Final = 31
 _CUT: Final = " [cut: longer than a cell may be]"
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_FORMULA: Final = re.compile(rb"(<f>.*?</f>)<v\s*(?:/>|></v>)", re.S)
+_FORMULA: Final = re.compile(rb"(<c [^>]*)>(<f>.*?</f>)<v\s*(?:/>|></v>)", re.S)
 _MODIFIED: Final = re.compile(rb"(<dcterms:(?:created|modified)[^>]*>)[^<]*(</dcterms)")
 _HEAD_FILL: Final = "E8EDF2"
 
@@ -261,10 +261,12 @@ def _finished(content: bytes, sheet: Sheet) -> bytes:
 def _with_results(content: bytes, results: Iterator[float | str | None]) -> bytes:
     def filled(match: re.Match[bytes]) -> bytes:
         value = next(results, None)
+        cell, formula = match.groups()
         if value is None:
-            return match.group(1)
-        shown = repr(float(value)) if isinstance(value, int | float) else escape(value)
-        return match.group(1) + f"<v>{shown}</v>".encode()
+            return cell + b">" + formula
+        if isinstance(value, str):
+            return cell + b' t="str">' + formula + f"<v>{escape(value)}</v>".encode()
+        return cell + b">" + formula + f"<v>{float(value)!r}</v>".encode()
 
     return _FORMULA.sub(filled, content)
 

@@ -144,6 +144,8 @@ class InferenceScore:
     """Whether accuracy reaches its threshold; None when nobody assessed it."""
     scale: float = 1.0
     """What the formula is multiplied by to give the numbers the document prints."""
+    checks_passed: float | None = None
+    """Share of accuracy checks passed, which `passed` holds against its threshold; None when unknown."""
 
     @property
     def accuracy(self) -> float:
@@ -210,6 +212,14 @@ class NkiLlamaScore:
         return self.training.kernel_ratio if self.training else self.inference[0].kernel_ratio
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What each inference part is called: the inference, or its prompt in the contest."""
+        if self.preset != "nki-llama-contest":
+            return ("inference",) * len(self.inference)
+        numbers = [prompt.prompt for prompt in self.options.prompts] or range(len(self.inference))
+        return tuple(f"prompt {number}" for number in numbers)
+
+    @property
     def band(self) -> str:
         """poor, baseline, good or excellent."""
         return band(self.score)
@@ -220,9 +230,17 @@ def band(score: float) -> str:
     return next((name for least, name in BANDS if score >= least), "poor")
 
 
+def known_accuracy(measured: float | None, options: NkiLlama) -> float | None:
+    """Share of checks passed; the spec's own number comes before a measured one."""
+    return options.accuracy if options.accuracy is not None else measured
+
+
+def threshold(options: NkiLlama) -> float:
+    """Accuracy from which on it counts: full accuracy unless the spec says less."""
+    return 1.0 if options.accuracy_threshold is None else options.accuracy_threshold
+
+
 def passed(accuracy: float | None, options: NkiLlama) -> bool | None:
-    """Whether an accuracy counts; the spec's own number comes before a measured one."""
-    value = options.accuracy if options.accuracy is not None else accuracy
-    if value is None:
-        return None
-    return value >= (1.0 if options.accuracy_threshold is None else options.accuracy_threshold)
+    """Whether an accuracy counts; None when nobody assessed it."""
+    value = known_accuracy(accuracy, options)
+    return None if value is None else value >= threshold(options)

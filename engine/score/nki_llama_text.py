@@ -109,10 +109,10 @@ def _block(title: str, body: Iterable[str]) -> str:
 def _contest(result: NkiLlamaScore, *, calculated: bool) -> Iterator[str]:
     yield f"🏆 CONTEST SCORE: {_score(result.score if calculated else None)}"
     yield f"   NKI Ratio: {result.kernel_ratio:.4f}"
-    for number, part in enumerate(result.inference):
+    for name, part in zip(result.parts, result.inference, strict=True):
         shown = _inference_figures(part)
         yield ""
-        yield f"⚡ Prompt {number}: {_score(part.score if calculated else None)}"
+        yield f"⚡ {name.capitalize()}: {_score(part.score if calculated else None)}"
         yield from _inference_lines(shown, latency="Latency p99")
 
 
@@ -208,8 +208,8 @@ def _prompts(result: NkiLlamaScore, *, calculated: bool) -> list[dict[str, Any]]
     if result.preset != "nki-llama-contest":
         return None
     return [
-        {"score": part.score if calculated else None, **_inference_breakdown(part)}
-        for part in result.inference
+        {"prompt": name, "score": part.score if calculated else None, **_inference_breakdown(part)}
+        for name, part in zip(result.parts, result.inference, strict=True)
     ]
 
 
@@ -259,9 +259,10 @@ def detailed(result: NkiLlamaScore, rows: Sequence[dict[str, Any]]) -> str:
     """Every factor of a score with the arithmetic behind it."""
     lines = ["Factors:"]
     for row in rows:
+        value = "unknown" if row["value"] is None else f"{row['value']:.6g}"
         reference = "" if row.get("reference") is None else f", reference {row['reference']:.6g}"
         lines.append(
-            f"  {row['part']}: {row['metric']} = {row['value']:.6g}{reference} -> {row['factor']:.6g}"
+            f"  {row['part']}: {row['metric']} = {value}{reference} -> {row['factor']:.6g}"
             f"  ({row['formula']})"
         )
     lines.append(f"Band: {result.band} (below 1 poor, from 1 baseline, from 10 good, from 50 excellent)")

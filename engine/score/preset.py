@@ -14,7 +14,9 @@ from engine.score.nki_llama import (
     InferenceScore,
     NkiLlamaScore,
     TrainingScore,
+    known_accuracy,
     passed,
+    threshold,
 )
 from engine.score.rows import is_one_of, judged_rows
 from engine.spec.condition import parse_condition
@@ -152,6 +154,7 @@ def _result(scoring: Scoring, training: Row, request: Row | None, end: str) -> N
         options.reference_throughput,
         ok,
         scale,
+        known_accuracy(request.get("accuracy"), options),
     )
     return NkiLlamaScore(preset, options, part, (inference,), _notes(scoring, request))
 
@@ -193,6 +196,7 @@ def _judge_contest(
         InferenceScore(
             float(row["e2e_s_p99"]), _tokens(row, "") or 0.0, float(training["kernel_ratio"]),
             latency, throughput, passed(row.get("accuracy"), options),
+            checks_passed=known_accuracy(row.get("accuracy"), options),
         )
         for latency, throughput, row, _ in pairs
         if row is not None
@@ -271,8 +275,8 @@ def factor_rows(result: NkiLlamaScore) -> Iterator[Row]:
     """Every factor of a score, then the parts it adds up to."""
     if result.training is not None and result.mode != "inference_only":
         yield from _training_factors(result.training)
-    for part in result.inference:
-        yield from _inference_factors(part)
+    for name, part in zip(result.parts, result.inference, strict=True):
+        yield from _inference_factors(name, part, threshold(result.options))
     if result.mode == "combined" and result.training is not None:
         options = result.options
         inference = result.inference_score or 0.0
@@ -299,9 +303,11 @@ def _training_factors(part: TrainingScore) -> Iterator[Row]:
                "factor": factor, "weight": 1.0, "contribution": factor, "formula": formula}  # fmt: skip
 
 
-def _inference_factors(part: InferenceScore) -> Iterator[Row]:
-    rows: list[tuple[str, float, float | None, float, str]] = [
-        ("accuracy", part.accuracy, None, part.accuracy, "1 when passed or not assessed, else 0"),
+def _inference_factors(name: str, part: InferenceScore, least: float) -> Iterator[Row]:
+    known = part.checks_passed
+    rows: list[tuple[str, float | None, float | None, float, str]] = [
+        ("accuracy", known, None if known is None else least, part.accuracy,
+         "1, not assessed" if known is None else "1 from the reference on, else 0"),
         ("e2e_s", part.latency_s, part.reference_latency_s, part.reduced_latency, "reference / value"),
         ("total_tokens_per_s", part.tokens_per_s, part.reference_tokens_per_s, part.increased_throughput,
          "value / reference"),
@@ -310,7 +316,7 @@ def _inference_factors(part: InferenceScore) -> Iterator[Row]:
     if part.scale != 1.0:
         rows.append(("document scale", part.scale, None, part.scale, "value"))
     for metric, value, reference, factor, formula in rows:
-        yield {"part": "inference", "metric": metric, "value": value, "reference": reference,
+        yield {"part": name, "metric": metric, "value": value, "reference": reference,
                "factor": factor, "weight": 1.0, "contribution": factor, "formula": formula}  # fmt: skip
 
 

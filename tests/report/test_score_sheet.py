@@ -71,18 +71,18 @@ def result_of(kind: str) -> ScoreResult:
 @pytest.mark.parametrize(
     ("kind", "score_formula", "factor_formula"),
     [
-        ("added", "=$C$3*G8+$C$4*I8", "=F8/$D$3"),
-        ("mean", "=G8^$C$3*I8^$C$4", "=F8/$D$3"),
-        ("logarithm", "=$C$3*G8+$C$4*I8", "=1+LOG(F8/$D$3,2)"),
-        ("scaled", "=$C$3*G8+$C$4*I8", "=(F8-$E$3)/($D$3-$E$3)"),
-        ("target", "=$C$3*G8+$C$4*I8", "=MAX(0,1-ABS(F8-$D$3)/$E$3)"),
+        ("added", "=$C$3*G14+$C$4*I14", "=F14/$D$3"),
+        ("mean", "=G14^$C$3*I14^$C$4", "=F14/$D$3"),
+        ("logarithm", "=$C$3*G14+$C$4*I14", "=1+LOG(F14/$D$3,2)"),
+        ("scaled", "=$C$3*G14+$C$4*I14", "=(F14-$E$3)/($D$3-$E$3)"),
+        ("target", "=$C$3*G14+$C$4*I14", "=MAX(0,1-ABS(F14-$D$3)/$E$3)"),
     ],
 )
 def test_formulas(tmp_path: Path, kind: str, score_formula: str, factor_formula: str) -> None:
     sheet = written(tmp_path, result_of(kind))
-    assert (sheet["D8"].value, sheet["G8"].value) == (score_formula, factor_formula)
-    assert (sheet["B8"].value, sheet["C3"].value) == ("=RANK(D8,$D$8:$D$10)", "=B3/SUM($B$3:$B$4)")
-    assert [sheet[f"A{line}"].value for line in (8, 9, 10)] == ["a", "b", "c"]
+    assert (sheet["D14"].value, sheet["G14"].value) == (score_formula, factor_formula)
+    assert (sheet["B14"].value, sheet["C3"].value) == ("=RANK(D14,$D$14:$D$16)", "=B3/SUM($B$3:$B$4)")
+    assert [sheet[f"A{line}"].value for line in (14, 15, 16)] == ["a", "b", "c"]
 
 
 @pytest.mark.office
@@ -93,23 +93,42 @@ def test_a_calculator_finds_the_engines_scores_and_moves_with_the_weights(tmp_pa
     found = recalculated(tmp_path, **books)
     for kind in KINDS:
         rows = result_of(kind).scores.to_pylist()
-        assert [found[kind][f"D{8 + i}"].value for i in range(3)] == pytest.approx([r["score"] for r in rows])
-        assert [found[kind][f"B{8 + i}"].value for i in range(3)] == [r["rank"] for r in rows]
+        assert [found[kind][f"D{14 + i}"].value for i in range(3)] == pytest.approx(
+            [r["score"] for r in rows]
+        )
+        assert [found[kind][f"B{14 + i}"].value for i in range(3)] == [r["rank"] for r in rows]
     again = [{**o, "weight": w} for o, w in zip(OBJECTIVES, (0.1, 0.9), strict=True)]
     place = judged(objectives=again).scores["point"].to_pylist()
     first = result_of("mean").scores["point"].to_pylist()
-    moved = [found["moved"][f"B{8 + i}"].value for i in range(3)]
+    moved = [found["moved"][f"B{14 + i}"].value for i in range(3)]
     assert moved == [place.index(point) + 1 for point in first]
     assert moved != [1, 2, 3]
+    # The list above the table is in the new order, with the new scores.
+    names = [first.index(point) for point in place]
+    assert [found["moved"][f"A{9 + i}"].value for i in range(3)] == ["abc"[i] for i in names]
+    assert [found["moved"][f"C{9 + i}"].value for i in range(3)] == pytest.approx(
+        judged(objectives=again).scores["score"].to_pylist()
+    )
+
+
+@pytest.mark.office
+def test_rows_of_equal_score_have_a_place_each(tmp_path: Path) -> None:
+    same = [{"metric": "output_tokens_per_s", "weight": 1.0, "normalization": "target", "reference": 9e4,
+             "tolerance": 1.0}]  # fmt: skip
+    result = judged(objectives=same, aggregation="weighted_sum")
+    assert result.scores["score"].to_pylist() == [0, 0, 0]
+    found = recalculated(tmp_path, tied=written(tmp_path, result))["tied"]
+    assert [found[f"A{8 + i}"].value for i in range(3)] == ["a", "b", "c"]
 
 
 def test_values_are_there_without_a_calculator(tmp_path: Path) -> None:
     result = judged(objectives=OBJECTIVES)
     written(tmp_path, result)
     cached = openpyxl.load_workbook(tmp_path / "t.xlsx", data_only=True)["Score"]
-    assert [cached[f"D{line}"].value for line in (8, 9, 10)] == pytest.approx(
+    assert [cached[f"D{line}"].value for line in (14, 15, 16)] == pytest.approx(
         result.scores["score"].to_pylist()
     )
+    assert [cached[f"A{line}"].value for line in (9, 10, 11)] == ["a", "b", "c"]
 
 
 def test_a_preset_factor_by_factor(tmp_path: Path) -> None:
@@ -124,7 +143,8 @@ def test_a_preset_factor_by_factor(tmp_path: Path) -> None:
         make_table("summary", rows),
     )
     sheet = written(tmp_path, result)
-    assert [sheet[f"E{line}"].value for line in (4, 10)] == ["=C4/D4", "=D10/C10"]
+    assert [sheet[f"E{line}"].value for line in (4, 9, 10)] == ["=C4/D4", "=IF(C9>=D9,1,0)", "=D10/C10"]
+    assert [sheet[f"C{line}"].value for line in (8, 9, 12)] == [0.25, 1.0, "=C8"]
     total = next(row[0].row for row in sheet.iter_rows() if row[0].value == "score")
     assert sheet[f"E{total}"].value == f"=SUM(E{total - 2}:E{total - 1})"
     cached = openpyxl.load_workbook(tmp_path / "t.xlsx", data_only=True)["Score"]

@@ -39,7 +39,8 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
     name = next(iter(names_of(story, best).values()))
     title = "How the best score comes about"
     start = "Bars add up from 0" if adds else "Each bar multiplies what stands before it, starting at 1"
-    caption = " ".join([f"{name}. {start}; grey is what comes out.", *(_sentence(n) for n in result.notes)])
+    sentences = [f"{name}. {start}; grey is what comes out.", *_sum_of_parts(factors)]
+    caption = " ".join([*sentences, *(_sentence(n) for n in result.notes)])
     rows = [[s["what"], s["value"], s["by"], s["to"]] for s in steps]
     columns = (
         Column("factor", "Factor"),
@@ -72,19 +73,33 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
     )  # fmt: skip
 
 
+def _sum_of_parts(factors: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How the parts of a preset become its score."""
+    parts = list(dict.fromkeys(factor["part"] for factor in factors if factor["part"] != "score"))
+    if len(parts) < 2:
+        return
+    weights = [f"{f['weight']:g} x {f['metric']}" for f in factors if f["part"] == "score"]
+    yield f"Score = {' + '.join(weights or [f'{part} score' for part in parts])}."
+
+
 def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}."
+    """A note as a sentence; code marks of the terminal are none on a page."""
+    return f"{note[:1].upper()}{note[1:]}.".replace("`", "")
 
 
 def _steps(factors: Sequence[dict[str, Any]], *, adds: bool) -> Iterator[dict[str, Any]]:
-    """Bars from one level to the next; parts of a preset each start anew and end in their own product."""
+    """Bars from one level to the next; parts of a preset each start anew and end in their own product, and
+    the last bar is their weighted sum."""
     level = start = 0.0 if adds else 1.0
     part: str | None = None
+    parts: list[float] = []
+    weighted = [factor["contribution"] for factor in factors if factor["part"] == "score"]
     for factor in factors:
         if factor["part"] == "score":
             continue
         if factor["part"] != part and part is not None:
             yield _result(part, level, start)
+            parts.append(level)
             level = start
         part = factor["part"]
         by = factor["contribution"]
@@ -101,6 +116,8 @@ def _steps(factors: Sequence[dict[str, Any]], *, adds: bool) -> Iterator[dict[st
         }
         level = reached
     yield _result(part or "score", level, start)
+    if parts:
+        yield _result("score", sum(weighted or [*parts, level]), start)
 
 
 def _result(part: str, level: float, start: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.score.weights import ScoreResult
 
 _SHOWN: Final = 8
+_SWAPS: Final = 15
 
 
 def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
@@ -180,7 +181,7 @@ def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
     rows = []
     for row in result.sensitivity.to_pylist():
         names = names_of(story, [{"point": row["best_point"], "variant": row["best_variant"]}])
-        change = f"{'+' if row['change'] > 0 else '−'}{abs(row['change']):.0%}"
+        change = _change(row["change"], ".0%")
         rows.append(
             (
                 label_of_objective(row["metric"]),
@@ -203,4 +204,35 @@ def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
         Column("pairs", "Pairs compared", "", "number"),
         Column("move", "Largest move", "Most places that one of them moves.", "number"),
     )
-    return [Table("sensitivity", "How firm the ranking is", columns, tuple(rows), len(rows))]
+    firm = Table("sensitivity", "How firm the ranking is", columns, tuple(rows), len(rows))
+    swaps = _swaps(story, result)
+    return [firm] if swaps is None else [firm, swaps]
+
+
+def _swaps(story: Story, result: ScoreResult) -> Table | None:
+    """Pairs whose order turns, those that the smallest change of a weight turns first."""
+    pairs = sorted(result.swaps.to_pylist(), key=lambda pair: abs(pair["equal_at"]))
+    if not pairs:
+        return None
+    rows = []
+    for pair in pairs[:_SWAPS]:
+        sides = (
+            {"point": pair["point"], "variant": pair["variant"]},
+            {"point": pair["overtaken_by"], "variant": pair["overtaken_by_variant"]},
+        )
+        ahead, behind = names_of(story, list(sides)).values()
+        rows.append((label_of_objective(pair["metric"]), _change(pair["equal_at"], ".1%"), ahead, behind))
+    columns = (
+        Column("metric", "Objective"),
+        Column("equal_at", "Equal at", "Change of the objective's weight at which both scores are equal."),
+        Column("ahead", "Ahead now"),
+        Column("behind", "Ahead beyond that"),
+    )
+    left = len(pairs) - len(rows)
+    others = f"The {len(rows)} that turn first; engine score RUN --format json lists {left:,} more."
+    note = others if left else ""
+    return Table("swaps", "Pairs that change places within a fifth", columns, tuple(rows), len(pairs), note)
+
+
+def _change(share: float, form: str) -> str:
+    return f"{'+' if share > 0 else '−'}{abs(share):{form}}"
