@@ -34,7 +34,8 @@ FRONT_DOOR = ("engine", "engine.commands.analysis")
 # Slower to load than everything `engine check` needs together.
 HEAVY = {
     "duckdb", "httpx", "matplotlib", "numpy", "openpyxl", "pandas", "pyarrow", "pynvml", "ray",
-    "scipy", "tokenizers", "torch", "transformers", "uvloop", "vl_convert", "weasyprint",
+    "scipy", "starlette", "tokenizers", "torch", "transformers", "uvicorn", "uvloop", "vl_convert",
+    "weasyprint",
 }  # fmt: skip
 # Arrays are the whole point of these two, and `engine check` loads neither.
 NUMPY_ROOMS = ("perfmodel", "plan")

@@ -74,7 +74,14 @@ def _packages() -> Iterator[Finding]:
         "openpyxl",
         "weasyprint",
     )
-    optional = {"torch": "live", "transformers": "live", "httptools": "live", "ray": "ray", "duckdb": "query"}
+    optional = {
+        "torch": "live",
+        "transformers": "live",
+        "httptools": "live",
+        "ray": "ray",
+        "duckdb": "query",
+        "uvicorn": "view",
+    }
     missing = [name for name in needed if not _version(name)]
     if missing:
         yield Finding(

@@ -193,9 +193,9 @@ def _grouped(facts: Iterable[Fact]) -> list[tuple[str, list[Fact]]]:
     return list(groups.items())
 
 
-def asset(name: str) -> str:
-    """A style sheet or script of the report."""
-    return (packaged_root() / "templates" / "report" / name).read_text(encoding="utf-8")
+def asset(name: str, folder: str = "report") -> str:
+    """A packaged style sheet or script."""
+    return (packaged_root() / "templates" / folder / name).read_text(encoding="utf-8")
 
 
 def _paper(page: str) -> str:

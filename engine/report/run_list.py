@@ -214,8 +214,8 @@ def _redactor(entry: RunEntry, share: bool) -> Redactor:
 
 
 def _page(template: str, *, mode: Mode, **values: Any) -> Page:
-    css = asset("report.css") + _own("view.css")
-    script = _own("view.js")
+    css = asset("report.css") + asset("view.css", "view")
+    script = asset("view.js", "view")
     csp = policy(css, script)
     if mode == "served":  # the open page asks for rows that changed, and its form leads to the comparison
         csp = csp.replace("form-action 'none'", "form-action 'self'; connect-src 'self'")
@@ -225,10 +225,6 @@ def _page(template: str, *, mode: Mode, **values: Any) -> Page:
         .render(mode=mode, css=trusted(css), script=trusted(script), csp=csp, **values)
     )
     return Page(text, csp)
-
-
-def _own(name: str) -> str:
-    return asset(f"../view/{name}")
 
 
 def _progress(entry: RunEntry) -> str:
