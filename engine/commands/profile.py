@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from engine.commands.bench_spec import known_device
 from engine.commands.console import Terminal
 from engine.commands.options import RUNS
 from engine.commands.profile_spec import ProfileRequest, profile_yaml
+from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,10 +68,16 @@ DTYPES: Final = ("bf16", "fp16", "fp32")
 @click.option("--ablation", is_flag=True, help="Check parts by leaving them out.")
 @click.option("--on-missing", type=click.Choice(["error", "skip"]), default="error", show_default=True)
 @click.option(
-    "--log", "log_path", type=click.Path(path_type=Path), help="Also write the readings as a JSON log."
+    "--log",
+    "log_path",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Also write the readings as a JSON log.",
 )
 @click.option(
-    "--figures", type=click.Path(path_type=Path), metavar="DIR", help="Also write charts as SVG and PNG."
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False, writable=True),
+    metavar="DIR",
+    help="Also write charts as SVG and PNG.",
 )
 @click.option("--print-spec", is_flag=True, help="Print the spec this stands for and leave.")
 @click.option("--name", help="Name of the run folder.")
@@ -90,6 +98,8 @@ def profile(
     if print_spec:
         click.echo(text, nl=False)
         return
+    for wanted in filter(None, (log_path and log_path.parent, figures)):
+        _make_folder(wanted)
     folder, code = _carry_out(terminal, request, text, runs)
     stored = _opened(folder)
     with stored.store:
@@ -101,6 +111,17 @@ def profile(
             for path in _write_figures(stored, figures):
                 click.echo(str(path))
     raise click.exceptions.Exit(code)
+
+
+def _make_folder(folder: Path) -> None:
+    """Now, and not after an hour of measurement; raises `UsageError` where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as err:
+        raise UsageError(f"the folder `{folder}` cannot be made: {err.strerror}") from err
+    if not writable:
+        raise UsageError(f"nothing can be written into `{folder}`")
 
 
 def _carry_out(terminal: Terminal, request: ProfileRequest, text: str, runs: Path) -> tuple[Path, int]:
@@ -194,7 +215,6 @@ def _write_log(stored: StoredRun, path: Path) -> None:
 
     samples = stored.store.read(stored.plan, "samples").to_pylist()
     summary = stored.store.read(stored.plan, "summary").to_pylist()
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_text(log_of_samples(samples, summary)), encoding="utf-8")
 
 
@@ -205,7 +225,6 @@ def _write_figures(stored: StoredRun, folder: Path) -> list[Path]:
     from engine.report.view import build_view
 
     view = build_view(report_inputs(stored))
-    folder.mkdir(parents=True, exist_ok=True)
     found = []
     for chart in (chart for section in view.sections if section.name == "energy" for chart in section.charts):
         svg = chart_svg(chart.name, chart.spec)

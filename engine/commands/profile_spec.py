@@ -83,10 +83,23 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
         f"    repeats: {request.repeats}",
     ]
     lines += [f"    {name}: true" for name in ("heads", "ablation") if getattr(request, name)]
-    weights = request.model if request.weights == "real" else request.weights
+    weights = _real_weights(request.model) if request.weights == "real" else request.weights
     lines.append(f"    target: {{kind: local, weights: {_scalar(weights)}, device: {request.device}}}")
     lines.append(f"    on_missing: {request.on_missing}")
     return "\n".join([*lines, "report:", "  formats: [html]", ""])
+
+
+def _real_weights(model: str) -> str:
+    """Where the weights of a model are: its hub name, or the folder of its config."""
+    folder = Path(model).parent if model.endswith(".json") else Path(model)
+    if not (model.endswith(".json") or folder.is_dir()):
+        return model
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"there are no weights (`*.safetensors`) in `{folder}`",
+            hint="name a hub model, or a folder that holds them with `--weights`",
+        )
+    return str(folder.resolve())
 
 
 def _scalar(value: Any) -> str:

@@ -238,12 +238,20 @@ def _tasks(
         version = versions.get(settings.kind, 1)
         asked = fingerprint(settings)
         for span in spans:
-            needed = asked if settings.kind != "analytical" else _with_calibrations(asked, span)
+            needed = _with_calibrations(asked, span) if _predicts(settings) else asked
             subject = fingerprint(
                 settings.kind, [[b.identity, b.grid.identity(start, stop)] for b, start, stop in span]
             )
             key = fingerprint(subject, needed, version)
             yield Task(key, settings.kind, i, settings, span, subject, version)
+
+
+def _predicts(settings: Any) -> bool:
+    """Whether new parameter sets make a task new: predictions, and recordings with a prediction beside.
+
+    What was metered on a device is not metered again for them: its rows name the set they are compared with.
+    """
+    return settings.kind == "analytical" or getattr(settings, "source", None) == "replay"
 
 
 def _with_calibrations(asked: str, span: Sequence[tuple[Block, int, int]]) -> str:

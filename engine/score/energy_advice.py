@@ -34,7 +34,7 @@ def energy_findings(tables: Tables) -> list[Row]:
     found: list[Row] = []
     for comparison in (_batch, _quantization, _context):
         found += comparison(rows)
-    found += _clock(components)
+    found += _clock(components, rows)
     found += _power_cap(rows, _rows(tables, "samples"))
     for rule in (_idle, _prefill, _headroom):
         found += rule(rows)
@@ -132,6 +132,13 @@ def _compared(
         yield finding(rule, text, told, point=worst["point"], gain=gain, change=change)
 
 
+def _work(settings: Row) -> tuple[Any, ...]:
+    """What a point runs, whatever it runs on."""
+    return tuple(
+        (name, value) for name, value in sorted(settings.items()) if name not in ("point", "hardware")
+    )
+
+
 def _phase_of(rows: Sequence[Row]) -> str:
     return "request" if any(row["phase"] == "request" for row in rows) else "decode"
 
@@ -179,13 +186,15 @@ def _context(rows: Sequence[Row]) -> Iterator[Row]:
     yield from _compared(rows, "energy-context", "prompt_tokens", advice)
 
 
-def _clock(components: Sequence[Row]) -> list[Row]:
+def _clock(components: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     """Whether two clocks were metered on one step: only then is there a difference to go by."""
+    alike = {row["point"]: _work(row["settings"]) for row in rows}
     steps = [r for r in components if r["component"] == "step" and r.get("clock_hz") and r["energy_j"]]
-    by_phase: dict[str, list[Row]] = {}
+    # A step of another batch or model is other work, whatever its clock.
+    by_work: dict[tuple[Any, ...], list[Row]] = {}
     for row in steps:
-        by_phase.setdefault(row["phase"], []).append(row)
-    for phase, group in by_phase.items():
+        by_work.setdefault((row["phase"], alike.get(row["point"])), []).append(row)
+    for (phase, _), group in by_work.items():
         slow, fast = min(group, key=lambda r: r["clock_hz"]), max(group, key=lambda r: r["clock_hz"])
         if fast["clock_hz"] > 1.05 * slow["clock_hz"]:
             saved = 1 - slow["energy_j"] / fast["energy_j"]

@@ -98,3 +98,33 @@ def test_a_replayed_profile_is_printed_logged_and_drawn(tmp_path: Path) -> None:
         for name in ("request-flows", "energy-flows", "component-bars", "layers", "power")
         for form in ("svg", "png")
     }
+
+
+def test_places_that_cannot_be_written_are_told_before_anything_runs(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    found = profile("--model", "llama-3.2-1b", "--figures", str(taken), "--runs", str(tmp_path / "runs"))
+    assert found.exit_code == 2
+    assert "is a file" in found.output
+    found = profile(
+        "--model", "llama-3.2-1b", "--log", str(taken / "x.json"), "--runs", str(tmp_path / "runs")
+    )
+    assert isinstance(found.exception, UsageError)
+    assert found.exception.message == f"the folder `{taken}` cannot be made: File exists"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_real_weights_lie_beside_their_config(tmp_path: Path) -> None:
+    config = tmp_path / "own" / "config.json"
+    config.parent.mkdir()
+    config.write_text("{}")
+    asked = ("--model", str(config), "--weights", "real", "--print-spec")
+    found = profile(*asked)
+    assert isinstance(found.exception, UsageError)
+    assert found.exception.message == f"there are no weights (`*.safetensors`) in `{config.parent}`"
+    (config.parent / "model.safetensors").write_bytes(b"")
+    assert f'weights: "{config.parent}"' in profile(*asked).stdout
+    assert (
+        "weights: meta-llama/Llama-3.2-1B"
+        in profile("--model", "meta-llama/Llama-3.2-1B", "--weights", "real", "--print-spec").stdout
+    )

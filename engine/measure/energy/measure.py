@@ -41,13 +41,15 @@ def subject_of(point: Point) -> Subject:
     from engine.perfmodel.parameters import count_parameters
 
     c, w = point.combination, point.workload
+    predicted_j, calibration = predicted_energies(point)
     return Subject(
         prompt_tokens=w.prompt_tokens,
         output_tokens=w.output_tokens,
         batch_size=w.batch_size,
         parameters=float(count_parameters(c.model).total),
         slowdown_c=c.hardware.slowdown_temperature,
-        predicted_j=predicted_energies(point),
+        predicted_j=predicted_j,
+        calibration=calibration,
     )
 
 

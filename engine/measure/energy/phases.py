@@ -40,6 +40,8 @@ class Subject:
     """Temperature at which the device throttles."""
     predicted_j: Mapping[str, float] = field(default_factory=dict)
     """Phase -> energy that the performance model expects."""
+    calibration: str | None = None
+    """Parameter set behind that expectation."""
 
 
 def idle_powers(trace: Trace, board: Board) -> dict[str, Estimate]:
@@ -132,6 +134,7 @@ def _phase_row(
         expected = subject.predicted_j.get(phase)
         if expected:
             row |= {"predicted_energy_j": expected, "energy_over_prediction": energy.mean / expected}
+            row["calibration"] = subject.calibration
     elif seconds is not None:
         row |= _speeds(phase, seconds, _tokens(events, subject, phase), subject)
     peaks = [window.peak_w for window in windows if window.peak_w is not None]

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from engine.plan.point import Point
 
 
-def predicted_energies(point: Point) -> dict[str, float]:
-    """Joules of prefill, all decode steps and the request; empty without energy coefficients.
+def predicted_energies(point: Point) -> tuple[dict[str, float], str | None]:
+    """Joules of prefill, all decode steps and the request, and the parameter set they rest on; empty without.
 
-    They come with a parameter set for the device; a plan reads one where it has `kind: analytical` too.
+    A plan reads parameter sets where it has `kind: analytical` too.
     """
-    phases = _phases(point)
+    phases, parameters = _phases(point)
     request, prefill = (_number(phases, name, "energy_j") for name in ("request", "prefill"))
     found = {}
     if prefill is not None:
@@ -22,12 +22,12 @@ def predicted_energies(point: Point) -> dict[str, float]:
         found["request"] = request
         if prefill is not None:
             found["decode"] = request - prefill
-    return found
+    return found, parameters if found else None
 
 
 def intensities(point: Point) -> dict[str, tuple[float, float]]:
     """FLOPs per byte at the start and the end of prefill and decode."""
-    phases = _phases(point)
+    phases, _ = _phases(point)
     ends = {"prefill": ("prefill", "prefill"), "decode": ("decode", "decode_last")}
     found = {}
     for phase, (first, last) in ends.items():
@@ -38,7 +38,7 @@ def intensities(point: Point) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _phases(point: Point) -> dict[str, Any]:
+def _phases(point: Point) -> tuple[dict[str, Any], str | None]:
     from engine.perfmodel.deployment import Deployment, check_deployment
     from engine.perfmodel.parameter_sets import choose
     from engine.perfmodel.summary import WorkloadArrays, summarise
@@ -49,8 +49,9 @@ def _phases(point: Point) -> dict[str, Any]:
     calibration = choose(settings.calibration, c.hardware, c.calibrations)
     deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, calibration)
     if any(issue.severity == "error" for issue in check_deployment(deployment)):
-        return {}
-    return dict(summarise(deployment, WorkloadArrays.of(point.workload)).phases)
+        return {}, None
+    phases = dict(summarise(deployment, WorkloadArrays.of(point.workload)).phases)
+    return phases, calibration.name if calibration is not None else None
 
 
 def _number(phases: dict[str, Any], phase: str, name: str) -> float | None:

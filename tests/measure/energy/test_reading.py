@@ -246,6 +246,19 @@ def test_advice_on_clocks_needs_two_of_them() -> None:
     found = advice("energy-clock", components=both)
     assert found["finding"] == "decode at 1400 MHz takes less energy and 20% more time"
     assert found["gain"] == "20% of the energy of a step"
+    # The same two rows as steps of two batch sizes: other work, no advice.
+    slow = slow.set_column(
+        slow.schema.get_field_index("point"), "point", pa.array([1], slow.schema.field("point").type)
+    )
+    sizes = make_table("points", {"point": [0, 1], "model": ["m", "m"], "batch_size": [1, 8]})
+    rows = pa.concat_tables([summary(point=0), summary(point=1)]).unify_dictionaries()
+    found = advice(
+        "energy-clock",
+        components=pa.concat_tables([fast, slow]).unify_dictionaries(),
+        summary=rows,
+        points=sizes,
+    )
+    assert found["evidence"] == "every step was metered at one clock"
 
 
 def test_nothing_metered_nothing_advised() -> None:
