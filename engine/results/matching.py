@@ -218,15 +218,27 @@ def _loosely(
         for one in (id(group), id(other)):
             best[one] = max(best.get(one, -1), score)
     mutual = [(g, o) for g, o, score in scores if score == best[id(g)] == best[id(o)]]
-    count: dict[int, int] = defaultdict(int)
+    partners: dict[int, list[Group]] = defaultdict(list)
     for group, other in mutual:
-        count[id(group)] += 1
-        count[id(other)] += 1
-    # One prediction may stand beside two ways of measuring it, but two against two says nothing.
-    clear = [(g, o) for g, o in mutual if count[id(g)] == 1 or count[id(o)] == 1]
+        partners[id(group)].append(other)
+        partners[id(other)].append(group)
+    clear = [
+        (g, o)
+        for g, o in mutual
+        if _are_one(partners[id(g)], fields)
+        and _are_one(partners[id(o)], fields)
+        and 1 in (len(partners[id(g)]), len(partners[id(o)]))
+    ]
     settled = {id(one) for both in clear for one in both}
     unclear = {id(one) for both in mutual for one in both} - settled
     return [_pairing(g, o, fields) for g, o in clear], unclear
+
+
+def _are_one(groups: Sequence[Group], fields: Sequence[str]) -> bool:
+    """Whether groups are one point as far as anybody asked: one prediction may stand beside two ways of
+    measuring it, but a log that names no device stands beside none of two devices."""
+    places = [FIELDS.index(field) for field in fields if field != "load"]
+    return len({tuple(group.identity.values[i] for i in places) for group in groups}) == 1
 
 
 def _scores(
