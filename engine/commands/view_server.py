@@ -32,7 +32,7 @@ from engine.report.run_list import (
     row_of,
     run_page,
 )
-from engine.results.listing import RunEntry, RunList
+from engine.results.listing import RunEntry, RunList, report_state
 
 if TYPE_CHECKING:
     import socket
@@ -238,11 +238,11 @@ class Viewer:
             return _missing_run()
         target = found.folder / "report"
         if found.report != "there":
+            target = target if _is_writable(found.folder) else self._scratch / found.id
             async with self._rendering:
-                entry = await asyncio.to_thread(self._runs.find, found.id) or found
-                if entry.report != "there":
-                    target = target if _is_writable(entry.folder) else self._scratch / entry.id
-                    await _child(report_command(entry, target), f"the report of `{entry.name}`")
+                # Somebody else may have asked for it meanwhile.
+                if report_state(found.folder, target / "report.html") != "there":
+                    await _child(report_command(found, target), f"the report of `{found.name}`")
         return _file(target / "report.html")
 
     async def compare(self, request: Request) -> Response:

@@ -147,7 +147,7 @@ def read_entry(folder: Path) -> RunEntry:
         commit=_text(repository.get("commit")),
         dirty=repository.get("dirty") is True,
         verdict=verdict_of(folder / REPORT),
-        report=_report_state(folder),
+        report=report_state(folder),
         holder=holder,
         session=session,
     )
@@ -367,9 +367,9 @@ def verdict_of(report: Path) -> str | None:
     return html.unescape(found[1].decode("utf-8", "replace")) or None if found else None
 
 
-def _report_state(folder: Path) -> ReportState:
-    """Whether the report shows what the folder holds."""
-    made = _modified(folder / REPORT)
+def report_state(folder: Path, page: Path | None = None) -> ReportState:
+    """Whether a report, the run's own where none is named, shows what the folder holds."""
+    made = _modified(page or folder / REPORT)
     if made is None:
         return "absent"
     newest = max(_modified(folder / name) or 0 for name in (PLAN, registry.FILE, registry.FILE + "-wal"))

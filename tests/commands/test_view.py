@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from engine.commands import view_server
 from engine.commands.view_render import reason_of
 from engine.results.lock import FolderLock
 from tests.results.test_listing import make_run, write_report
@@ -169,12 +170,20 @@ def test_too_few_runs_compare_to_nothing(server: Server) -> None:
     assert server.get("/compare?run=one&run=other").status == 404
 
 
-def test_a_made_report_and_a_comparison(engine: Engine, spec: Path, tmp_path: Path) -> None:
+def test_a_made_report_and_a_comparison(
+    engine: Engine, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine("run", spec, "--no-report")
     engine("run", spec, "--no-report", "--set", "name=second", "--set", "measurements.0.calibration=none")
     found = Server(Path("runs"), tmp_path)
     try:
         assert "No report yet; opening it makes one." in found.get("/").text
+        with monkeypatch.context() as patch:  # a folder one may not write to stays as it is
+            patch.setattr(view_server, "_is_writable", lambda folder: False)
+            report = found.get("/runs/tiny/report.html")
+            assert (report.status, Path("runs/tiny/report").exists()) == (200, False)
+            patch.setattr(view_server, "report_command", None)  # it is not made twice
+            assert found.get("/runs/tiny/report.html").text == report.text
         report = found.get("/runs/tiny/report.html")
         assert (report.status, "<title>tiny</title>" in report.text) == (200, True)
         assert 'id="report-data"' in report.text

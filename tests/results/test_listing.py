@@ -4,6 +4,8 @@ import datetime as dt
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,32 @@ def test_what_did_not_change_is_not_read_again(tmp_path, monkeypatch):
     write_report(tmp_path / "one", "Now there is one.")
     assert [entry.verdict for entry in listed.entries()] == ["Now there is one.", None]
     assert read[2:] == ["one"]
+
+
+def test_what_a_run_has_written_a_moment_ago_is_seen(tmp_path):
+    plan = the_plan()
+    with ResultStore.open(tmp_path / "one", write=True) as store:
+        write_documents(store, plan, text=None)
+        listed = RunList(tmp_path)
+        assert (listed.entries()[0].done, listed.entries()[0].tasks) == (0, 2)
+        store.record(plan.tasks[0], {})
+        assert listed.entries()[0].done == 1
+        store.record_failure(plan.tasks[1], "no")
+        assert (listed.entries()[0].failed, listed.entries()[0].state) == (1, "running")
+    assert listed.entries()[0].state == "partly failed"
+
+
+def test_no_table_is_opened(tmp_path):
+    make_run(tmp_path / "one")
+    code = (
+        "import sys; from pathlib import Path; from engine.results.listing import RunList\n"
+        "entries = RunList(Path(sys.argv[1])).entries()\n"
+        "print(entries[0].state, sorted({'pyarrow', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "finished []\n"
 
 
 def test_looking_leaves_no_trace(tmp_path):
