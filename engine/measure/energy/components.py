@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from engine.measure.energy.capture import Call
 
 Granularity = Literal["phase", "layer", "component"]
 _SHARE_TURNS: Final = 5
+_LONG_TURN_S: Final = 5e-4
+"""A turn this long hides what it costs the host to start it, some ten microseconds, fifty times over."""
+_MOST_TURNS: Final = 100
 
 
 @dataclass(eq=False)
@@ -73,10 +77,11 @@ def works_of(
     works = []
     for order, ((component, parent, layer), group) in enumerate(groups.items()):
         turn = _turn(group)
+        run, turns = graphs.of(f"{phase} {component}", turn) if graphs else (turn, 1)
         works.append(
             TorchWork(
-                component, phase, parent, layer, count=len(group), visits=len(group), order=order,
-                turn=graphs.of(f"{phase} {component}", turn) if graphs else turn, cuda=cuda,
+                component, phase, parent, layer, count=len(group), visits=len(group) * turns, order=order,
+                turn=run, cuda=cuda,
                 share=_shares(group, cuda=cuda) if granularity == "component" else {},
             )
         )  # fmt: skip
@@ -112,8 +117,12 @@ class Graphs:
         self.failed: dict[str, str] = {}
         """What could not be recorded, and why."""
 
-    def of(self, name: str, turn: Callable[[], None]) -> Callable[[], None]:
-        """A turn that replays its kernels."""
+    def of(self, name: str, turn: Callable[[], None]) -> tuple[Callable[[], None], int]:
+        """What replays the kernels of a turn, and how many turns it replays.
+
+        A replay costs the host some microseconds. A turn that is hardly longer - an embedding, say - would
+        leave the device idle in between, so it is recorded several times in a row.
+        """
         import torch
 
         side = torch.cuda.Stream()
@@ -122,10 +131,10 @@ class Graphs:
             for _ in range(3):
                 turn()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                turn()
+            replay = self._recorded(turn, 1)
+            turns = min(math.ceil(_LONG_TURN_S / _replay_s(replay)), _MOST_TURNS)
+            return (replay, 1) if turns == 1 else (self._recorded(turn, turns), turns)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as err:
@@ -133,8 +142,30 @@ class Graphs:
             self.failed[name] = str(err).split("\n", 1)[0]
             # A recording that broke off must not leave its error to the next one.
             torch.cuda.synchronize()
-            return turn
+            return turn, 1
+
+    def _recorded(self, turn: Callable[[], None], turns: int) -> Callable[[], None]:
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            for _ in range(turns):
+                turn()
         return graph.replay  # type: ignore[no-any-return]
+
+
+def _replay_s(replay: Callable[[], None]) -> float:
+    """Time of one of several replays in a row, launches included."""
+    import torch
+
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    replay()
+    begin.record()
+    for _ in range(_SHARE_TURNS):
+        replay()
+    end.record()
+    end.synchronize()
+    return max(float(begin.elapsed_time(end)) / 1e3 / _SHARE_TURNS, 1e-7)
 
 
 def _shares(calls: Sequence[Call], *, cuda: bool) -> dict[int, float]:
@@ -242,10 +273,8 @@ def ablated(
                 whole.run()
 
         name = WITHOUT + component
-        work = TorchWork(
-            name, phase, None, None, 1, 1, first + number,
-            turn=graphs.of(f"{phase} {name}", turn) if graphs else turn, cuda=cuda,
-        )  # fmt: skip
+        run, turns = graphs.of(f"{phase} {name}", turn) if graphs else (turn, 1)
+        work = TorchWork(name, phase, None, None, 1, turns, first + number, turn=run, cuda=cuda)
         found.append(work)
     return found
 

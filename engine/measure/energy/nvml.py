@@ -33,6 +33,7 @@ class Nvml:
             # Where others have free devices, one that is split is none of this measurement's business yet.
             if all(device.facts.get("mig") for device in self.devices):
                 self._refuse_mig()
+            self._refuse_blind()
         except self._nvml.NVMLError as err:
             self.close()
             raise EnvironmentMissing(f"NVML cannot be used: {str(err).lower()}", hint=WAY_OUT) from err
@@ -49,6 +50,7 @@ class Nvml:
         """See `PowerSource`; raises `MeasurementError` where one of them is split by MIG."""
         self._readers = [reader for reader in self._readers if reader.device.uuid in uuids]
         self._refuse_mig()
+        self._refuse_blind()
 
     def _find(self, uuids: Sequence[str] | None) -> list[Any]:
         nvml = self._nvml
@@ -84,6 +86,12 @@ class Nvml:
                 f"MIG is on for `{', '.join(on)}`: its power belongs to the whole board, not to one instance",
                 hint="switch MIG off for energy measurements, or measure time alone with `metrics: [time]`",
             )
+
+    def _refuse_blind(self) -> None:
+        """Virtual devices and old boards are there and tell no power: better known now than after an hour."""
+        if self._readers and not any(reader.metered for reader in self._readers):
+            names = ", ".join(f"{device.name} ({device.uuid})" for device in self.devices)
+            raise EnvironmentMissing(f"NVML reads neither power nor energy of {names}", hint=WAY_OUT)
 
     def read(self, *, slow: bool = True) -> list[Reading]:
         """See `PowerSource`; raises `MeasurementError` when a device is lost."""
@@ -165,6 +173,7 @@ class _Reader:
         self._calls = self._stand_ins()
         have = {*(quantity for quantity, _, _ in self._fields), *self._calls}
         missing = [name for name in ("power_w", "average_power_w", "energy_j") if name not in have]
+        self.metered = len(missing) < 3
         self._slow = self._usable_calls()
         missing += [name for name in ("temperature_c", "sm_clock_hz", "throttle") if name not in self._slow]
         self.device = self._identify(scope, missing)

@@ -137,9 +137,13 @@ def test_fields_that_fail_once_are_absent_once(nvml, source) -> None:
     assert "energy_j" in found.read()[0]
 
 
-def test_nothing_that_reads_power_is_said(nvml, source) -> None:
+def test_a_device_without_any_power_is_refused_at_once(nvml, source) -> None:
     found = source(fields_result=3, no_counter_call=1)
     assert found.devices[0].facts["missing"] == "power_w, energy_j"
+    nvml.set(no_power_call=1)  # a virtual device
+    with pytest.raises(EnvironmentMissing) as caught:
+        Nvml()
+    assert caught.value.message == f"NVML reads neither power nor energy of Pretend H100 ({FIRST})"
 
 
 def test_a_device_that_is_not_there(nvml) -> None:
