@@ -47,5 +47,5 @@ def plan(
         click.echo(json.dumps(plan_as_data(compiled, outlook), indent=2))
     else:
         terminal.console().print(plan_as_text(compiled, outlook), markup=False)
-    if exit_code and (outlook.to_run or outlook.tasks.get("new")):
+    if exit_code and (outlook.to_run or outlook.waiting):
         raise click.exceptions.Exit(WORK_PENDING)

@@ -67,6 +67,11 @@ class Outlook:
     estimate_s: float | None = None
     """Rough time; None when a measured kind gives no basis for one."""
 
+    @property
+    def waiting(self) -> int:
+        """Tasks to do, those included that read files and so have no points."""
+        return self.tasks.get("new", 0) + self.tasks.get("again", 0)
+
 
 def forecast(plan: Plan, stored: Mapping[str, StoredTask], *, spec_folder: Path | None = None) -> Outlook:
     """The outlook of a plan against what earlier runs left; with the folder of the spec, files that were

@@ -12,8 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from engine.errors import LocatedError
 from engine.plan.point import Task
 from engine.plan.stored import StoredTask
+from engine.spec.catalog import find, model_source
+from engine.spec.settings import Settings
+from engine.spec.training import TrainingSettings
 
 _FIELDS: Final = frozenset(
     {
@@ -44,14 +48,17 @@ def inputs_digest(task: Task, spec_folder: Path) -> str | None:
     names = sorted(set(_named(task.settings.model_dump(mode="json"))))
     by_time = task.kind in _READ_ONLY_KINDS
     digest = hashlib.sha256()
-    found = False
+    found = not names  # where every file that was named is gone, there is nothing to compare
+    entries = list(_entries(task.settings, spec_folder))
+    for file in entries:
+        digest.update(f"{file.name}\0{_state(file, by_time=False)}\n".encode())
     for name in names:
         for file in _files(spec_folder / name):
             found = True
             digest.update(
-                f"{name}\0{file.relative_to(spec_folder / name)}\0{_state(file, by_time)}\n".encode()
+                f"{name}\0{file.relative_to(spec_folder / name)}\0{_state(file, by_time=by_time)}\n".encode()
             )
-    return digest.hexdigest()[:32] if found else None
+    return digest.hexdigest()[:32] if found and (names or entries) else None
 
 
 def inputs_changed(task: Task, stored: StoredTask, spec_folder: Path) -> bool:
@@ -72,6 +79,20 @@ def _named(settings: Any, name: str = "") -> Iterator[str]:
         yield settings
 
 
+def _entries(settings: Settings, spec_folder: Path) -> Iterator[Path]:
+    """Files of the model and the device that a training run names itself; no point holds their values."""
+    if not isinstance(settings, TrainingSettings):
+        return
+    search = (spec_folder,)
+    try:
+        if settings.model is not None:
+            yield model_source(settings.model, search=search)
+        if settings.devices_per_node is not None:
+            yield find("hardware", settings.backend, search=search)
+    except LocatedError:
+        return  # the measurement says what is wrong with the name
+
+
 def _files(path: Path) -> Iterator[Path]:
     """A file itself, or every file below a folder in a fixed order."""
     if path.is_file():
@@ -87,7 +108,7 @@ def _files(path: Path) -> Iterator[Path]:
             yield Path(folder) / name
 
 
-def _state(file: Path, by_time: bool) -> str:
+def _state(file: Path, *, by_time: bool) -> str:
     try:
         if by_time:
             known = file.stat()

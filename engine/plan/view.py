@@ -100,7 +100,11 @@ def _states(outlook: Outlook) -> list[str]:
         if points:
             lines.append(f"  {sign} {points:>9,}  {words[state]}")
         if state == "again":
-            lines += [f"    {r.points:>9,}    because {r.text}" for r in outlook.again[:_SHOWN_LINES]]
+            # A task that reads files has no points to count.
+            counts = [f"{r.points:>9,}" if r.points else " " * 9 for r in outlook.again[:_SHOWN_LINES]]
+            lines += [
+                f"    {count}    because {r.text}" for count, r in zip(counts, outlook.again, strict=False)
+            ]
     return lines
 
 
@@ -122,8 +126,8 @@ def _refusals(outlook: Outlook) -> list[str]:
 
 def _last_line(outlook: Outlook) -> str:
     if not outlook.to_run:
-        if outlook.tasks.get("new"):  # files to read, which have no points of their own
-            return f"To run: {counted(outlook.tasks['new'], 'task')}. Nothing has been run."
+        if outlook.waiting:  # files to read, which have no points of their own
+            return f"To run: {counted(outlook.waiting, 'task')}. Nothing has been run."
         return "Nothing to run: every point is kept. Nothing has been run."
     time = f", {_duration(outlook.estimate_s)}" if outlook.estimate_s is not None else ""
     return f"To run: {counted(outlook.to_run, 'point')}{time}. Nothing has been run."

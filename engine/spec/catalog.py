@@ -158,6 +158,11 @@ def load_model(name: str, *, search: Sequence[Path] = ()) -> Model:
     return read_model_file(config)
 
 
+def model_source(name: str, *, search: Sequence[Path] = ()) -> Path:
+    """The file that `load_model` reads for this name."""
+    return _config_file(name, search) or find("model", name, search=search)
+
+
 def load(kind: Kind, name: str, *, search: Sequence[Path] = ()) -> Settings:
     """The catalogue entry of a kind by name or alias, parsed once per process."""
     path = find(kind, name, search=search)

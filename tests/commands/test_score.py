@@ -172,3 +172,27 @@ def test_other_numbers_of_a_preset_judge_a_finished_run(finished: Run) -> None:
 def test_wrong_numbers_for_a_finished_run(finished: Run, options: tuple[str, ...], message: str) -> None:
     answer = finished("tuned", *options)
     assert (answer.code, answer.err.splitlines()[0]) == (2, f"error: {message}")
+
+
+def test_a_finished_training_run_is_read_again_when_its_model_changes(
+    finished: Run, engine: Run, tmp_path: Path
+) -> None:
+    assert engine("plan", "tuned.yaml", "--exit-code").code == 0
+    shape = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 16}), encoding="utf-8")
+    planned = engine("plan", "tuned.yaml", "--exit-code")
+    assert planned.code == 10
+    assert [line.strip() for line in planned.out.splitlines()[1:]] == [
+        "because files that `training` reads changed",
+        "To run: 1 task. Nothing has been run.",
+    ]
+    before = finished("tuned", "--format", "json").out
+    assert engine("run", "tuned.yaml", "--no-report").code == 0
+    mfu = [
+        next(f["value"] for f in json.loads(text)["factors"] if f["metric"] == "training_mfu")
+        for text in (before, finished("tuned", "--format", "json").out)
+    ]
+    # 32 layers and the two tables are 224042674028544 FLOPs, the tables 12 x 128256 x 4096 x 4096 of them.
+    tables = 12 * 128256 * 4096 * 4096
+    half = tables + (224042674028544 - tables) // 2
+    assert mfu[1] == pytest.approx(mfu[0] * half / 224042674028544, rel=1e-12)

@@ -59,3 +59,33 @@ def test_what_steers_a_measurement_is_compared_by_content(tmp_path):
 def test_files_that_are_not_there_and_predictions_have_no_digest(tmp_path):
     assert inputs_digest(task(**READING), tmp_path) is None
     assert inputs_digest(task(kind="analytical"), tmp_path) is None
+
+
+TRAINING = {"kind": "training", "log_file": "train.log", "backend": "node", "devices_per_node": 8}
+
+
+def test_a_training_run_depends_on_the_model_and_the_device_it_names(tmp_path):
+    """Neither is a value of the plan's points: only their files tell that MFU is another by now."""
+    (tmp_path / "train.log").write_text("throughput=2.0\n")
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "node.yaml").write_text("name: node\n")
+    reading = task(**TRAINING, model="model.json")
+    found = [inputs_digest(reading, tmp_path)]
+    for name, text in (("model.json", '{"a": 1}'), ("hardware/node.yaml", "name: node\npeak: {}\n")):
+        (tmp_path / name).write_text(text)
+        found.append(inputs_digest(reading, tmp_path))
+        os.utime(tmp_path / name, (1, 1))
+        assert inputs_digest(reading, tmp_path) == found[-1]
+    assert len(set(found)) == 3
+    (tmp_path / "train.log").unlink()
+    assert inputs_digest(reading, tmp_path) is None
+
+
+def test_a_model_alone_is_compared_and_a_wrong_name_is_not_this_ones_concern(tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    alone = {"kind": "training", "throughput": 2.0, "backend": "trn1"}
+    before = inputs_digest(task(**alone, model="model.json"), tmp_path)
+    (tmp_path / "model.json").write_text('{"a": 1}')
+    assert inputs_digest(task(**alone, model="model.json"), tmp_path) not in (before, None)
+    assert inputs_digest(task(**alone, model="no-such-model"), tmp_path) is None
