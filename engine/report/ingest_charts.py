@@ -12,6 +12,7 @@ from engine.score.scaling import PERFORMANCE, Run, comparisons
 _MOST_BARS: Final = 30
 _CHART_ROWS: Final = 18
 _CHART_COLUMN: Final = 8
+_MARK: Final = "1F4E79"
 # Hatches and shapes tell series apart where colours do not (and on a black-and-white print).
 _MARKERS: Final = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
 
@@ -69,6 +70,8 @@ def _bars(
     chart.set_categories(Reference(sheet.page, min_col=1, min_row=first + 1, max_row=sheet.row))
     chart.y_axis.title = unit
     chart.legend = None
+    # The first run on top, as in the table beside it; the axis of values stays below.
+    chart.x_axis.scaling.orientation, chart.y_axis.crosses = "maxMin", "max"
     _put(sheet, chart, title, first)
     if left > 0:
         sheet.add([book.text(sheet, f"{left:,} more runs are on the sheets of metrics", font=book.quiet)])
@@ -128,6 +131,9 @@ def _scatter(book: Workbook, sheet: Sheet, runs: Sequence[Run]) -> bool:
     y = Reference(sheet.page, min_col=3, min_row=first, max_row=sheet.row)
     series = Series(y, x, title_from_data=True)
     series.marker.symbol, series.marker.size = "diamond", 9
+    # A marker without a colour of its own is drawn white by LibreOffice.
+    series.marker.graphicalProperties.solidFill = _MARK
+    series.marker.graphicalProperties.line.solidFill = _MARK
     series.graphicalProperties.line.noFill = True
     chart.series.append(series)
     chart.x_axis.title, chart.y_axis.title = "Average power (W)", "tokens/s"

@@ -16,7 +16,7 @@ from engine.metrics import METRICS
 from engine.report.clean import clean_text
 from engine.report.excel import Make, live
 from engine.report.ingest_charts import native_charts, printable_sheet
-from engine.report.page import Table
+from engine.report.page import Column, Table
 from engine.report.run_tables import RunTables, run_tables
 from engine.report.sheets import MOST_ROWS, Formula, Place, Sheet, Workbook
 from engine.score.scaling import Pick
@@ -123,9 +123,21 @@ def _widths(table: Table) -> list[float]:
         "by": 32.0,
     }
     return [
-        wide.get(c.name, max(11.0, min(20.0, max(len(p) for p in c.heading.split()) + 4.0)))
-        for c in table.columns
+        wide.get(column.name, max(_word_width(column), _text_width(table, at)))
+        for at, column in enumerate(table.columns)
     ]
+
+
+def _word_width(column: Column) -> float:
+    """Room for the longest word of the heading."""
+    return max(11.0, min(20.0, max(len(word) for word in column.heading.split()) + 4.0))
+
+
+def _text_width(table: Table, at: int) -> float:
+    """Room for the texts of a column, names of devices above all; numbers need none."""
+    if table.columns[at].align == "number":
+        return 0.0
+    return min(28.0, max((len(str(row[at])) + 2.0 for row in table.rows[:200] if row[at]), default=0.0))
 
 
 def _family(book: Workbook, table: Table) -> None:
@@ -133,6 +145,9 @@ def _family(book: Workbook, table: Table) -> None:
     sheet = printable_sheet(book, table.title, widths=_widths(table), freeze="B2")
     place = book.rows(sheet, table, formulas=_formulas(table))
     book.filter(sheet, place)
+    # Printed without the long last column, which would shrink the numbers until nobody can read them.
+    printed = [letter for name, letter in place.letters.items() if name != "how"]
+    sheet.page.print_area = f"A1:{printed[-1]}{max(place.last, place.first)}"
     for name in ("throughput_tokens_per_s", "average_power_w", "memory_used_bytes", "peak_temperature_c"):
         if name in place.letters:
             _bars(sheet, place, name)

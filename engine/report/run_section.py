@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,25 +14,84 @@ if TYPE_CHECKING:
 
 _MOST_ROWS: Final = 200
 """Rows of a table on the page; the workbook holds all."""
+_MOST_COLUMNS: Final = 8
+"""Columns of numbers beside the names of a row: what a page is wide enough for."""
+_SETTINGS: Final = ("model", "hardware", "quantization", "batch_size", "prompt_tokens", "settings")
 
 
 def run_sections(tables: Mapping[str, pa.Table]) -> list[Section]:
-    """Sections of the runs found in folders; none where no folder was read."""
+    """Sections of the runs found in folders, a family of metrics each; none where no folder was read."""
     found = _tables(tables)
     if not found:
         return []
-    measured, analyses, files = found
+    (*families, origins), analyses, files = found
+    sections = [
+        Section(
+            "runs", "Runs found in folders", "One row a run, read from its logs.", tables=_settings(families)
+        )
+    ]
+    sections += [
+        _section(f"runs-{table.name}", f"{table.title} of the runs", [_metrics(table)]) for table in families
+    ]
+    named = {table.name: table for table in analyses}
+    for name, title, lead, members in _ANALYSES:
+        shown = [named[member] for member in members if member in named]
+        if shown:
+            sections.append(_section(name, title, shown, lead))
+    lead = "Every file with what was made of it, and how values came about or why they are absent."
+    return [*sections, _section("files", "Files and origins", [*files, origins], lead)]
+
+
+_ANALYSES: Final = (
+    ("comparisons", "Comparisons of runs", "Runs that differ in one thing only.", ("comparison",)),
+    ("run-trade-offs", "Trade-offs and scaling", "What power and scale buy.", ("trade-offs", "scaling")),
+    ("run-predictions", "Theory and own metrics", "", ("prediction", "custom")),
+)  # fmt: skip
+"""Section name, title, lead and the tables in it: two at most, as many as a printed section holds."""
+
+
+def _section(name: str, title: str, tables: Sequence[Table], lead: str = "") -> Section:
+    return Section(name, title, lead, tables=_short(tuple(part for t in tables for part in _narrow(t))))
+
+
+def _settings(families: Sequence[Table]) -> tuple[Table, ...]:
+    """What tells the runs apart, once."""
+    names = ("run", *_SETTINGS)
+    return _short((_columns(families[0], names, title="Settings", name="run-settings"),)) if families else ()
+
+
+def _metrics(table: Table) -> Table:
+    """A family of metrics beside the names of the runs."""
+    return _columns(table, [c.name for c in table.columns if c.name not in (*_SETTINGS, "how")])
+
+
+def _columns(table: Table, names: Sequence[str], *, title: str = "", name: str = "") -> Table:
+    """Some columns of a table, in its own order."""
+    at = [i for i, column in enumerate(table.columns) if column.name in names]
+    return replace(
+        table,
+        name=name or table.name,
+        title=title or table.title,
+        columns=tuple(table.columns[i] for i in at),
+        rows=tuple(tuple(row[i] for i in at) for row in table.rows),
+    )
+
+
+def _narrow(table: Table) -> list[Table]:
+    """The table in parts that fit a page, each with the names of its rows."""
+    numbers = [c.name for c in table.columns if c.align == "number"]
+    if len(numbers) <= _MOST_COLUMNS:
+        return [table]
+    names = [c.name for c in table.columns if c.align != "number"]
+    parts = [numbers[i : i + _MOST_COLUMNS] for i in range(0, len(numbers), _MOST_COLUMNS)]
     return [
-        Section(
-            "runs", "Runs found in folders", "One row a run, read from its logs.", tables=_short(measured)
-        ),
-        Section(
-            "comparisons",
-            "Comparisons of runs",
-            "Runs that differ in one thing only, their trade-offs, and what scaling costs.",
-            tables=_short(analyses),
-        ),
-        Section("files", "Files", "Every file with what was made of it.", tables=_short(files)),
+        _columns(
+            table,
+            (*names, *part),
+            title=table.title if i == 0 else f"{table.title}, continued",
+            name=table.name if i == 0 else f"{table.name}-{i + 1}",
+        )
+        for i, part in enumerate(parts)
     ]
 
 
@@ -50,7 +109,7 @@ def _tables(
     shown = run_tables(tables)
     analyses = (shown.comparison, shown.trade_offs, shown.scaling, shown.prediction, shown.custom)
     return (
-        tuple(table for table in shown.families if table.rows),
+        (*(table for table in shown.families if table.rows), shown.origins),
         tuple(table for table in analyses if table.rows),
         (shown.files,),
     )

@@ -26,6 +26,8 @@ _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff
 _FORMULA: Final = re.compile(rb"(<c [^>]*)>(<f>.*?</f>)<v\s*(?:/>|></v>)", re.S)
 _MODIFIED: Final = re.compile(rb"(<dcterms:(?:created|modified)[^>]*>)[^<]*(</dcterms)")
 _HEAD_FILL: Final = "E8EDF2"
+_FONT: Final = "Calibri"
+_LINE_POINTS: Final = 15.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Sheet:
     row: int = 0
     cached: list[float | str | None] = field(default_factory=list)
     """Results of formulas that went through openpyxl, in order."""
+    widths: Mapping[int, float] = field(default_factory=dict)
+    """Characters that fit into each column, from 0."""
     raw: list[tuple[str, bytes, int]] = field(default_factory=list)
     """Marker, XML and number of rows that are put in when the book is saved."""
 
@@ -76,9 +80,10 @@ class Workbook:
         self._made = made
         self._book.properties.title = title[:200]
         self._book.properties.creator = "engine"
-        self.bold = Font(bold=True)
-        self.quiet = Font(color="596068")
-        self.large = Font(bold=True, size=14)
+        # A font without a name is a serif in LibreOffice: every font says what the default cell says.
+        self.bold = Font(name=_FONT, size=11, bold=True)
+        self.quiet = Font(name=_FONT, size=11, color="596068")
+        self.large = Font(name=_FONT, size=14, bold=True)
         self.fill = PatternFill("solid", fgColor=_HEAD_FILL)
         self.wrap = Alignment(wrap_text=True, vertical="top")
         self._head = Alignment(wrap_text=True, vertical="bottom")
@@ -102,7 +107,7 @@ class Workbook:
         page.page_setup.orientation = "landscape"
         page.page_setup.fitToHeight = 0
         page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
-        self.sheets[name] = Sheet(page, name)
+        self.sheets[name] = Sheet(page, name, widths=dict(enumerate(widths)))
         return self.sheets[name]
 
     def text(
@@ -123,7 +128,10 @@ class Workbook:
         return cell
 
     def heads(self, sheet: Sheet, labels: Sequence[str]) -> int:
-        """A row of headings."""
+        """A row of headings, as high as the longest of them needs."""
+        lines = max((_lines(label, sheet.widths.get(i, 10.0)) for i, label in enumerate(labels)), default=1)
+        if lines > 1:
+            sheet.page.row_dimensions[sheet.row + 1].height = _LINE_POINTS * lines
         cells = []
         for label in labels:
             cell = self.text(sheet, label, font=self.bold, fill=True)
@@ -269,6 +277,17 @@ def _with_results(content: bytes, results: Iterator[float | str | None]) -> byte
         return cell + b">" + formula + f"<v>{float(value)!r}</v>".encode()
 
     return _FORMULA.sub(filled, content)
+
+
+def _lines(label: str, width: float) -> int:
+    """Lines that a bold heading takes in a column, broken between words."""
+    room = max(4.0, 0.85 * width)  # bold letters, and fonts of other systems, are wider
+    lines, used = 1, 0.0
+    for word in label.split():
+        if used and used + 1 + len(word) > room:
+            lines, used = lines + 1, 0.0
+        used += len(word) + (1 if used else 0)
+    return lines
 
 
 def is_ratio(column: Column) -> bool:

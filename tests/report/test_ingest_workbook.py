@@ -15,6 +15,7 @@ import pytest
 from engine.measure.run_folder import read_run_folder
 from engine.measure.run_folder.example import write_example_runs
 from engine.report.ingest_workbook import Provenance, write_ingest_workbook
+from engine.report.run_section import run_sections
 from engine.spec.run_folder import RunFolderSettings
 from tests.measure.run_folder.trees import put, timings
 
@@ -108,3 +109,40 @@ def test_libreoffice_opens_it_and_calculates_the_same(book: Path, tmp_path: Path
             for a, b in zip(mine, other, strict=False):
                 if isinstance(a, int | float):
                     assert b == pytest.approx(a, rel=1e-9), sheet
+
+
+def test_it_reads_well_in_libreoffice_too(book: Path) -> None:
+    """What a viewer without Excel's defaults shows: fonts by name, heads in full, marks in a colour."""
+    opened = openpyxl.load_workbook(book)
+    thermal = opened["Thermal"]
+    assert thermal["A1"].font.name == "Calibri"
+    assert (
+        thermal.row_dimensions[1].height >= 4 * 15
+    )  # `Peak temperature of the whole log (°C)` takes four lines
+    device = next(cell.column_letter for cell in thermal[1] if cell.value == "Device")
+    assert thermal.column_dimensions[device].width >= len("a100-sxm-80gb")
+    heads = [str(cell.value) for cell in thermal[1]]
+    assert heads[-1] == "How the values came about"
+    last = thermal.print_area.split(":")[1].replace("$", "")
+    assert thermal[last].column == len(heads) - 1  # printed without the last column
+    with zipfile.ZipFile(book) as archive:
+        charts = [archive.read(name).decode() for name in archive.namelist() if "charts/chart" in name]
+    (scatter,) = [chart for chart in charts if "scatterChart" in chart]
+    assert '<marker><symbol val="diamond"/><size val="9"/><spPr><a:solidFill' in scatter.replace(
+        ' xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"', ""
+    )
+
+
+def test_pages_hold_every_family_in_parts_that_fit(tmp_path: Path) -> None:
+    write_example_runs(tmp_path / "runs")
+    settings = RunFolderSettings(kind="run_folder", path=str(tmp_path / "runs"), predictions=False)
+    sections = run_sections(read_run_folder(settings, jobs=1))
+    assert [section.name for section in sections] == [
+        "runs", "runs-performance", "runs-power", "runs-memory", "runs-thermal",
+        "comparisons", "run-trade-offs", "files",
+    ]  # fmt: skip
+    for section in sections:
+        assert len(section.tables) <= 2  # what print shows of a section
+        for table in section.tables:
+            assert sum(column.align == "number" for column in table.columns) <= 8
+            assert "how" not in [column.name for column in table.columns] or table.name == "origins"
