@@ -8,9 +8,11 @@ hence they are shown in a sandbox without an origin, where a script in one canno
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from engine.commands.console import show_defect
 from engine.commands.view_render import compare_command, reason_of, report_command
 from engine.errors import EngineError, EnvironmentMissing, ReportError, UsageError
 from engine.report.run_list import (
@@ -73,7 +76,7 @@ def server_of(app: Any) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", log_config=None, access_log=False,
-            log_level="warning", server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
+            log_level="critical", server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
         )
     )  # fmt: skip
 
@@ -140,9 +143,12 @@ class Gate:
             return
         headers = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
         refused = _refusal(scope["method"], headers)
+        begun = False
 
         async def guarded(message: Any) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 given = list(message.get("headers", []))
                 names = {name for name, _ in given}
                 own = [*_HEADERS, (b"content-security-policy", _NOTHING.encode())]
@@ -150,12 +156,18 @@ class Gate:
             await send(message)
 
         if refused is None:
-            await self._app(scope, receive, guarded)
-            return
-        status, text, more = refused
-        start = [(b"content-type", b"text/plain; charset=utf-8"), *more]
-        await guarded({"type": "http.response.start", "status": status, "headers": start})
-        await guarded({"type": "http.response.body", "body": text.encode()})
+            try:
+                await self._app(scope, receive, guarded)
+            except asyncio.CancelledError:  # the server ends while this is under way
+                refused = (503, "the server has ended\n", [])
+            except Exception as err:  # noqa: BLE001 - one answer that fails must not end the others
+                show_defect(err)
+                refused = (500, "this is a defect of the engine; its terminal says more\n", [])
+        if refused is not None and not begun:
+            status, text, more = refused
+            start = [(b"content-type", b"text/plain; charset=utf-8"), *more]
+            await guarded({"type": "http.response.start", "status": status, "headers": start})
+            await guarded({"type": "http.response.body", "body": text.encode()})
 
 
 def _refusal(
@@ -384,7 +396,7 @@ async def _child(command: Sequence[str], what: str) -> None:
     """Run a command of the engine; raises `ReportError` with what it said when it fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
         _, said = await asyncio.wait_for(process.communicate(), _RENDER_S)
@@ -392,7 +404,8 @@ async def _child(command: Sequence[str], what: str) -> None:
         raise ReportError(f"{what} took longer than {_RENDER_S} s and was given up") from None
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
             await process.wait()
     if process.returncode:
         reason, hint = reason_of(said)

@@ -317,6 +317,21 @@ def test_every_answer_has_its_headers(server: Server) -> None:
         assert "server" not in answer.headers
 
 
+def test_a_defect_is_told_and_the_server_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(view_server, "list_page", broken)
+        answer = server.get("/")
+    assert (answer.status, answer.text) == (500, "this is a defect of the engine; its terminal says more\n")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert capfd.readouterr().err.startswith("error: TypeError: a defect\n")
+    assert server.get("/").status == 200
+
+
 # what people do wrong
 
 
