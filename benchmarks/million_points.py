@@ -1,6 +1,6 @@
 """Plan a million analytical points and run them to Parquet: seconds and peak memory, printed.
 
-    python benchmarks/million_points.py [--points N] [--workers N] [--keep FOLDER]
+    python benchmarks/million_points.py [--points N] [--workers N] [--keep FOLDER] [--calibration none]
 
 The promise: planned in a second, on disk in ten, within 1 GB on two cores.
 """
@@ -23,7 +23,7 @@ from engine.run.local import LocalExecutor
 from engine.spec.experiment import Experiment
 
 
-def experiment(points: int) -> Experiment:
+def experiment(points: int, calibration: str = "auto") -> Experiment:
     """Two devices, five formats and as many workloads as make up the points."""
     batches = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
     outputs = [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
@@ -43,7 +43,7 @@ def experiment(points: int) -> Experiment:
                     "workload.prompt_tokens": prompts,
                 }
             },
-            "measurements": [{"kind": "analytical"}],
+            "measurements": [{"kind": "analytical", "calibration": calibration}],
         }
     )
 
@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, help="worker processes; as many as pay when left out")
     parser.add_argument("--keep", type=Path, help="folder for the run; a temporary one when left out")
+    parser.add_argument("--calibration", default="auto", help="`none` for the bound alone")
     options = parser.parse_args()
-    asked = experiment(options.points)
+    asked = experiment(options.points, options.calibration)
     begin = time.perf_counter()
     plan = compile_plan(asked, versions=versions(["analytical"]))
     planned = time.perf_counter()

@@ -99,6 +99,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
             f"{errors.coverage:.0%} inside the band"
         )
         lines += [f"  {count} rows left out: {reason}" for reason, count in fitted.gated.dropped.items()]
+        lines += [f"  warning: {text}" for text in fitted.warnings]
     lines += [f"{subject}: refused, {reason}" for subject, reason in outcome.refused.items()]
     lines += [f"{count} rows left out: {reason}" for reason, count in outcome.ignored.items()]
     return lines

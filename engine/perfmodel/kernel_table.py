@@ -79,7 +79,7 @@ def gated_rows(
             dropped[reason] = dropped.get(reason, 0) + count
         alive[bad] = False
 
-    drop(~np.isfinite(measured), "no time")
+    drop(~np.isfinite(measured), "no time, or not a number")
     drop(~(measured > 0), "time is not above zero")
     drop(measured > _LONGEST_S, "longer than an hour: wrong unit?")
     for name, value in values.items():
@@ -92,9 +92,10 @@ def gated_rows(
     possible = measured >= GATE * np.maximum(compute, memory)
     if kind == "all_reduce":
         possible = np.ones(len(kept), dtype=np.bool_)  # switches that add up on the way beat a ring
-    count = int((~possible).sum())
-    if count:
-        dropped["faster than the data sheet allows"] = count
+    cached = ~possible & _in_cache(compute, memory, measured, hardware)
+    for reason, rows_of in ((_CACHED, cached), (_TOO_FAST, ~possible & ~cached)):
+        if rows_of.any():
+            dropped[reason] = int(rows_of.sum())
     usual = _usual(kind, here, len(kept))
     single = here["m"] == 1 if kind == "gemm" else np.zeros(len(kept), dtype=np.bool_)
     depth = here["k"] if kind == "gemm" else np.zeros(len(kept))
@@ -105,6 +106,21 @@ def gated_rows(
     rows = KernelRows(compute, memory, waves, measured, site, usual, single, depth, alone)
     rows = rows.take(np.flatnonzero(possible))
     return Gated(rows, kept[possible], dropped)
+
+
+_TOO_FAST: Final = "faster than the data sheet allows"
+_CACHED: Final = "its data stayed in the last-level cache, as that of a model does not"
+
+
+def _in_cache(compute: Column, memory: Column, measured: Column, hardware: Hardware) -> NDArray[np.bool_]:
+    """Rows that beat the memory, not the arithmetic, with data that the cache holds and can deliver."""
+    if hardware.l2 is None:
+        return np.zeros(len(measured), dtype=np.bool_)
+    moved = memory * hardware.memory_bandwidth
+    fits = (moved <= hardware.l2) & (measured >= GATE * compute)
+    if hardware.l2_bandwidth is not None:
+        fits &= measured >= GATE * moved / hardware.l2_bandwidth
+    return fits
 
 
 def _usual(kind: OperatorKind, d: Mapping[str, Column], size: int) -> NDArray[np.bool_]:

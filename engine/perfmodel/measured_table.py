@@ -64,9 +64,9 @@ class Subject:
     def __str__(self) -> str:
         group = f" over {self.devices} devices" if self.devices else ""
         kind = self.operator.replace("_", " ")
-        return (
-            f"{kind} in {self.precision}{group}, {self.device}, {self.engine} {self.engine_version}".strip()
-        )
+        engine = " ".join(part for part in (self.engine, self.engine_version) if part)
+        about = f"{kind} in {self.precision}{group}"
+        return ", ".join(part for part in (about, self.device, engine) if part)
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,30 @@ def fit_table(table: Measured, devices: Mapping[str, Hardware]) -> Outcome:
         except EngineError as err:
             outcome.refused[str(subject)] = f"{err.message}; {err.hint}" if err.hint else err.message
             continue
+        _warn(fitted)
         if repeated:
             fitted.gated.dropped["repeated shape, median taken"] = repeated
         outcome.fits[subject] = fitted
     return outcome
+
+
+def _warn(fitted: Fitted) -> None:
+    """What a reader must see although it breaks no law of physics."""
+    rows, errors = fitted.gated.rows, fitted.fit.held_out
+    best = float(np.max(rows.bound_s / rows.measured_s))
+    if best < _HARDLY_ANY:
+        fitted.warnings.append(
+            f"the fastest row reaches {best:.2%} of the data sheet: are the times in another unit?"
+        )
+    if errors.median > _LOST:
+        fitted.warnings.append(
+            f"half of the rows are more than {errors.median:.0%} off: mixed units, several devices under one "
+            "name, or a busy machine?"
+        )
+
+
+_HARDLY_ANY: Final = 1e-3
+_LOST: Final = 0.35
 
 
 def subjects(
@@ -133,9 +153,9 @@ _TEXTS: Final = ("device", "engine", "engine_version", "operator", "precision")
 
 def _why_not(device: str, operator: str, precision: str, devices: Mapping[str, Hardware]) -> str | None:
     if operator not in KINDS:
-        return f"no operator `{operator}`"
+        return f"no operator `{operator}` (known: {', '.join(KINDS)})"
     if precision not in _PRECISIONS:
-        return f"no precision `{precision}`"
+        return f"no precision `{precision}` (known: {', '.join(sorted(_PRECISIONS))})"
     return None if device in devices else f"no device `{device}` in the catalogue"
 
 

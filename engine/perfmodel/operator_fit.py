@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -65,6 +65,8 @@ class Fitted:
     gated: Gated
     predicted_s: Column
     """By fits that had not seen the row's site."""
+    warnings: list[str] = field(default_factory=list)
+    """What a reader must know although every row is possible."""
 
 
 def form_of(kind: OperatorKind) -> tuple[Form, tuple[str, ...], dict[str, tuple[float, float]] | None]:
@@ -93,6 +95,8 @@ def fit_operator(
         uses = (*uses, "alone_rate")
     _require_enough(kind, gated, len(uses))
     fit = fitter(form, uses, limits)
+    gated = _without_strays(kind, gated, fit, len(uses))
+    rows = gated.rows
     fold = folds_of(rows.site)
     predicted = cross_validated_s(rows, fold, fit)
     seen = np.isfinite(predicted)
@@ -120,6 +124,32 @@ def fit_operator(
         context={"trusted": True},
     )
     return Fitted(found, gated, predicted)
+
+
+_STRAY: Final = 20.0
+"""Factor from what others of its kind say at which a row is no measurement of the same thing."""
+_MOST_STRAYS: Final = 1 / 3
+
+
+def _without_strays(
+    kind: OperatorKind, gated: Gated, fit: Callable[[KernelRows], Callable[[KernelRows], Column]], most: int
+) -> Gated:
+    """The rows that are of one kind: a fit to them says which are not, and the fit that counts is without."""
+    rows = gated.rows
+    off = np.abs(np.log(fit(rows)(rows) / rows.measured_s)) > np.log(_STRAY)
+    stray = off & rows.usual
+    if not stray.any():
+        return gated
+    if stray.sum() > _MOST_STRAYS * rows.usual.sum():
+        raise UsageError(
+            f"{stray.sum()} of {rows.usual.sum()} rows are more than {_STRAY:.0f} times off any law",
+            hint="are times in mixed units, or rows of several devices under one name?",
+        )
+    kept = np.flatnonzero(~stray)
+    reason = f"more than {_STRAY:.0f} times off all others: another unit?"
+    found = Gated(rows.take(kept), gated.kept[kept], {**gated.dropped, reason: int(stray.sum())})
+    _require_enough(kind, found, most)
+    return found
 
 
 def _lone(rows: KernelRows) -> int:

@@ -171,6 +171,9 @@ def _against(
 
 def _left_out(outcome: Outcome, requests: FittedRequests) -> list[str]:
     found = [
+        f"{subject}: warning: {text}" for subject, fitted in outcome.fits.items() for text in fitted.warnings
+    ]
+    found += [
         f"{subject}: {count} rows, {reason}"
         for subject, fitted in outcome.fits.items()
         for reason, count in fitted.gated.dropped.items()

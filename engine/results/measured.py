@@ -21,7 +21,13 @@ _SYNONYMS: Final = {
     "measured_us": "time_us", "measured_ms": "time_ms", "latency": "time_ms", "latency_ms": "time_ms",
     "latency_us": "time_us", "time": "time_s",
 }  # fmt: skip
+_PRECISIONS: Final = {
+    "float32": "fp32", "float": "fp32", "f32": "fp32", "float16": "fp16", "half": "fp16", "f16": "fp16",
+    "bfloat16": "bf16", "float8": "fp8", "fp8_e4m3": "fp8", "fp8_block": "fp8",
+}  # fmt: skip
+"""Number types as torch and others call them."""
 _ENGINE_AND_VERSION: Final = re.compile(r"([A-Za-z_]+)-(v?[0-9].*)")
+_LONGEST_HEADER: Final = 100_000
 _MOST_ROWS: Final = 5_000_000
 
 
@@ -59,6 +65,12 @@ def measured_of(table: pd.DataFrame, *, source: str) -> Measured:
     named = {n: _SYNONYMS[n] for n in map(str, table.columns) if n in _SYNONYMS and _SYNONYMS[n] not in taken}
     table = table.rename(columns=named)
     table = table.loc[:, ~table.columns.duplicated()]
+    times = [f"time_{unit}" for unit in UNITS if f"time_{unit}" in table]
+    if len(times) > 1:
+        raise UsageError(
+            f"`{source}` has times in {' and in '.join(f'`{name}`' for name in times)}",
+            hint="keep one of them: nothing says which one is right",
+        )
     for unit, factor in UNITS.items():
         if unit != "s" and f"time_{unit}" in table and "time_s" not in table:
             table = table.assign(time_s=pd.to_numeric(table[f"time_{unit}"], errors="coerce") * factor)
@@ -72,6 +84,7 @@ def measured_of(table: pd.DataFrame, *, source: str) -> Measured:
     for name in _TEXTS:
         column = table[name] if name in table else pd.Series([""] * len(table))
         texts[name] = column.astype(object).where(column.notna(), "").astype(str).to_numpy()
+    texts["precision"] = np.array([_PRECISIONS.get(t.lower(), t) for t in texts["precision"]], dtype=object)
     _split_versions(texts)
     numbers = {
         str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
@@ -95,6 +108,13 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, nrows=_MOST_ROWS, low_memory=False, encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline(_LONGEST_HEADER)
+        # Spreadsheets of half the world separate by semicolons, because the comma is in their numbers.
+        mark = max(",;\t", key=first.count)
+        decimal = "," if mark == ";" else "."
+        return pd.read_csv(
+            path, nrows=_MOST_ROWS, low_memory=False, encoding="utf-8-sig", sep=mark, decimal=decimal
+        )
     except (OSError, ValueError, UnicodeDecodeError) as err:
         raise UsageError(f"cannot read `{path}` as a table: {err}") from err

@@ -102,3 +102,12 @@ def test_held_out_errors_and_those_of_given_parameters() -> None:
     again = shipped_table(found, DEVICES, made)
     assert all(line.median < 0.01 for line in again if line.size == "usual shapes" or "gemm" in line.subject)
     assert shipped_table(found, DEVICES, {})[0].note == "no parameters: the bound alone"
+
+
+def test_times_in_another_unit_are_warned_of() -> None:
+    # Everything a thousand times slower breaks no law of physics, but no device is that slow.
+    outcome = fit_table(table(factor=1000), DEVICES)
+    warnings = [text for fitted in outcome.fits.values() for text in fitted.warnings]
+    assert len(warnings) == 3
+    assert all("of the data sheet: are the times in another unit?" in text for text in warnings)
+    assert all(not fitted.warnings for fitted in fit_table(table(), DEVICES).fits.values())

@@ -6,11 +6,11 @@ import pytest
 from engine.errors import UsageError
 from engine.perfmodel.fit import band_factors, bands_of, folds_of
 from engine.perfmodel.forms import Amount, kernel_time_s
-from engine.perfmodel.kernel_table import amounts
+from engine.perfmodel.kernel_table import amounts, gated_rows
 from engine.perfmodel.operator_fit import fit_operator
 from engine.perfmodel.summary import ARRAYS
 from engine.spec.calibration import LawParameters, OperatorKind
-from tests.perfmodel.synthetic import DEVICE, TRUE, measured
+from tests.perfmodel.synthetic import DEVICE, TRUE, columns, measured
 
 KINDS: tuple[OperatorKind, ...] = ("gemm", "prefill_attention", "decode_attention")
 
@@ -51,7 +51,7 @@ def test_impossible_broken_and_missing_rows_are_dropped_with_a_count() -> None:
     rows["measured_s"][5] = 1e-9
     fitted = fit_operator("gemm", "bf16", rows, DEVICE)
     assert fitted.gated.dropped == {
-        "no time": 1,
+        "no time, or not a number": 1,
         "time is not above zero": 2,
         "longer than an hour: wrong unit?": 1,
         "`n` is missing or not above zero": 1,
@@ -59,6 +59,40 @@ def test_impossible_broken_and_missing_rows_are_dropped_with_a_count() -> None:
     }
     assert fitted.fit.dropped == 6
     assert fitted.fit.rows == len(rows["m"]) - 6
+
+
+def test_rows_in_another_unit_are_told_from_their_neighbours() -> None:
+    rows = measured("gemm", noise=0.05)
+    rows["measured_s"][::3] *= 1000
+    fitted = fit_operator("gemm", "bf16", rows, DEVICE)
+    assert fitted.gated.dropped == {"more than 20 times off all others: another unit?": 24}
+    assert fitted.fit.held_out.median < 0.06
+
+
+def test_a_kernel_that_cuts_its_cache_has_no_rate_of_a_lone_head() -> None:
+    assert fit_operator(
+        "decode_attention", "bf16", measured("decode_attention", noise=0.0), DEVICE
+    ).fit.parameters.alone_rate == pytest.approx(1.4, rel=0.02)
+    rows = columns("decode_attention")
+    cut = TRUE["decode_attention"].model_copy(update={"alone_rate": None})
+    amount = Amount(*amounts("decode_attention", "bf16", rows, DEVICE))
+    rows["measured_s"] = kernel_time_s(ARRAYS, "waves", cut, amount)
+    assert fit_operator("decode_attention", "bf16", rows, DEVICE).fit.parameters.alone_rate is None
+
+
+def test_rows_that_stayed_in_a_large_cache_are_no_bad_rows() -> None:
+    cached = DEVICE.model_copy(update={"l2": 96e6, "l2_bandwidth": 8e12})
+    rows = measured("gemm", noise=0.0)
+    # One row of 2048 x 512 weights in 16 bits moves 2.1 MB: 1.05 us from memory, 0.26 us from the cache.
+    place = int(np.flatnonzero((rows["m"] == 1) & (rows["n"] == 512) & (rows["k"] == 2048))[0])
+    rows["measured_s"][place] = 0.5e-6
+    other = int(np.flatnonzero((rows["m"] == 1) & (rows["n"] == 1024) & (rows["k"] == 2048))[0])
+    rows["measured_s"][other] = 0.1e-6
+    assert gated_rows("gemm", "bf16", rows, cached).dropped == {
+        "its data stayed in the last-level cache, as that of a model does not": 1,
+        "faster than the data sheet allows": 1,
+    }
+    assert gated_rows("gemm", "bf16", rows, DEVICE).dropped == {"faster than the data sheet allows": 2}
 
 
 def test_one_row_is_no_calibration() -> None:

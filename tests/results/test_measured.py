@@ -49,6 +49,20 @@ def test_what_every_row_needs_is_asked_for(tmp_path: Path) -> None:
         read_measured(written(tmp_path, "operator,time_s\ngemm,1\n"))
 
 
+def test_two_times_are_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has times in `time_ms` and in `time_us`"):
+        read_measured(written(tmp_path, TEXT.replace("k,", "time_ms,")))
+
+
+def test_semicolons_and_decimal_commas_are_read(tmp_path: Path) -> None:
+    found = read_measured(written(tmp_path, TEXT.replace(",", ";").replace("12.5", "12,5")))
+    assert found.numbers["time_s"][0] == pytest.approx(12.5e-6)
+
+
+def test_number_types_go_by_the_names_of_torch_too(tmp_path: Path) -> None:
+    assert read_measured(written(tmp_path, TEXT.replace("bf16", "bfloat16"))).texts["precision"][0] == "bf16"
+
+
 def test_words_in_number_columns_are_unknown(tmp_path: Path) -> None:
     found = read_measured(written(tmp_path, TEXT.replace("12.5", "fast")))
     assert str(found.numbers["time_s"][0]) == "nan"
