@@ -214,14 +214,15 @@ def _varied(rows: Records) -> tuple[str, ...]:
 
 def _subtitle(inputs: ReportInputs, story: Story) -> str:
     words = [count_of(inputs.plan.size, "design point")]
+    # What is only read has devices and models of its own, whatever the spec names.
+    read = all(task.kind in ("run_folder", "training") for task in inputs.plan.tasks)
+    planned = {
+        "hardware": story.style.devices,
+        "quantization": story.style.formats,
+        "model": story.style.models,
+    }
     for name, noun in (("hardware", "device"), ("quantization", "number format"), ("model", "model")):
-        count = len(
-            {
-                "hardware": story.style.devices,
-                "quantization": story.style.formats,
-                "model": story.style.models,
-            }[name]
-        )
+        count = len(set(story.rows.labels(name)) if read else planned[name])
         if count > 1:
             words.append(count_of(count, noun))
     kinds = list(dict.fromkeys(task.kind for task in inputs.plan.tasks))

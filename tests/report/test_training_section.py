@@ -6,6 +6,7 @@ from typing import Any
 import vl_convert
 
 from engine.measure.registry import Tools, find
+from engine.report.charts.story import _phrase
 from engine.report.charts.training import training_sections
 from engine.spec.training import TrainingSettings
 from tests.measure.training.workplace import lay_out, write_inference
@@ -35,6 +36,7 @@ def test_curves_and_tables(tmp_path: Path) -> None:
     for chart in section.charts:
         assert "<svg" in vl_convert.vegalite_to_svg(chart.spec)
     metrics, kernels = section.tables
+    assert metrics.note == "Throughput mean of 2 lines of train.log; peak of a node 3040 TFLOP/s, bf16."
     assert ("Training MFU", "15.7 %") in [row[:2] for row in metrics.rows]  # (2.12 + 2.13) / 2 sequences/s
     assert ("Training MFU, causal", "13.8 %") in [row[:2] for row in metrics.rows]
     assert [row[1] for row in kernels.rows] == ["read", "unreadable"]
@@ -45,6 +47,11 @@ def test_a_run_without_log_has_tables_only(tmp_path: Path) -> None:
     (section,) = training_sections(tables(tmp_path, log_file=None, throughput=2.1))
     assert section.charts == ()
     assert ("Training MFU", "15.5 %", "") in [row[:3] for row in section.tables[0].rows]
+
+
+def test_a_training_run_has_no_output_tokens_to_name() -> None:
+    assert _phrase("prompt_tokens", {"prompt_tokens": 4096, "output_tokens": None}) == "4,096 tokens"
+    assert _phrase("prompt_tokens", {"prompt_tokens": 512, "output_tokens": 128}) == "512 + 128 tokens"
 
 
 def test_no_training_no_section() -> None:

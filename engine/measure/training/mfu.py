@@ -150,7 +150,7 @@ def node_peak(
     Raises `CatalogError` for an unknown name, `MeasurementError` for a device without that precision.
     """
     if backend in NODE_PEAKS and devices is None:
-        return NodePeak(backend, NODE_PEAKS[backend], f"{NODE_PEAKS[backend] / 1e12:g} TFLOP/s a node, bf16")
+        return NodePeak(backend, NODE_PEAKS[backend], f"{NODE_PEAKS[backend] / 1e12:g} TFLOP/s, bf16")
     hardware = load_hardware(backend, search=search)
     peak = getattr(hardware.peak, precision, None)
     if peak is None:

@@ -72,7 +72,7 @@ def _training_row(settings: TrainingSettings, reading: Reading) -> Mapping[str, 
         "phase": "training",
         "basis": "measured",
         "status": "ok",
-        "reason": f"throughput {reading.throughput_origin}",
+        "reason": _sources(reading),
     }
     rate = reading.throughput
     if rate is not None:
@@ -98,6 +98,14 @@ def _training_row(settings: TrainingSettings, reading: Reading) -> Mapping[str, 
         found["training_loss"] = losses[-1] if losses else None
         found["training_step_s"] = sum(times) / len(times) if times else None
     return found
+
+
+def _sources(reading: Reading) -> str:
+    """Where throughput and peak come from."""
+    found = [f"throughput {reading.throughput_origin}"]
+    if reading.utilization is not None:
+        found.append(f"peak of a node {reading.utilization.peak.basis}")
+    return "; ".join(found)
 
 
 def _with_interval(

@@ -113,7 +113,8 @@ def _phrase(setting: str, row: Mapping[str, Any]) -> str:
     if setting == "batch_size":
         return f"batch {value:,}"
     if setting == "prompt_tokens":
-        return f"{value:,} + {row.get('output_tokens') or 0:,} tokens"
+        outputs = row.get("output_tokens")  # a training run has none
+        return f"{value:,} tokens" if outputs is None else f"{value:,} + {outputs:,} tokens"
     if setting == "output_tokens":
         return ""
     if setting in _SHORT:

@@ -63,13 +63,17 @@ def _metrics(rows: list[dict[str, Any]]) -> Table | None:
             lines.append(
                 (metric.label, quantity(name, metric.unit, value), " to ".join(ends), metric.definition)
             )
+    if not lines:
+        return None
     columns = (
         Column("metric", "Metric"),
         Column("value", "Value"),
         Column("interval", "95 % interval"),
         Column("definition", "Definition"),
     )
-    return Table("training-metrics", "Training metrics", columns, tuple(lines), len(lines)) if lines else None
+    note = "; ".join(dict.fromkeys(row["reason"] for row in rows if row.get("reason")))
+    sentence = f"{note[:1].upper()}{note[1:]}.".replace("`", "") if note else ""
+    return Table("training-metrics", "Training metrics", columns, tuple(lines), len(lines), sentence)
 
 
 def _curve(tables: Mapping[str, pa.Table], column: str, name: str, title: str, axis: str) -> Chart | None:
@@ -95,34 +99,6 @@ def _curve(tables: Mapping[str, pa.Table], column: str, name: str, title: str, a
     alt = (
         f"{title} over {len(rows)} logged lines, from {significant(values[0])} to {significant(values[-1])}."
     )
-    color = {"domain": ["counted", "warm-up"], "range": [PALETTE[0], QUIET]}
-    x = {"field": "at", "type": "quantitative", "title": along.capitalize(), "axis": {"format": ",~f"}}
-    y = {"field": "value", "type": "quantitative", "title": axis, "scale": {"zero": False}}
-    body = {
-        "width": WIDTH - 60,
-        "height": 190,
-        "layer": [
-            {"mark": {"type": "line", "color": QUIET, "strokeWidth": 1}, "encoding": {"x": x, "y": y}},
-            {
-                "mark": {"type": "point", "filled": True, "size": 28},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "color": {
-                        "field": "when",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": color,
-                        "legend": None,
-                    },
-                    "tooltip": [
-                        {"field": "at", "title": along.capitalize()},
-                        {"field": "value", "title": axis},
-                    ],
-                },
-            },
-        ],
-    }
     columns = (
         Column("at", along.capitalize(), "", "number"),
         Column("value", axis, "", "number", Scale("", 1, 5)),
@@ -130,7 +106,26 @@ def _curve(tables: Mapping[str, pa.Table], column: str, name: str, title: str, a
     )
     lines = [[row[along], row[column], _when(row)] for row in shown]
     table = chart_table(name, title, columns, lines, total=len(rows))
+    body = _line_and_dots(along.capitalize(), axis)
     return Chart(name, title, caption, alt, description(body, data, alt=alt), table)
+
+
+def _line_and_dots(along: str, axis: str) -> dict[str, Any]:
+    """A line with a dot a logged value, warm-up in grey."""
+    x = {"field": "at", "type": "quantitative", "title": along, "axis": {"format": ",~f"}}
+    y = {"field": "value", "type": "quantitative", "title": axis, "scale": {"zero": False}}
+    scale = {"domain": ["counted", "warm-up"], "range": [PALETTE[0], QUIET]}
+    color = {"field": "when", "type": "nominal", "title": None, "scale": scale, "legend": None}
+    tip = [{"field": "at", "title": along}, {"field": "value", "title": axis}]
+    dots = {"type": "point", "filled": True, "size": 28}
+    return {
+        "width": WIDTH - 60,
+        "height": 190,
+        "layer": [
+            {"mark": {"type": "line", "color": QUIET, "strokeWidth": 1}, "encoding": {"x": x, "y": y}},
+            {"mark": dots, "encoding": {"x": x, "y": y, "color": color, "tooltip": tip}},
+        ],
+    }
 
 
 def _when(row: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def test_where_a_model_is_not_what_the_reference_convention_takes_it_for() -> No
 
 
 def test_peaks_of_nodes() -> None:
-    assert node_peak("trn1", devices=None).basis == "3040 TFLOP/s a node, bf16"
+    assert node_peak("trn1", devices=None).basis == "3040 TFLOP/s, bf16"
     eight = node_peak("h100-sxm-80gb", devices=8)
     assert eight.flops_per_s == 8 * load_hardware("h100-sxm-80gb").peak.bf16  # type: ignore[operator]
     with pytest.raises(CatalogError):
