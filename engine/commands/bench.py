@@ -63,8 +63,8 @@ class _Lists(click.Command):
     type=click.IntRange(1),
     help="Prompt lengths to compare (latency and memory over length).",
 )
-@click.option("--short", type=click.IntRange(1), help="Shorter prompt of a mixed run; needs --long.")
-@click.option("--long", "long_", type=click.IntRange(1), help="Longer prompt of a mixed run.")
+@click.option("--short", type=click.IntRange(1), help="Shorter prompts of one mixed batch; needs --long.")
+@click.option("--long", "long_", type=click.IntRange(1), help="Longer prompts of one mixed batch.")
 @click.option(
     "--gen-toks", "-g", type=click.IntRange(1), default=64, show_default=True, help="Generated tokens."
 )
@@ -154,13 +154,14 @@ def _request(options: dict[str, Any], *, check: bool) -> BenchRequest:
     if (short is None) != (long is None):
         raise UsageError("`--short` and `--long` belong together")
     lengths = options["seqlens"] or ((short, long) if short else options["prompt_toks"]) or (512,)
-    several = bool(options["seqlens"] or short)
+    several, mixed = bool(options["seqlens"]), short is not None and not options["seqlens"]
     weights = options["model"] if options["weights"] == "real" else options["weights"]
     if options["weights"] not in ("real", "random"):
         weights = str(Path(weights).resolve())
     return BenchRequest(
         model=options["model"],
-        concurrency=tuple(options["concurrency"]) or ((1,) if several else (1, 2, 4, 8)),
+        concurrency=tuple(options["concurrency"]) or ((1,) if several else (2,) if mixed else (1, 2, 4, 8)),
+        mixed=mixed,
         prompt_tokens=tuple(lengths),
         output_tokens=options["gen_toks"],
         dtype=options["dtype"],

@@ -118,10 +118,10 @@ def write_outputs(
         found.append(path)
     own = [row for row in rows if "generate()" not in row["variant"]]
     lengths = {row["prompt_tokens"] for row in own}
-    if len(lengths) == 1:
-        figures = load_figures(own, model=model)
-    else:
-        figures = [*length_figures(own, model=model), mixed_figure(_latencies(traces), model=model)]
+    figures = load_figures(own, model=model) if len(lengths) == 1 else length_figures(own, model=model)
+    latencies = _latencies(traces)
+    if len(latencies) > 1:
+        figures.append(mixed_figure(latencies, model=model))
     return [*found, *write_figures(prefix, figures)]
 
 

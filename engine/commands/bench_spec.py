@@ -46,6 +46,8 @@ class BenchRequest:
     batching: str = "static"
     generate: bool = False
     attention: str = "auto"
+    mixed: bool = False
+    """Short and long prompts in one load, instead of one load each."""
     time_limit_s: float = 3600.0
 
 
@@ -59,9 +61,12 @@ def bench_yaml(request: BenchRequest, *, detected: str | None) -> str:
         "model": model_in_spec(request.model),
         "hardware": hardware or _UNKNOWN,
         "quantization": request.dtype,
-        "workload": {"prompt_tokens": request.prompt_tokens[0], "output_tokens": request.output_tokens},
+        "workload": {
+            "prompt_tokens": max(request.prompt_tokens) if request.mixed else request.prompt_tokens[0],
+            "output_tokens": request.output_tokens,
+        },
     }
-    if len(request.prompt_tokens) > 1:
+    if len(request.prompt_tokens) > 1 and not request.mixed:
         spec["sweep"] = {"axes": {"workload.prompt_tokens": list(request.prompt_tokens)}}
     spec["measurements"] = [*([{"kind": "analytical"}] if hardware else []), measured]
     return _yaml(spec)
@@ -82,10 +87,13 @@ def _measurement(request: BenchRequest, *, known: bool) -> dict[str, Any]:
             target["generate"] = True
         if request.attention != "auto":
             target["attention"] = request.attention
+    load: dict[str, Any] = {"concurrency": list(request.concurrency)}
+    if request.mixed:
+        load["prompt_lengths"] = list(request.prompt_tokens)
     found: dict[str, Any] = {
         "kind": "live",
         "target": target,
-        "load": {"concurrency": list(request.concurrency)},
+        "load": load,
         "repeats": request.repeats,
         "check_oom": request.check_oom,
         "time_limit": f"{request.time_limit_s:g} s",

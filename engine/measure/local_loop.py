@@ -7,6 +7,7 @@ events in the stream and the host waits once a phase, so that watching does not 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "decode_step",
     "generate_with_library",
     "make_cache",
+    "padded",
     "prefill",
     "random_prompts",
 ]
@@ -68,25 +70,32 @@ class Loop:
 
             self._step = torch.compile(local.module, mode="default")
 
-    def run(self, prompts: Any, output_tokens: int) -> Generation:
-        """Generate `output_tokens` for each row of `prompts` (a tensor of token ids)."""
+    def run(self, prompts: Any, output_tokens: int, *, mask: Any = None) -> Generation:
+        """Generate `output_tokens` for each row of `prompts` (a tensor of token ids). A mask of the same
+        shape is 0 where a row is padded, on its left."""
         import torch
 
         if output_tokens < 1:
             raise MeasurementError("at least one token must be generated")
         sequences, length = prompts.shape
         cache = make_cache(self._local, self._cache, length=length + output_tokens)
-        positions = torch.arange(length + output_tokens, device=self._local.device).unsqueeze(0)
+        mask, positions = _laid_out(mask, length + output_tokens, self._local.device)
         clock = _EventClock() if self._local.device == "cuda" else _HostClock(self._local.device)
         outputs = []
         with torch.inference_mode():
             clock.start()
-            chosen = prefill(self._local, prompts, cache, positions=positions[:, :length])
+            chosen = prefill(
+                self._local, prompts, cache, positions=positions[:, :length], mask=_up_to(mask, length)
+            )
             outputs.append(chosen)
             clock.first()
             for position in range(length, length + output_tokens - 1):
                 chosen = decode_step(
-                    self._step, chosen, cache, positions=positions[:, position : position + 1]
+                    self._step,
+                    chosen,
+                    cache,
+                    positions=positions[:, position : position + 1],
+                    mask=_up_to(mask, position + 1),
                 )
                 outputs.append(chosen)
                 clock.step()
@@ -97,20 +106,42 @@ class Loop:
         )
 
 
-def prefill(local: LocalModel, prompts: Any, cache: Any, *, positions: Any) -> Any:
+def _laid_out(mask: Any, length: int, device: str) -> tuple[Any, Any]:
+    """The mask of prompts and all tokens to come, and each token's position in its own text."""
+    import torch
+
+    if mask is None:
+        return None, torch.arange(length, device=device).unsqueeze(0)
+    rows, prompt = mask.shape
+    whole = torch.cat([mask, mask.new_ones((rows, length - prompt))], dim=1)
+    return whole, (whole.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _up_to(mask: Any, length: int) -> Any:
+    return None if mask is None else mask[:, :length]
+
+
+def prefill(local: LocalModel, prompts: Any, cache: Any, *, positions: Any, mask: Any = None) -> Any:
     """One forward pass over whole prompts that fills the cache; the first new token of each row."""
-    found = local.module(
-        input_ids=prompts, past_key_values=cache, use_cache=True, logits_to_keep=1, position_ids=positions
-    )
-    return found.logits[:, -1:, :].argmax(dim=-1)
+    return _forward(local.module, prompts, cache, positions=positions, mask=mask)
 
 
-def decode_step(module: Any, tokens: Any, cache: Any, *, positions: Any) -> Any:
-    """One forward pass over one token of each sequence; the next token of each."""
+def _forward(module: Any, tokens: Any, cache: Any, *, positions: Any, mask: Any) -> Any:
     found = module(
-        input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, position_ids=positions
+        input_ids=tokens,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        position_ids=positions,
+        # Left out where nothing is padded: with a mask, some attention kernels are no longer chosen.
+        **({} if mask is None else {"attention_mask": mask}),
     )
     return found.logits[:, -1:, :].argmax(dim=-1)
+
+
+def decode_step(module: Any, tokens: Any, cache: Any, *, positions: Any, mask: Any = None) -> Any:
+    """One forward pass over one token of each sequence; the next token of each."""
+    return _forward(module, tokens, cache, positions=positions, mask=mask)
 
 
 def make_cache(local: LocalModel, kind: str, *, length: int) -> Any:
@@ -144,7 +175,19 @@ def random_prompts(local: LocalModel, *, sequences: int, length: int, seed: int)
     return ids.to(local.device)
 
 
-def generate_with_library(local: LocalModel, prompts: Any, output_tokens: int) -> Generation:
+def padded(prompts: Any, lengths: Sequence[int]) -> tuple[Any, Any]:
+    """Rows cut to these lengths, shorter ones padded on the left, and the mask that says where."""
+    import torch
+
+    width = max(lengths)
+    kept = torch.tensor(lengths, device=prompts.device).unsqueeze(1)
+    mask = (torch.arange(width, device=prompts.device).unsqueeze(0) >= width - kept).long()
+    return prompts[:, :width] * mask, mask
+
+
+def generate_with_library(
+    local: LocalModel, prompts: Any, output_tokens: int, *, mask: Any = None
+) -> Generation:
     """The same work through `generate()`, as most people run it: greedy, full length, stamped every step."""
     import torch
 
@@ -154,7 +197,7 @@ def generate_with_library(local: LocalModel, prompts: Any, output_tokens: int) -
         started = time.perf_counter_ns()
         found = local.module.generate(
             prompts,
-            attention_mask=torch.ones_like(prompts),
+            attention_mask=torch.ones_like(prompts) if mask is None else mask,
             max_new_tokens=output_tokens,
             min_new_tokens=output_tokens,
             do_sample=False,

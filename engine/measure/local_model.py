@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import EnvironmentMissing, MeasurementError
+from engine.measure.local_quantized import (
+    choose_library,
+    loading_options,
+    quantize,
+    stored_as,
+    stored_bytes,
+)
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
 
@@ -40,7 +47,11 @@ class LocalRequest:
     attention: str = "auto"
     """`auto`, `eager`, `sdpa` or `flash_attention_2`."""
     weight_bits: int = 16
-    """8 and 4 load real weights through bitsandbytes; more is no quantization."""
+    """8 and 4 quantize the linear layers; more is no quantization."""
+    group_size: int | None = None
+    """Weights of 4 bits that share a scale; 128 when None."""
+    quantizer: str = "auto"
+    """`torchao`, `bitsandbytes`, or `auto`: the first of them that is installed and can."""
     threads: int | None = None
     """CPU threads; as many as this process may use when None."""
     search: tuple[Path, ...] = ()
@@ -88,20 +99,20 @@ def build_local_model(request: LocalRequest) -> LocalModel:
         torch.set_num_threads(threads)
     dtype = getattr(torch, _DTYPES[request.dtype])
     attention = None if request.attention == "auto" else request.attention
+    library = None
+    if request.weight_bits < 16:
+        random = request.weights == "random"
+        library = choose_library(request.quantizer, bits=request.weight_bits, random=random)
     if request.weights == "random":
-        if request.weight_bits < 16:
-            raise MeasurementError(
-                f"random weights of {request.weight_bits} bits cannot be made: quantized kernels need a "
-                "checkpoint",
-                hint="name real weights with `weights:`, or measure a server",
-            )
         from engine.measure.local_weights import build_random
 
         module = build_random(
             request.model, dtype=dtype, device=device, attention=attention, seed=request.seed
         )
+        if library is not None:
+            quantize(module, bits=request.weight_bits, group_size=request.group_size)
     else:
-        module = _load(request, dtype=dtype, device=device, attention=attention)
+        module = _load(request, dtype=dtype, device=device, attention=attention, library=library)
     if device == "cuda":
         torch.cuda.synchronize()
     local = LocalModel(
@@ -111,8 +122,8 @@ def build_local_model(request: LocalRequest) -> LocalModel:
         vocab_size=int(module.config.get_text_config(decoder=True).vocab_size),
         weights_bytes=_bytes_of(module),
         load_s=time.perf_counter() - begin,
-        requested=_requested(request, device=device, threads=threads),
-        observed=_observed(module, device=device, bits=request.weight_bits),
+        requested=_requested(request, device=device, threads=threads, library=library),
+        observed=_observed(module, device=device, quantized=library is not None),
     )
     _refuse_mismatch(local)
     return local
@@ -169,22 +180,26 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load(request: LocalRequest, *, dtype: Any, device: str, attention: str | None) -> Any:
+def _load(
+    request: LocalRequest, *, dtype: Any, device: str, attention: str | None, library: str | None
+) -> Any:
     """Real weights from a folder or the hub; the access token is read by the hub library, never by us."""
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if attention is not None:
         options["attn_implementation"] = attention
-    if request.weight_bits < 16:
-        options["quantization_config"] = _bitsandbytes(request.weight_bits, dtype)
-        options["device_map"] = device
+    if library is not None:
+        options |= loading_options(
+            library, bits=request.weight_bits, group_size=request.group_size, dtype=dtype, device=device
+        )
     source = _folder(request) or request.weights
     try:
         module = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError) as err:  # the hub and the class of the model each have their own
+    # The hub, the class of the model and each library of kernels have their own.
+    except (OSError, ValueError, ImportError) as err:
         raise _cannot_load(request, err) from err
-    if request.weight_bits >= 16:
+    if library is None:
         module.to(device)
     module.generation_config.eos_token_id = None
     return module.eval()
@@ -215,36 +230,21 @@ def _cannot_load(request: LocalRequest, err: Exception) -> MeasurementError | En
     )
 
 
-def _bitsandbytes(bits: int, dtype: Any) -> Any:
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise EnvironmentMissing(
-            f"weights of {bits} bits need `bitsandbytes`, which is not installed",
-            hint="pip install bitsandbytes, or use `quantization: bf16`",
-        )
-    from transformers import BitsAndBytesConfig
-
-    if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-
-
 def _bytes_of(module: Any) -> int:
-    return sum(int(p.numel()) * int(p.element_size()) for p in module.parameters())
+    return sum(stored_bytes(p) for p in module.parameters())
 
 
-def _requested(request: LocalRequest, *, device: str, threads: int) -> dict[str, str]:
+def _requested(request: LocalRequest, *, device: str, threads: int, library: str | None) -> dict[str, str]:
     found = {"device": request.device, "dtype": request.dtype, "attention": request.attention}
     found["weights"] = request.weights
-    if request.weight_bits < 16:
-        found["weight bits"] = str(request.weight_bits)
+    if library is not None:
+        found |= {"weight bits": str(request.weight_bits), "quantizer": library}
     if device == "cpu":
         found["threads"] = str(threads)
     return found
 
 
-def _observed(module: Any, *, device: str, bits: int) -> dict[str, str]:
+def _observed(module: Any, *, device: str, quantized: bool) -> dict[str, str]:
     import torch
     import transformers
 
@@ -259,9 +259,8 @@ def _observed(module: Any, *, device: str, bits: int) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    if bits < 16:
-        loaded = "8" if getattr(module, "is_loaded_in_8bit", False) else "16"
-        found["weight bits"] = "4" if getattr(module, "is_loaded_in_4bit", False) else loaded
+    if quantized:
+        found["quantizer"], found["weight bits"] = stored_as(module)
     if device == "cpu":
         found["threads"] = str(torch.get_num_threads())
         found["cpu capability"] = torch.backends.cpu.get_cpu_capability()
@@ -273,7 +272,7 @@ def _observed(module: Any, *, device: str, bits: int) -> dict[str, str]:
 
 def _refuse_mismatch(local: LocalModel) -> None:
     """What was asked for and what runs must agree: a silent fallback measures something else."""
-    for name in ("device", "dtype", "attention", "weight bits", "threads"):
+    for name in ("device", "dtype", "attention", "weight bits", "quantizer", "threads"):
         wanted, found = local.requested.get(name), local.observed.get(name)
         if wanted in (None, "auto") or found is None or wanted == found:
             continue

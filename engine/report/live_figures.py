@@ -80,7 +80,7 @@ def draw_figure(figure: Figure, path: Path) -> None:
             ticks = sorted({x for s in figure.series for x in s.x})
             if figure.whole_x and len(ticks) <= 12:
                 axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-            if sum(drawn) > 1:
+            if len(figure.series) > 1:  # one line of several that could be there must say which it is
                 axes.legend(fontsize=8, frameon=False)
         else:
             axes.set_axis_off()

@@ -32,6 +32,9 @@ class LocalTarget(Settings):
     """Attention implementation; `auto` leaves the choice to transformers and records it."""
     cache: Literal["dynamic", "static"] = "dynamic"
     """Key-value cache: grown step by step, or allocated once at full length."""
+    quantizer: Literal["auto", "torchao", "bitsandbytes"] = "auto"
+    """What makes weights of 8 or 4 bits where `quantization` asks for them: `torchao` (random and real
+    weights) or `bitsandbytes` (real ones); `auto` takes the first of them that is installed."""
     compile: bool = False
     """Compile the decode step (`torch.compile`); needs `cache: static`."""
     batching: Literal["static", "continuous"] = "static"
@@ -128,6 +131,11 @@ class Load(Settings):
     """Requests in flight, one measurement each; the workload's batch size when absent."""
     rate: PerSecond | list[PerSecond] | None = None
     """Requests per second for open patterns, one measurement each; the upper end for `rate_search`."""
+    prompt_lengths: (
+        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=100)] | None
+    ) = None
+    """Short and long prompts in one load: these lengths, dealt to its requests in turn. All have the
+    workload's when absent."""
     burstiness: Annotated[float, Field(gt=0, le=100)] = 0.5
     """Shape of `gamma` gaps: below 1 bursty, 1 is Poisson, above 1 regular."""
     burst: Annotated[int, Field(ge=1, le=65536)] = 8
@@ -159,6 +167,8 @@ class Load(Settings):
             raise ValueError(f"`pattern: {self.pattern}` needs `rate`")
         if any(rate <= 0 for rate in self.rates):
             raise ValueError("`rate` must be above 0")
+        if self.pattern == "replay" and self.prompt_lengths:
+            raise ValueError("`prompt_lengths` and a trace both say how long prompts are; use one of them")
         if (self.pattern == "replay") != (self.trace is not None):
             raise ValueError("`trace` belongs to `pattern: replay`, and that needs it")
         return self
@@ -217,6 +227,12 @@ class LiveSettings(Settings):
             raise ValueError(
                 "`prompts` from a file need a server; a local model gets random prompts of exact length"
             )
+        if (
+            isinstance(self.target, LocalTarget)
+            and self.load.prompt_lengths
+            and self.target.cache == "static"
+        ):
+            raise ValueError("`prompt_lengths` of a local target need `cache: dynamic`")
         if isinstance(self.target, LocalTarget) and self.load.pattern != "closed":
             raise ValueError(
                 f"`pattern: {self.load.pattern}` needs a server; a local model knows `closed` only: threads "

@@ -93,11 +93,12 @@ class _Manager:
 
     def __init__(self, driver: LocalDriver, most: int) -> None:
         self._driver = driver
-        pages = math.ceil((driver.prompt_tokens + driver.output_tokens) / _PAGE) + 1
+        longest = max(driver.lengths, default=driver.prompt_tokens)
+        pages = math.ceil((longest + driver.output_tokens) / _PAGE) + 1
         self._options: dict[str, Any] = {
             "num_blocks": most * pages + 4,
             "page_size": _PAGE,
-            "max_batch_tokens": max(256, driver.prompt_tokens),
+            "max_batch_tokens": max(256, longest),
         }
         self._made = 0
         self._manager: Any = None
@@ -123,9 +124,11 @@ class _Manager:
     def closed_loop(self, count: int, concurrency: int, *, repeat: int, phase: RunPhase) -> list[Request]:
         """`count` requests, `concurrency` at a time; the next is handed in when one ended."""
         driver = self._driver
-        prompts = random_prompts(
-            driver.local, sequences=count, length=driver.prompt_tokens, seed=driver.seed + self._made
+        lengths = driver.lengths or (driver.prompt_tokens,)
+        rows = random_prompts(
+            driver.local, sequences=count, length=max(lengths), seed=driver.seed + self._made
         ).tolist()
+        prompts = [row[: lengths[i % len(lengths)]] for i, row in enumerate(rows)]
         self._made += count
         flying: dict[str, _Flying] = {}
         records: list[Request] = []
@@ -141,7 +144,8 @@ class _Manager:
             if result.request_id not in flying or not result.is_finished():
                 continue
             done = flying.pop(result.request_id)
-            records.append(self._record(result, done, repeat=repeat, phase=phase))
+            length = len(prompts[done.number])
+            records.append(self._record(result, done, length, repeat=repeat, phase=phase))
             number = next(following, None)
             if number is not None:
                 self._send(flying, prompts, number, done.slot)
@@ -154,7 +158,9 @@ class _Manager:
         )
         flying[name] = _Flying(number, slot, now, now)
 
-    def _record(self, result: Any, sent: _Flying, *, repeat: int, phase: RunPhase) -> Request:
+    def _record(
+        self, result: Any, sent: _Flying, prompt_tokens: int, *, repeat: int, phase: RunPhase
+    ) -> Request:
         stamps = tuple(round(at * 1e9) for at in result.timestamps or ())
         tokens = len(result.generated_tokens)
         wrong = result.error or (
@@ -174,10 +180,10 @@ class _Manager:
             slot=sent.slot,
             event_ns=stamps,
             event_tokens=(1,) * len(stamps) if len(stamps) == tokens else None,
-            prompt_tokens=self._driver.prompt_tokens,
+            prompt_tokens=prompt_tokens,
             output_tokens=tokens,
             token_source="exact",  # noqa: S106 - who counted, not a credential
-            prompt_tokens_asked=self._driver.prompt_tokens,
+            prompt_tokens_asked=prompt_tokens,
             output_tokens_asked=self._driver.output_tokens,
             finish_reason="length",
         )

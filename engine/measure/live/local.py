@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.measure.live.machine import GpuProbe, look, memory_of
 from engine.measure.live.records import Level, Measured, Repeat, Request, mark_interrupted
 from engine.measure.live.statistics import narrow_enough
-from engine.measure.local_loop import Generation, Loop, generate_with_library, random_prompts
+from engine.measure.local_loop import Generation, Loop, generate_with_library, padded, random_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,8 @@ class LocalDriver:
     """A load known this well is not repeated further; see `LiveSettings.precision`."""
     requests: int | None = None
     """Requests of one repeat; one batch when None."""
+    lengths: tuple[int, ...] = ()
+    """Prompt lengths dealt to the requests in turn; all `prompt_tokens` when empty."""
 
     def run(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
         """Every load `repeats` times. A load that runs out of memory ends there, and larger ones with it."""
@@ -112,9 +114,14 @@ class LocalDriver:
         blocks: list[float] = []
         for block in range(_MOST_BLOCKS if self.warmup_s > 0 else 0):
             started = time.perf_counter()
-            generation = self._generate(measured.level, self.seed + _WARMUP_SEED + block, tokens)
+            prompt_lengths = self._dealt(measured.level, block)
+            generation = self._generate(
+                measured.level, prompt_lengths, self.seed + _WARMUP_SEED + block, tokens
+            )
             blocks.append(time.perf_counter() - started)
-            measured.warmup += self._requests(generation, repeat=0, batch=block, phase="warmup")
+            measured.warmup += self._requests(
+                generation, prompt_lengths, repeat=0, batch=block, phase="warmup"
+            )
             last = blocks[-_BLOCKS:]
             if len(last) == _BLOCKS and max(last) - min(last) <= _AGREE * max(last):
                 break
@@ -130,10 +137,11 @@ class LocalDriver:
         requests: list[Request] = []
         started = time.perf_counter_ns()
         cache = None
-        for batch in range(math.ceil((self.requests or 1) / (level.concurrency or 1))):
-            generation = self._generate(level, self.seed + number * 1009 + batch, self.output_tokens)
+        for batch in range(math.ceil((self.requests or len(self.lengths) or 1) / (level.concurrency or 1))):
+            lengths = self._dealt(level, batch)
+            generation = self._generate(level, lengths, self.seed + number * 1009 + batch, self.output_tokens)
             cache = generation.kv_cache_bytes
-            requests += self._requests(generation, repeat=number, batch=batch, phase="measured")
+            requests += self._requests(generation, lengths, repeat=number, batch=batch, phase="measured")
         ended = time.perf_counter_ns()
         memory = memory_of(self.local.device, self.gpu, kv_cache=cache)
         return Repeat(number, requests, started, ended, before, look(self.gpu), memory)
@@ -144,15 +152,24 @@ class LocalDriver:
 
             torch.cuda.reset_peak_memory_stats()
 
-    def _generate(self, level: Level, seed: int, tokens: int) -> Generation:
-        prompts = random_prompts(
-            self.local, sequences=level.concurrency or 1, length=self.prompt_tokens, seed=seed
-        )
-        if level.method == "generate":
-            return generate_with_library(self.local, prompts, tokens)
-        return self.loop.run(prompts, tokens)
+    def _dealt(self, level: Level, batch: int) -> tuple[int, ...]:
+        """Prompt length of each sequence of a batch."""
+        count = level.concurrency or 1
+        lengths = self.lengths or (self.prompt_tokens,)
+        return tuple(lengths[(batch * count + slot) % len(lengths)] for slot in range(count))
 
-    def _requests(self, generation: Generation, *, repeat: int, batch: int, phase: Any) -> list[Request]:
+    def _generate(self, level: Level, lengths: Sequence[int], seed: int, tokens: int) -> Generation:
+        prompts = random_prompts(self.local, sequences=len(lengths), length=max(lengths), seed=seed)
+        mask = None
+        if len(set(lengths)) > 1:
+            prompts, mask = padded(prompts, lengths)
+        if level.method == "generate":
+            return generate_with_library(self.local, prompts, tokens, mask=mask)
+        return self.loop.run(prompts, tokens, mask=mask)
+
+    def _requests(
+        self, generation: Generation, lengths: Sequence[int], *, repeat: int, batch: int, phase: Any
+    ) -> list[Request]:
         """A row for each sequence; all sequences of a static batch share their stamps."""
         allocated, reserved = self._peaks()
         tokens = generation.output_tokens
@@ -168,10 +185,10 @@ class LocalDriver:
                 slot=slot,
                 event_ns=generation.token_ns,
                 event_tokens=(1,) * tokens,
-                prompt_tokens=generation.prompt_tokens,
+                prompt_tokens=lengths[slot],
                 output_tokens=tokens,
                 token_source="exact",  # noqa: S106 - who counted, not a credential
-                prompt_tokens_asked=self.prompt_tokens,
+                prompt_tokens_asked=lengths[slot],
                 output_tokens_asked=tokens,
                 finish_reason="length",
                 allocated_peak_bytes=allocated,

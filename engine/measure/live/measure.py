@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,7 @@ from engine.errors import MeasurementError
 from engine.measure.live.beside import Beside, predict_beside
 from engine.measure.live.findings import findings_of
 from engine.measure.live.machine import GpuProbe
-from engine.measure.live.oom import available_memory, check_memory
+from engine.measure.live.oom import Available, available_memory, bounded, check_memory
 from engine.measure.live.records import Level, Measured
 from engine.measure.live.summary import Goals, error_share, summary_rows
 from engine.measure.live.tables import findings_table, observed_table, requests_table, summary_table
@@ -18,6 +19,7 @@ from engine.measure.registry import Incomplete
 from engine.spec.live import HttpTarget, LiveSettings, LocalTarget
 
 if TYPE_CHECKING:
+    from engine.measure.local_model import LocalModel
     from engine.measure.registry import Tools
     from engine.plan.point import Point
     from engine.results.tables import Tables
@@ -74,12 +76,18 @@ def tables_of(
     extra: list[dict[str, Any]],
 ) -> Tables:
     """Rows and findings of finished loads; `extra` are rows of the summary that no load has."""
+    mixed = settings.load.prompt_lengths is not None
     goals = Goals(
-        settings.require, settings.max_error_share, point.workload.output_tokens, point.workload.prompt_tokens
+        settings.require,
+        settings.max_error_share,
+        point.workload.output_tokens,
+        None if mixed else point.workload.prompt_tokens,
     )
     rows = list(extra)
     for load in measured:
-        rows += summary_rows(load, goals, _beside(point, load.level) if settings.predict else None)
+        # The model predicts batches of equal requests.
+        beside = _beside(point, load.level) if settings.predict and not mixed else None
+        rows += summary_rows(load, goals, beside)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
     return {
         "summary": summary_table(rows),
@@ -94,9 +102,11 @@ def _beside(point: Point, level: Level) -> Beside | None:
     return None if level.concurrency is None else predict_beside(point, sequences=level.concurrency)
 
 
-def local_levels(target: LocalTarget, concurrency: list[int]) -> list[Level]:
+def local_levels(target: LocalTarget, concurrency: list[int], *, lengths: Sequence[int] = ()) -> list[Level]:
     """The loads of a local target: each concurrency by the engine's loop, and by `generate()` if asked."""
     how = "static batch" if target.batching == "static" else "continuous batching"
+    if lengths:
+        how += f" of {'/'.join(map(str, lengths))} prompt tokens"
     levels = [
         Level(f"concurrency {n} ({how})", concurrency=n, batching=target.batching)
         for n in dict.fromkeys(concurrency)
@@ -113,41 +123,69 @@ def local_levels(target: LocalTarget, concurrency: list[int]) -> list[Level]:
 def _measure_local(
     settings: LiveSettings, target: LocalTarget, point: Point, tools: Tools
 ) -> tuple[list[Measured], list[dict[str, Any]], list[dict[str, Any]]]:
-    from engine.measure.live.local import LocalDriver
-    from engine.measure.local_loop import Loop
     from engine.measure.local_model import build_local_model
 
     begin = time.perf_counter_ns()
     workload = point.workload
-    levels = local_levels(target, settings.load.concurrency or [workload.batch_size])
+    lengths = tuple(settings.load.prompt_lengths or ())
+    levels = local_levels(target, settings.load.concurrency or [workload.batch_size], lengths=lengths)
     request = _request(settings, target, point, tools)
-    refused = _refused(settings, target, point, levels, request.dtype)
+    available = available_memory(target.device)
+    refused = _refused(settings, target, point, levels, request.dtype, available)
     todo = [level for level in levels if level.variant not in refused]
     if not todo:
         return list(refused.values()), [], []
     tools.say(f"loading {point.combination.labels['model']} ({request.weights} weights)")
-    local = build_local_model(request)
+    with bounded(available):
+        local = build_local_model(request)
+        measured = _drive_local(settings, target, point, tools, local, todo, begin_ns=begin)
+    found = {load.level.variant: load for load in measured} | refused
+    names = dict.fromkeys([*local.requested, *local.observed])
+    observed = [
+        {"setting": name, "requested": local.requested.get(name), "observed": local.observed.get(name)}
+        for name in names
+    ]
+    observed += _clocks(measured)
+    return [found[level.variant] for level in levels], observed, [_load_row(local)]
+
+
+def _drive_local(
+    settings: LiveSettings,
+    target: LocalTarget,
+    point: Point,
+    tools: Tools,
+    local: LocalModel,
+    levels: list[Level],
+    *,
+    begin_ns: int,
+) -> list[Measured]:
+    """Every load on a model in memory, all batched the same way."""
+    from engine.measure.live.local import LocalDriver
+    from engine.measure.local_loop import Loop
+
     driver = LocalDriver(
         local=local,
         loop=Loop(local, cache=target.cache, compiled=target.compile),
-        prompt_tokens=workload.prompt_tokens,
-        output_tokens=workload.output_tokens,
+        prompt_tokens=point.workload.prompt_tokens,
+        output_tokens=point.workload.output_tokens,
         seed=tools.seed,
-        deadline_ns=begin + round(settings.time_limit * _MARGIN * 1e9),
+        deadline_ns=begin_ns + round(settings.time_limit * _MARGIN * 1e9),
         warmup_s=settings.warmup,
         gpu=GpuProbe(wanted=local.device == "cuda"),
         say=tools.say,
         requests=settings.load.requests,
+        lengths=tuple(settings.load.prompt_lengths or ()),
         precision=settings.precision,
     )
     if target.batching == "continuous":
         from engine.measure.live.continuous import run_continuous
 
-        measured = run_continuous(driver, todo, settings.repeats, requests=settings.load.requests)
-    else:
-        measured = driver.run(todo, settings.repeats)
-    found = {load.level.variant: load for load in measured} | refused
-    load_row = {
+        return run_continuous(driver, levels, settings.repeats, requests=settings.load.requests)
+    return driver.run(levels, settings.repeats)
+
+
+def _load_row(local: LocalModel) -> dict[str, Any]:
+    return {
         "point": 0,
         "source": "live",
         "phase": "load",
@@ -158,13 +196,6 @@ def _measure_local(
         "weights_bytes": local.weights_bytes,
         "parameters": float(local.observed["parameters"]),
     }
-    names = dict.fromkeys([*local.requested, *local.observed])
-    observed = [
-        {"setting": name, "requested": local.requested.get(name), "observed": local.observed.get(name)}
-        for name in names
-    ]
-    observed += _clocks(measured)
-    return [found[level.variant] for level in levels], observed, [load_row]
 
 
 def _clocks(measured: list[Measured]) -> list[dict[str, Any]]:
@@ -200,6 +231,8 @@ def _request(settings: LiveSettings, target: LocalTarget, point: Point, tools: T
         dtype=dtype_name_of(quantization, wanted=target.dtype),
         attention=target.attention,
         weight_bits=16 if target.dtype != "auto" else 4 if bits <= 4 else 8 if bits <= 8 else 16,
+        group_size=quantization.group_size,
+        quantizer=target.quantizer,
         threads=target.threads,
         search=(tools.spec_folder,),
         seed=tools.seed,
@@ -207,18 +240,24 @@ def _request(settings: LiveSettings, target: LocalTarget, point: Point, tools: T
 
 
 def _refused(
-    settings: LiveSettings, target: LocalTarget, point: Point, levels: list[Level], dtype: str
+    settings: LiveSettings,
+    target: LocalTarget,
+    point: Point,
+    levels: list[Level],
+    dtype: str,
+    available: Available,
 ) -> dict[str, Measured]:
     """Loads that cannot fit by the formula: recorded with the numbers, and never started."""
     if not settings.check_oom:
         return {}
-    available = available_memory(target.device)
+    longest = max(settings.load.prompt_lengths or [point.workload.prompt_tokens])
     found: dict[str, Measured] = {}
     for level in levels:
         check = check_memory(
             point.combination.model,
             _format_of(point.combination.quantization, target, dtype),
-            point.workload,
+            # Shorter rows of a static batch are padded to the longest.
+            point.workload.model_copy(update={"prompt_tokens": longest}),
             sequences=level.concurrency or 1,
             available=available,
             reserve=settings.reserve,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ from engine.spec.model import Model
 from engine.spec.quantization import Quantization
 from engine.spec.workload import Workload
 
-__all__ = ["Available", "OomCheck", "available_memory", "check_memory", "document_rule"]
+__all__ = ["Available", "OomCheck", "available_memory", "bounded", "check_memory", "document_rule"]
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -153,6 +154,38 @@ def available_memory(device: str = "auto") -> Available:
             return Available(free, "cuda", "free memory of the device now")
     free, source = _host_free()
     return Available(free, "cpu", source)
+
+
+@contextlib.contextmanager
+def bounded(available: Available) -> Iterator[None]:
+    """Inside, this process gets what is free now and no more: what would make the kernel end the process, and
+    everything it measured with it, fails as an allocation that a load can be blamed for. Host memory on
+    Linux; elsewhere nothing changes."""
+    held = _data_bytes() if available.device == "cpu" else None
+    if held is None:
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = held + int(available.free_bytes)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int | None:
+    """Private memory this process has mapped, as RLIMIT_DATA counts it; None where it cannot be read."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith("VmData:")), None)
+    return None if found is None else int(found) * 1024
 
 
 def visible_device(nvml: Any) -> Any:

@@ -324,11 +324,11 @@ class ServerRun:
 
     def _ask(self, count: int, schedule: Sequence[Arrival]) -> list[Asked]:
         """Requests with prompts that nothing was asked before."""
-        workload = self.point.workload
+        workload, dealt = self.point.workload, self.settings.load.prompt_lengths
         found = []
         for i in range(count):
             arrival = schedule[i] if schedule else Arrival(0.0)
-            prompt = arrival.prompt_tokens or workload.prompt_tokens
+            prompt = arrival.prompt_tokens or (dealt[i % len(dealt)] if dealt else workload.prompt_tokens)
             output = arrival.output_tokens or workload.output_tokens
             number = self.prompts_made
             self.prompts_made += 1

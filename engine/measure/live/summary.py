@@ -30,7 +30,8 @@ class Goals:
     require: Mapping[str, str]
     max_error_share: float
     output_tokens: int
-    prompt_tokens: int
+    prompt_tokens: int | None
+    """Of every request; None where they differ."""
 
 
 def meets(request: Request, require: Mapping[str, str]) -> bool:
@@ -283,9 +284,9 @@ def _phase_row(base: Row, measured: Measured, phase: str, beside: Beside | None,
     if not row:
         return None
     sequences = measured.level.concurrency or 1
-    if phase == "prefill":
+    if phase == "prefill" and goals.prompt_tokens is not None:
         row |= _inverse("prompt_tokens_per_s", row, sequences * goals.prompt_tokens)
-    else:
+    elif phase == "decode":
         row |= _inverse("output_tokens_per_s", row, sequences)
     row = {**base, "phase": phase, **row}
     return _with_prediction(row, beside, phase, _mean_of(row, "time_s"))

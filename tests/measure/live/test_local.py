@@ -219,10 +219,10 @@ def test_running_out_of_memory_ends_one_load_and_rules_out_larger_ones(measure, 
 
     run = Loop.run
 
-    def limited(self, prompts, output_tokens):
+    def limited(self, prompts, output_tokens, **more):
         if prompts.shape[0] >= 4:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return run(self, prompts, output_tokens)
+        return run(self, prompts, output_tokens, **more)
 
     monkeypatch.setattr(Loop, "run", limited)
     tables = measure({"target": CPU, "load": {"concurrency": [1, 4, 8]}, **QUICK}, failing=True)
@@ -250,15 +250,12 @@ def test_a_setting_that_is_not_what_runs_is_an_error(local):
 
 
 def test_formats_and_devices_that_are_not_there():
-    from engine.measure.local_model import LocalRequest, build_local_model, choose_device, dtype_name_of
+    from engine.measure.local_model import choose_device, dtype_name_of
 
     assert [dtype_name_of(load_quantization(n)) for n in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
     with pytest.raises(MeasurementError) as caught:
         dtype_name_of(load_quantization("int8-w8a8"))
     assert "its activations have 8 bits" in caught.value.message
-    with pytest.raises(MeasurementError) as caught:
-        build_local_model(LocalRequest(Model.model_validate(TINY), device="cpu", threads=1, weight_bits=4))
-    assert caught.value.hint == "name real weights with `weights:`, or measure a server"
     if not torch.cuda.is_available():
         with pytest.raises(EnvironmentMissing) as missing:
             choose_device("cuda")
@@ -292,3 +289,66 @@ def test_a_trained_tokenizer_has_exactly_the_wanted_size(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("tokenizer.json")}
     trained_tokenizer(1000, cache=tmp_path)
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("tokenizer.json")}
+
+
+def test_short_and_long_prompts_in_one_batch_say_what_each_says_alone(local):
+    """Padding, positions and the mask must not reach into anybody's text."""
+    from engine.measure.local_loop import Loop, generate_with_library, padded, random_prompts
+
+    rows = random_prompts(local, sequences=3, length=20, seed=11)
+    lengths = (20, 7, 13)
+    prompts, mask = padded(rows, lengths)
+    assert mask.sum(dim=1).tolist() == list(lengths)
+    together = Loop(local).run(prompts, 6, mask=mask)
+    assert together.sequences == 3
+    for i, length in enumerate(lengths):
+        alone = Loop(local).run(prompts[i : i + 1, 20 - length :], 6)
+        assert alone.tokens[0] == together.tokens[i]
+    assert generate_with_library(local, prompts, 6, mask=mask).tokens == together.tokens
+
+
+@pytest.mark.parametrize("batching", ["static", "continuous"])
+def test_a_mixed_load_counts_each_request_exactly(measure, batching):
+    tables = measure(
+        {
+            "target": {**CPU, "batching": batching},
+            "load": {"concurrency": [4], "prompt_lengths": [8, 32], "requests": 8},
+            **QUICK,
+        }
+    )
+    rows = [row for row in tables["requests"] if row["run_phase"] == "measured"]
+    assert [row["prompt_tokens"] for row in rows if row["repeat"] == 0] == [8, 32] * 4
+    assert {row["output_tokens"] for row in rows} == {4}
+    (request,) = [row for row in tables["summary"] if row["phase"] == "request"]
+    assert request["status"] == "ok"
+    assert "of 8/32 prompt tokens" in request["variant"]
+    assert request.get("predicted_time_s") is None
+
+
+def test_memory_that_runs_out_on_the_host_ends_one_load_only(measure, monkeypatch):
+    """The process is bounded to what is free, so that an allocation fails before the kernel ends it all."""
+    from engine.measure.live import measure as live_measure
+
+    free = oom.Available(300e6, "cpu", "a small machine")
+    monkeypatch.setattr(live_measure, "available_memory", lambda _: free)
+    tables = measure(
+        {"target": CPU, "load": {"concurrency": [1, 16384]}, **QUICK},
+        workload={"prompt_tokens": 64},
+        failing=True,
+    )
+    rows = rows_of(tables, "request")
+    assert rows["concurrency 1 (static batch)"]["completed_requests"] == 2
+    large = rows["concurrency 16384 (static batch)"]
+    assert large["status"] == "failed"
+    assert large["reason"].startswith("out of memory: ")
+
+
+def test_the_bound_is_lifted_again():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with oom.bounded(oom.Available(1e9, "cpu", "here")):
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] != before[0]
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with oom.bounded(oom.Available(1e9, "cuda", "a device")):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -324,7 +324,8 @@ def test_91_figures_over_length_and_of_a_mix(command, tmp_path):
     found = spec_of(command("bench", "--seqlens", "128", "256", "512", "--print-spec"))
     assert found["sweep"] == {"axes": {"workload.prompt_tokens": [128, 256, 512]}}
     mixed = spec_of(command("bench", "--short", "128", "--long", "2048", "--print-spec"))
-    assert mixed["sweep"] == {"axes": {"workload.prompt_tokens": [128, 2048]}}
+    assert mixed["measurements"][-1]["load"] == {"concurrency": [2], "prompt_lengths": [128, 2048]}
+    assert "sweep" not in mixed
 
 
 def test_92_environment_as_text_and_json(command):
