@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,8 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in {
         "operators": held_out,
-        "transfer": [TRANSFER, *transfers(outcome)],
+        "transfer": [TRANSFER, *transfers(outcome, _another_device)],
+        "engines": [TRANSFER, *transfers(outcome, _another_engine)],
         "requests": [f"- {line}" for line in runs.lines],
         "unseen": [f"- {line}" for line in unseen_lines(served)],
         "first tokens": [f"- {line}" for line in first_token_lines(served)],
@@ -66,12 +67,12 @@ def shipped() -> dict[str, Calibration]:
     return load_calibrations([load_hardware(entry) for entry in DEVICES.values()])
 
 
-def transfers(outcome: Outcome) -> Iterator[str]:
-    """Each fit on the usual rows of the other devices."""
+def transfers(outcome: Outcome, away: Callable[[Subject, Subject], bool]) -> Iterator[str]:
+    """Each fit on the usual rows of others that are `away`; bands are widened as between devices."""
     for here, judged in outcome.fits.items():
         rows = judged.gated.rows.take(np.flatnonzero(judged.gated.rows.usual))
         for there, fitted in outcome.fits.items():
-            if there.device == here.device or not _alike(here, there):
+            if not away(here, there):
                 continue
             predicted = predicted_s(rows, fitted.fit.form, fitted.fit.parameters)
             error = np.abs(predicted / rows.measured_s - 1)
@@ -80,8 +81,8 @@ def transfers(outcome: Outcome) -> Iterator[str]:
             inside = [float(np.mean((ratio >= low / w) & (ratio <= high * w))) for w in (1.0, wider)]
             cells = (
                 here.operator.replace("_", " ") + (f" x{here.devices}" if here.devices else ""),
-                f"{there.device}, {there.engine}",
-                f"{here.device}, {here.engine}",
+                f"{there.device}, {there.engine or there.engine_version}",
+                f"{here.device}, {here.engine or here.engine_version}",
                 f"{100 * float(np.median(error)):.1f}",
                 f"{100 * float(np.quantile(error, 0.9)):.1f}",
                 f"{float(np.median(predicted / rows.measured_s)):.2f}",
@@ -90,8 +91,16 @@ def transfers(outcome: Outcome) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def _alike(one: Subject, other: Subject) -> bool:
-    return (one.operator, one.precision, one.devices) == (other.operator, other.precision, other.devices)
+def _another_device(one: Subject, other: Subject) -> bool:
+    same = (one.operator, one.precision, one.devices) == (other.operator, other.precision, other.devices)
+    return same and one.device != other.device
+
+
+def _another_engine(one: Subject, other: Subject) -> bool:
+    sixteen = {one.precision, other.precision} <= {"bf16", "fp16"}
+    same = one.operator == other.operator and one.devices == other.devices
+    near = one.precision == other.precision or sixteen
+    return same and near and one.device == other.device and one.engine != other.engine
 
 
 def between(text: str, name: str, content: str) -> str:
