@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from engine.results.tables import Tables
     from engine.spec.experiment import Experiment
     from engine.spec.run_folder import RunFolderSettings
-
-# The plan of an experiment has a design point even where only logs are read; these stand in its spec.
-_MODEL: Final = "llama-2-7b"
-_DEVICE: Final = "a100-sxm-80gb"
-
 
 @click.command()
 @click.option(
@@ -135,8 +130,6 @@ def experiment_text(roots: Sequence[str], options: dict[str, Any]) -> str:
     document = {
         "version": 1,
         "name": "ingest",
-        "model": _MODEL,
-        "hardware": options["hardware"] or _DEVICE,
         "measurements": measurements,
     }
     yaml = YAML(typ="safe", pure=True)
@@ -144,8 +137,7 @@ def experiment_text(roots: Sequence[str], options: dict[str, Any]) -> str:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     out = io.StringIO()
     yaml.dump(document, out)
-    note = "# model and hardware are those of the planned point; each run carries its own.\n"
-    return note + out.getvalue()
+    return out.getvalue()
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What a user writes: one experiment."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.spec.hardware import Hardware
 from engine.spec.measurement import Measurement
@@ -18,6 +19,11 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 Tag = Annotated[str, Field(min_length=1, max_length=40)]
 
 
+# A plan has a design point even where only logs are read; each run in them brings its own model and device.
+_ONLY_LOGS: Final = ("run_folder",)
+_POINT_OF_LOGS: Final = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb"}
+
+
 class Experiment(Settings):
     """An experiment: what to run, on what, over which values, measured how, judged how."""
 
@@ -30,9 +36,10 @@ class Experiment(Settings):
     tags: Annotated[list[Tag], Field(max_length=20)] = []
     """Words to find the run by, such as `nightly` or a project; shown by `engine view`."""
     model: Model | Name
-    """A name of the catalogue, the path of a `config.json`, or the shape itself."""
+    """A name of the catalogue, the path of a `config.json`, or the shape itself. Not needed where only logs
+    are read."""
     hardware: Hardware | Name
-    """A name of the catalogue, or the device itself."""
+    """A name of the catalogue, or the device itself. Not needed where only logs are read."""
     quantization: Quantization | Name = "bf16"
     """A name of the catalogue, or bits per component."""
     workload: Workload = Workload()
@@ -47,3 +54,14 @@ class Experiment(Settings):
     """How results are judged."""
     report: Report = Report()
     """What to show."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _logs_bring_their_own(cls, values: Any) -> Any:
+        listed = values.get("measurements") if isinstance(values, Mapping) else None
+        if not isinstance(listed, list) or not listed:
+            return values
+        if any(not isinstance(one, Mapping) or one.get("kind") not in _ONLY_LOGS for one in listed):
+            return values
+        stated = next((one["hardware"] for one in listed if isinstance(one.get("hardware"), str)), None)
+        return {**_POINT_OF_LOGS, **({"hardware": stated} if stated else {}), **values}

@@ -47,6 +47,17 @@ _SKELETON: Final = {
 }
 
 
+_OF_LOGS: Final[Json] = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {"kind": {"const": "run_folder"}},
+}
+_ONLY_LOGS: Final[Json] = {
+    "required": ["measurements"],
+    "properties": {"measurements": {"type": "array", "items": _OF_LOGS}},
+}
+
+
 def build_schemas() -> dict[str, Json]:
     """File name -> schema, ready for editors."""
     return {
@@ -95,6 +106,8 @@ def _experiment_schema() -> Json:
     del by_path[""]
     definitions = type_sweep(shared["$defs"], by_path)
     schema = _file_schema({**experiment, "$defs": definitions})
+    # Where only logs are read, each run brings its own model and device.
+    schema["if"] = {"anyOf": [schema["if"], _ONLY_LOGS]}
     return {**schema, "defaultSnippets": [_snippet()]}
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from engine.spec.docstrings import describe, description_of
+from engine.spec.experiment import Experiment
 from engine.spec.quantity import Seconds
 from engine.spec.settings import Settings, Uncoerced
 
@@ -112,3 +113,15 @@ def test_classes_inside_functions_are_described_too():
         """Where it is."""
 
     assert description_of(Local, "here") == "Where it is."
+
+
+def test_a_spec_that_only_reads_logs_needs_neither_model_nor_device() -> None:
+    """Each run brings its own; with any other measurement both stay required."""
+    logs = {"kind": "run_folder", "path": "runs"}
+    only = {"version": 1, "name": "logs", "measurements": [logs]}
+    assert Experiment.model_validate(only).measurements[0].kind == "run_folder"
+    stated = Experiment.model_validate({**only, "measurements": [{**logs, "hardware": "h100-sxm-80gb"}]})
+    assert stated.hardware == "h100-sxm-80gb"
+    with pytest.raises(ValidationError) as caught:
+        Experiment.model_validate({**only, "measurements": [logs, {"kind": "analytical"}]})
+    assert [error["loc"] for error in caught.value.errors()] == [("model",), ("hardware",)]
