@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 8
 _SWAPS: Final = 15
+_PLAIN: Final = Scale("", 1, 3)
+_PARTS: Final = (
+    Column("point", "Point"),
+    Column("objective", "Objective"),
+    Column("value", "Value"),
+    Column("factor", "Factor", "What the value was turned into; larger is better.", "number", _PLAIN),
+    Column("weight", "Weight", "Weight or exponent.", "number", _PLAIN),
+    Column(
+        "contribution", "Contribution", "What it adds to the score, or multiplies it by.", "number", _PLAIN
+    ),
+)
 
 
 def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
@@ -31,24 +42,9 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
     for factor in factors:
         name = names[factor["point"], factor["variant"]]
         value = factor["contribution"] if adds else factor["factor"]
-        data.append(
-            {
-                "what": name,
-                "part": label_of_objective(factor["metric"]),
-                "value": rounded(value),
-                "text": _text(factor),
-            }
-        )
-        rows.append(
-            [
-                name,
-                label_of_objective(factor["metric"]),
-                _text(factor),
-                factor["factor"],
-                factor["weight"],
-                factor["contribution"],
-            ]
-        )
+        part, text = label_of_objective(factor["metric"]), _text(factor)
+        data.append({"what": name, "part": part, "value": rounded(value), "text": text})
+        rows.append([name, part, text, factor["factor"], factor["weight"], factor["contribution"]])
     order = [names[row["point"], row["variant"]] for row in scores]
     parts = list(dict.fromkeys(row["part"] for row in data))
     title = "What the score is made of"
@@ -58,22 +54,6 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
         else "Each bar is an objective's factor, 1 being the reference; the score is their weighted product."
     )
     alt = f"Bars of {len(parts)} objectives for the {len(order)} best points by score."
-    columns = (
-        Column("point", "Point"),
-        Column("objective", "Objective"),
-        Column("value", "Value"),
-        Column(
-            "factor", "Factor", "What the value was turned into; larger is better.", "number", Scale("", 1, 3)
-        ),
-        Column("weight", "Weight", "Weight or exponent.", "number", Scale("", 1, 3)),
-        Column(
-            "contribution",
-            "Contribution",
-            "What it adds to the score, or multiplies it by.",
-            "number",
-            Scale("", 1, 3),
-        ),
-    )
     body = _stacked(order, parts) if adds else _grouped(order, parts)
     return [
         Chart(
@@ -82,7 +62,7 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
             how,
             alt,
             description(body, data, alt=alt),
-            chart_table("score-parts", title, columns, rows),
+            chart_table("score-parts", title, _PARTS, rows),
             tuple(sorted({f["metric"] for f in factors if f["metric"] in METRICS})),
         )
     ]
