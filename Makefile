@@ -12,7 +12,8 @@ PINS := pyproject.toml constraints.txt
 SPEC ?= specs/llama3_8b_sweep.yaml
 # Two: what most CI machines and laptops have to spare.
 WORKERS ?= 2
-# The language server that the editor tests drive, pinned in tests/editor/package.json.
+# The language server that the editor tests drive and the checker of the report's page, pinned in
+# tests/editor/package.json.
 NODE := $(VENV)/node
 
 .PHONY: demo test lint check clean
@@ -58,5 +59,5 @@ $(VENV)/tests.stamp: $(PINS) tests/editor/package.json scripts/install_torch.py 
 	  then $(PIP) -e '.[live,query,dev]'; else $(PIP) -e '.[endpoint,query,dev]'; fi
 	mkdir -p $(NODE) && cp tests/editor/package.json $(NODE)/
 	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(NODE) || \
-	  echo "no npm, or no package from it: the editor tests, which drive a language server, will be skipped"
+	  echo "no npm, or no package from it: tests that drive a language server or axe-core will be skipped"
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,3 +75,16 @@ CONTRAST = """() => {
   }
   return [...bad];
 }"""
+
+
+AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
+AXE_MARK = pytest.mark.skipif(not AXE.exists(), reason="no axe-core here: `make test` fetches it with npm")
+_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds wrong with a page, one line for each element; the visit needs `bypass_csp=True`."""
+    page.add_script_tag(path=str(AXE))
+    found = page.evaluate("rules => axe.run({ runOnly: rules })", _RULES)
+    assert len(found["passes"]) > 20  # it looked
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]

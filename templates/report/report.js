@@ -3,7 +3,7 @@
 (async () => {
   const data = JSON.parse(await plain(document.getElementById("report-data").textContent));
   const state = { off: { hardware: new Set(), quantization: new Set() }, sort: {}, query: {}, columns: {} };
-  const PAGE = 100;
+  const PAGE = 50;
   const absent = "–";
   for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
 
@@ -36,6 +36,7 @@
   }
 
   // Making a formatter takes longer than a hundred uses of it.
+  const alphabet = new Intl.Collator("en", { numeric: true });
   const formatters = new Map();
   function written(number, places) {
     if (!formatters.has(places)) {
@@ -116,9 +117,22 @@
       this.table = data.tables[name];
       this.page = 0;
       this.body = element.tBodies[0];
-      this.texts = this.table.rows.map((row) => row.map((v, i) => (this.table.columns[i].number ? "" : String(v ?? ""))).join("\u0001").toLowerCase());
+      this.stale = true;
+      this.first = true;
+      this.inSight = false;
       this.tools();
-      this.draw(true);
+      // Thousands of rows slow down every layout of the page; the first fifty are drawn at once.
+      if (this.table.size > PAGE) this.draw(true);
+    }
+    redraw() {
+      if (this.stale) this.draw(this.first);
+    }
+    // What a search looks through: made when somebody searches first.
+    get texts() {
+      const words = this.table.columns.map((column, i) => i).filter((i) => !this.table.columns[i].number);
+      const found = this.table.rows.map((row) => words.map((i) => row[i] ?? "").join("\u0001").toLowerCase());
+      Object.defineProperty(this, "texts", { value: found });
+      return found;
     }
     tools() {
       const place = document.querySelector(`[data-tools="${CSS.escape(this.name)}"]`);
@@ -164,10 +178,11 @@
       const { columns } = this.table;
       const words = (state.query[this.name] || "").toLowerCase().split(/\s+/).filter(Boolean);
       const axes = Object.entries(state.off).map(([axis, off]) => [columns.findIndex((c) => c.name === axis), off]).filter(([i, off]) => i >= 0 && off.size);
+      const texts = words.length ? this.texts : [];
       this.numbers = [];
       const found = [];
       this.table.rows.forEach((row, i) => {
-        if (axes.every(([j, off]) => !off.has(row[j])) && words.every((w) => this.texts[i].includes(w))) { found.push(row); this.numbers.push(i); }
+        if (axes.every(([j, off]) => !off.has(row[j])) && (!words.length || words.every((w) => texts[i].includes(w)))) { found.push(row); this.numbers.push(i); }
       });
       const sort = state.sort[this.name];
       const at = sort ? columns.findIndex((c) => c.name === sort.column) : -1;
@@ -177,13 +192,14 @@
         const x = found[a][at], y = found[b][at];
         // What is unknown comes last, whichever way.
         if (x === null || y === null) return (x === null) - (y === null) || a - b;
-        const less = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+        const less = typeof x === "string" ? alphabet.compare(x, y) : x - y;
         return (sort.down ? -less : less) || a - b;
       });
       this.numbers = order.map((i) => this.numbers[i]);
       return order.map((i) => found[i]);
     }
     draw(first) {
+      this.stale = this.first = false;
       const { columns } = this.table;
       const visible = columns.map((c, i) => i).filter((i) => this.visible(columns[i]));
       const rows = this.rows();
@@ -240,6 +256,7 @@
 
   // --- live charts: drawn when they come into sight, in the place of the picture
   const charts = new Map();
+  const inSight = new Set();
   const narrowed = (rows) => rows.filter((row) => !state.off.hardware.has(row.hardware) && !state.off.quantization.has(row.quantization));
   async function live(figure) {
     const name = figure.dataset.chart;
@@ -253,16 +270,18 @@
     spec.config = data.config;
     spec.usermeta = { embedOptions: {} };
     // `ast` runs expressions through an interpreter: no code is made from text, so the policy stays strict.
-    const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", logLevel: 1, defaultStyle: false, tooltip: { disableDefaultStyle: true } });
-    charts.set(name, { view: result.view, all });
+    const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", logLevel: 1, defaultStyle: false, tooltip: tell });
+    charts.set(name, { view: result.view, all, shown: selection() });
     const label = plot.querySelector("svg")?.getAttribute("aria-label");
     plot.replaceChildren(holder);
     const drawn = holder.querySelector("svg");
     if (drawn) { drawn.setAttribute("role", "img"); drawn.setAttribute("aria-label", label || figure.querySelector("h3").textContent); fit(drawn); flatten(drawn); }
+    reachable(plot, figure.querySelector("h3").textContent);
     const links = make("div", { class: "chart-tools" },
-      make("a", { href: "#", onclick: (e) => { e.preventDefault(); result.view.toSVG().then((text) => save(`${name}.svg`, "image/svg+xml", text)); } }, "SVG"),
-      make("a", { href: "#", onclick: (e) => { e.preventDefault(); toPng(result.view, name); } }, "PNG"));
+      make("button", { type: "button", "aria-label": `Save ${name} as SVG`, onclick: () => result.view.toSVG().then((text) => save(`${name}.svg`, "image/svg+xml", text)) }, "SVG"),
+      make("button", { type: "button", "aria-label": `Save ${name} as PNG`, onclick: () => toPng(result.view, name) }, "PNG"));
     figure.querySelector("figcaption").after(links);
+    refresh(name);
   }
   // The picture has one description; parts without one of their own are no pictures for a screen reader.
   function flatten(svg) {
@@ -283,19 +302,81 @@
       flat.toBlob((blob) => save(`${name}.png`, "image/png", blob));
     });
   }
+  // A chart out of sight is brought up to date when it comes into sight: forty at once would take seconds.
+  const selection = () => JSON.stringify(Object.values(state.off).map((values) => [...values].sort()));
+  function refresh(name) {
+    const chart = charts.get(name);
+    if (!chart || !inSight.has(name) || chart.shown === selection()) return;
+    chart.shown = selection();
+    chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
+  }
   function refilter() {
-    for (const [name, chart] of charts) if (chart) {
-      chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
-    }
-    for (const table of tables) { table.page = 0; table.draw(); }
+    release();
     writeState();
     hint();
+    for (const table of tables) { table.page = 0; table.stale = true; }
+    for (const table of tables) if (table.inSight) table.redraw();
+    for (const name of inSight) refresh(name);
   }
   function hint() {
     const place = document.querySelector(".filters .hint");
     const off = state.off.hardware.size + state.off.quantization.size;
     if (place) place.textContent = off ? "Charts and tables are narrowed; the answer above is not." : "";
   }
+
+  // --- what a mark says: on hover, kept by a click or by the arrow keys, released by Escape
+  const tip = make("div", { id: "tip", role: "status" });
+  let pinned = null;
+  document.body.append(tip);
+  function tell(handler, event, item, value) {
+    if (event.type === "click") return;
+    if (pinned) return;
+    if (value === null || value === undefined || value === "") tip.classList.remove("visible");
+    else say(value, event.clientX, event.clientY);
+  }
+  function say(value, x, y) {
+    const lines = typeof value === "object" ? Object.entries(value) : [["", value]];
+    tip.replaceChildren(make("table", {}, make("tbody", {}, ...lines.map(([key, text]) =>
+      make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, String(text)))))));
+    tip.classList.add("visible");
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - width - 4)) + "px";
+    tip.style.top = Math.max(4, y + 14 + height > innerHeight ? y - height - 10 : y + 14) + "px";
+  }
+  function pin(mark) {
+    release();
+    const box = mark.getBoundingClientRect();
+    pinned = mark;
+    mark.classList.add("pinned");
+    say(mark.__data__.tooltip, box.x + box.width / 2, box.y + box.height / 2);
+    tip.classList.add("kept");
+    tip.append(make("button", { type: "button", class: "release", "aria-label": "Close", onclick: release }, "×"));
+  }
+  function release() {
+    pinned?.classList.remove("pinned");
+    pinned = null;
+    tip.classList.remove("visible", "kept");
+  }
+  const spoken = (plot) => [...plot.querySelectorAll(".role-mark path, .role-mark rect, .role-mark text")].filter((mark) => mark.__data__?.tooltip);
+  function reachable(plot, title) {
+    for (const [name, value] of [["tabindex", "0"], ["role", "group"], ["aria-label", `${title}: arrow keys walk through the marks, Escape ends`]]) plot.setAttribute(name, value);
+    plot.addEventListener("click", (event) => {
+      const mark = event.target.closest?.(".role-mark path, .role-mark rect, .role-mark text");
+      if (mark?.__data__?.tooltip) { if (mark === pinned) release(); else pin(mark); } else release();
+    });
+    plot.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      const marks = spoken(plot);
+      if (!marks.length) return;
+      event.preventDefault();
+      const at = marks.indexOf(pinned);
+      pin(marks[at < 0 ? (step > 0 ? 0 : marks.length - 1) : (at + step + marks.length) % marks.length]);
+    });
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") release(); });
+  // A kept box stands beside its mark, which moves with the page.
+  document.addEventListener("scroll", release, { capture: true, passive: true });
 
   // --- start
   readState();
@@ -310,10 +391,23 @@
   document.querySelector("form.filters")?.addEventListener("reset", () => setTimeout(() => { state.off.hardware.clear(); state.off.quantization.clear(); refilter(); }));
   hint();
   const watch = new IntersectionObserver((seen) => {
-    for (const entry of seen) if (entry.isIntersecting) { watch.unobserve(entry.target); live(entry.target); }
-  }, { rootMargin: "300px" });
+    for (const { isIntersecting, target } of seen) {
+      const name = target.dataset.chart;
+      if (!isIntersecting) { inSight.delete(name); continue; }
+      inSight.add(name);
+      if (charts.has(name)) refresh(name); else live(target);
+    }
+  }, { rootMargin: "150px" });
   for (const figure of document.querySelectorAll("figure.chart")) watch.observe(figure);
-  // On paper the static pictures and every row belong there; the picture stays as it was drawn.
+  const lists = new Map(tables.map((table) => [table.element.closest(".scroll"), table]));
+  const watchLists = new IntersectionObserver((seen) => {
+    for (const { isIntersecting, target } of seen) {
+      const table = lists.get(target);
+      table.inSight = isIntersecting;
+      if (isIntersecting) table.redraw();
+    }
+  }, { rootMargin: "150px" });
+  for (const element of lists.keys()) watchLists.observe(element);
   const target = location.hash.split("?")[0];
   if (target.length > 1 && location.hash.includes("?")) document.querySelector(target)?.scrollIntoView();
   document.documentElement.dataset.ready = "yes";

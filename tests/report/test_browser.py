@@ -13,7 +13,7 @@ from engine.report.draw import chart_svg, script_bundle
 from engine.report.html import render_page
 from engine.report.page import View
 from engine.report.view import build_view
-from tests.chromium import CONTRAST, MARKS, Visit, started
+from tests.chromium import AXE_MARK, CONTRAST, MARKS, Visit, started, violations
 from tests.report.canaries import hostile_inputs
 
 pytestmark = MARKS
@@ -66,9 +66,49 @@ def test_charts_come_alive_without_a_request_or_a_complaint(
 def test_hovering_tells_the_point(visit: Visit) -> None:
     figure = draw(visit, "best-points")
     figure.locator(".mark-symbol.role-mark path").first.hover()
-    tip = visit.page.locator("#vg-tooltip-element.visible")
+    tip = visit.page.locator("#tip.visible")
     tip.wait_for()
     assert "Number format" in tip.inner_text()
+
+
+def test_a_click_keeps_what_a_mark_says_until_escape(visit: Visit) -> None:
+    figure = draw(visit, "best-points")
+    figure.locator(".mark-symbol.role-mark path").first.click()
+    kept = visit.page.locator("#tip.visible.kept")
+    kept.wait_for()
+    said = kept.inner_text()
+    visit.page.mouse.move(5, 5)
+    assert kept.inner_text() == said
+    visit.page.keyboard.press("Escape")
+    visit.page.locator("#tip.kept").wait_for(state="detached")
+    assert not visit.page.locator("#tip.visible").count()
+
+
+def test_the_arrow_keys_walk_through_the_marks(visit: Visit) -> None:
+    figure = draw(visit, "best-points")
+    plot = figure.locator(".plot[tabindex='0'][role=group]")
+    plot.wait_for()
+    plot.focus()
+    said = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        visit.page.keyboard.press(key)
+        said.append(visit.page.locator("#tip.kept tbody").inner_text())
+    assert said[0] == said[2] != said[1]
+    visit.page.keyboard.press("Escape")
+    assert not visit.page.locator("#tip.visible").count()
+
+
+def test_a_chart_out_of_sight_is_narrowed_when_it_comes_into_sight(visit: Visit) -> None:
+    figure = draw(visit, "best-points")
+    before = figure.locator(".mark-symbol.role-mark path").count()
+    visit.page.locator("#provenance").scroll_into_view_if_needed()
+    visit.page.evaluate("document.querySelector('fieldset[data-filter=hardware] input').click()")
+    figure.scroll_into_view_if_needed()
+    visit.page.wait_for_function(
+        "before => document.querySelectorAll(\"figure[data-chart='best-points'] "
+        '.mark-symbol.role-mark path").length < before',
+        arg=before,
+    )
 
 
 def test_sorting_and_finding(visit: Visit) -> None:
@@ -148,6 +188,22 @@ def test_nothing_sticks_out_and_text_can_be_read(browser: Any, address: str, wid
     visit.page.wait_for_selector("html[data-ready=yes]")
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.page.evaluate(CONTRAST) == []
+    visit.context.close()
+
+
+@AXE_MARK
+@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(
+    browser: Any, address: str, sweep_view: View, width: int, scheme: str
+) -> None:
+    # The policy of the page allows no foreign script; the checker is one.
+    viewport = {"width": width, "height": 800}
+    visit = Visit(browser, address, viewport=viewport, color_scheme=scheme, bypass_csp=True)
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    for chart in sweep_view.charts:
+        draw(visit, chart.name)
+    assert violations(visit.page) == []
     visit.context.close()
 
 
