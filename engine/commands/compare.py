@@ -118,7 +118,7 @@ def compare(terminal: Terminal, /, names: tuple[Path, ...], **given: Any) -> Non
     found = compare_runs(runs, options)
     _require_shared(found, runs)
     if given["as_json"]:
-        print_json(found)
+        print_json(found, share=given["share"])
     elif str(given["markdown"]) != "-":
         print_comparison(found, top=given["top"])
     _write_texts(found, given)

@@ -13,6 +13,7 @@ from engine.commands.tables import print_rows
 from engine.spec.render import escape_controls
 
 if TYPE_CHECKING:
+    from engine.report.clean import Redactor
     from engine.report.comparison_tables import Line
     from engine.results.compared import Against, Change, ComparedPoint, Comparison, RunFacts
     from engine.results.differences import Difference
@@ -111,19 +112,42 @@ def _unmatched(against: Against) -> Iterator[str]:
             yield f"only in {letter}: {len(own):,} points, such as {own[0].identity.label} ({own[0].reason})"
 
 
-def print_json(found: Comparison) -> None:
+def print_json(found: Comparison, *, share: bool) -> None:
     """The whole comparison as one JSON document."""
-    click.echo(json.dumps(comparison_document(found), indent=1, allow_nan=False, ensure_ascii=True))
+    document = comparison_document(found, share=share)
+    click.echo(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=True))
 
 
-def comparison_document(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain data; values in base units, what is not known is null."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "options": {**asdict(found.options)},
-        "baseline": asdict(found.baseline),
-        "against": [_against(one) for one in found.against],
-    }
+def comparison_document(found: Comparison, *, share: bool = False) -> dict[str, Any]:
+    """A comparison as plain data; values in base units, what is not known is null. Texts are cleaned as in a
+    report; `share` leaves out what identifies a host or a person."""
+    from engine.report.comparison_words import redactor
+
+    redact = redactor(found, share=share)
+    document: dict[str, Any] = _cleaned(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "options": asdict(found.options),
+            "baseline": asdict(found.baseline),
+            "against": [_against(one) for one in found.against],
+        },
+        redact,
+    )
+    return document
+
+
+def _cleaned(value: Any, redact: Redactor) -> Any:
+    if isinstance(value, str):
+        return redact.text(value)
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, redact) for item in value]
+    if isinstance(value, dict):
+        if set(value) == {"path", "before", "after"}:  # a difference: its path says what it identifies
+            ends = ("before", "after")
+            hidden = {key: redact.entry(value["path"], value[key]) for key in ends if value[key] is not None}
+            value = {**value, **hidden}
+        return {key: _cleaned(item, redact) for key, item in value.items()}
+    return value
 
 
 def _against(one: Against) -> dict[str, Any]:

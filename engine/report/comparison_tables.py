@@ -54,7 +54,8 @@ class Line:
         if self.change is None:
             return float("inf")
         found = self.change.relative
-        return abs(found) if found is not None else 1e300
+        # Rounded, so that equal shares stay in the order of their points.
+        return round(abs(found), 9) if found is not None else 1e300
 
 
 def lines_of(comparison: Comparison) -> list[Line]:
