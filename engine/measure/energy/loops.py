@@ -167,13 +167,16 @@ def run_loop(
     reads = _Reads()
     queue: deque[Any] = deque(work.launch(turns) for _ in range(_QUEUED))
     done = 0
+    ended = False
     begin = clock.now()
     while queue:
         work.wait(queue.popleft())
         done += turns
         slow = len(reads.times) % _SLOW_EVERY == 0
         reads.add(clock.now(), done, read(slow) if read is not None else None)
-        if not _enough(reads, plan, clock.now() - begin):
+        # Once it may end it does: what is queued runs out, and nothing is started behind it.
+        ended = ended or _enough(reads, plan, clock.now() - begin)
+        if not ended:
             queue.append(work.launch(turns))
     return _as_loop(work, reads, trial=trial, foreign=foreign())
 

@@ -36,7 +36,7 @@ static int pieces;
 static double virtual_now, started;
 static double power_period, power_window, average_window, counter_period, counter_phase, power_phase, lag;
 static double continuous, range_j, reset_at, stuck, has_counter, has_instant, has_average, gpu_scope, mig;
-static double foreign_pid, second_pid, second_mig, fields_result, closed, no_counter_call, no_power_call, lost_at, zero_at, celsius, margin, reasons, clock_mhz, count, virtual_time;
+static double foreign_pid, second_pid, second_mig, fields_result, closed, no_counter_call, no_power_call, counter_delay, lost_at, zero_at, celsius, margin, reasons, clock_mhz, count, virtual_time;
 
 static const struct { const char *name; double *at, usual; } SETTINGS[] = {
     {"power_period", &power_period, 0.1},   {"power_window", &power_window, 0.025},
@@ -51,6 +51,7 @@ static const struct { const char *name; double *at, usual; } SETTINGS[] = {
     {"second_pid", &second_pid, 0},         {"second_mig", &second_mig, 0},
     {"fields_result", &fields_result, 0},   {"closed", &closed, -1},
     {"no_counter_call", &no_counter_call, 0}, {"no_power_call", &no_power_call, 0},
+    {"counter_delay", &counter_delay, 0},
     {"zero_at", &zero_at, -1},              {"celsius", &celsius, 45},
     {"margin", &margin, 42},                {"reasons", &reasons, 0},
     {"clock_mhz", &clock_mhz, 1980},        {"count", &count, 1},
@@ -152,7 +153,7 @@ static double sensed(double t, double window) {
 }
 
 static double counted(double t) {
-    double at = updated(stuck != 0 ? 0 : t, counter_period, counter_phase);
+    double at = updated(stuck != 0 ? 0 : t, counter_period, counter_phase) - counter_delay;
     double joules;
     if (continuous != 0) {
         joules = fake_true_j(at);

@@ -47,7 +47,7 @@ def test_defaults_by_what_is_measured() -> None:
 
 def test_a_loop_ends_on_an_edge_after_its_window(nvml, meter) -> None:
     work = SimulatedWork(nvml, "ffn", 1.05e-4, 400.0)
-    loop = run_loop(work, plan(), nvml, read=lambda slow: meter.quick(slow=slow))
+    loop = run_loop(work, plan(window_s=5.03), nvml, read=lambda slow: meter.quick(slow=slow))
     trial = evaluate(loop, period_s=0.1, limits=LIMITS)
     assert trial.reason is None
     assert trial.method == "counter"
@@ -57,8 +57,10 @@ def test_a_loop_ends_on_an_edge_after_its_window(nvml, meter) -> None:
     # Two chunks are queued all the time: nothing idles between them.
     gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(work.log)]
     assert max(gaps[-50:]) == pytest.approx(0.0, abs=1e-9)
-    # Gain of the sensor, and one chunk at either end, apart from the interval.
-    assert trial.systematic_j == pytest.approx(0.05 * trial.energy_j, rel=0.15)
+    # Gain of the sensor, and one chunk of 20 ms in 5 s at the ends, apart from the interval.
+    assert trial.systematic_j == pytest.approx((0.05 + 0.02 / 5) * trial.energy_j, rel=0.01)
+    # It ended on an update: one more chunk was queued by then.
+    assert loop.energy_j[-2] > loop.energy_j[-3]
 
 
 def test_eight_components_add_up_to_their_step(nvml, meter) -> None:
@@ -109,6 +111,17 @@ def test_starts_are_spread_over_the_period_of_the_sensor(nvml, meter) -> None:
                  stagger_s=0.1 * trial / 8, read=lambda slow: meter.quick(slow=slow))  # fmt: skip
         starts.append(round(work.log[begin][0] % 0.1, 4))
     assert starts == pytest.approx([0.0125 * turn for turn in range(8)], abs=2e-4)
+
+
+def test_trials_of_a_campaign_start_at_phases_of_their_own(nvml, meter) -> None:
+    work = SimulatedWork(nvml, "a", 1e-3, 300.0)
+    run_trials([work], plan(window_s=0.3, min_edges=2, warmup_s=0.0), nvml, trials=8, seed=5,
+               read=lambda slow: meter.quick(slow=slow))  # fmt: skip
+    after_rest = [begin for (_, end), (begin, _) in itertools.pairwise(work.log) if begin - end > 0.15]
+    phases = sorted(begin % 0.1 for begin in (work.log[0][0], *after_rest))
+    assert len(phases) == 8
+    # Eight starts an eighth of the period apart, from wherever the first one is.
+    assert [b - a for a, b in itertools.pairwise(phases)] == pytest.approx([0.0125] * 7, abs=2e-4)
 
 
 def loop_on(nvml, meter, **settings):
