@@ -28,17 +28,21 @@ class Judgement:
 
     scoring: Scoring
     results: Mapping[Lengths, ScoreResult]
+    """Empty when nothing could be judged."""
+    problems: tuple[str, ...]
+    """Why something could not be judged, once each."""
     points: pa.Table
     summary: pa.Table
 
     @property
-    def scores(self) -> pa.Table:
-        """Table `scores` of all of them; a score counts within its workload."""
-        return concatenate("scores", [result.scores for result in self.results.values()])
+    def scores(self) -> pa.Table | None:
+        """Table `scores` of all of them; a score counts within its workload. None when there is none."""
+        found = [result.scores for result in self.results.values()]
+        return concatenate("scores", found) if found else None
 
     def of(self, choice: Choice | None) -> ScoreResult | None:
         """The scores that the answer rests on: of its workload, without the bounds that it passes over."""
-        if choice is None or not choice.order:
+        if self.scoring.preset is not None or choice is None or not choice.order:
             return next(iter(self.results.values()), None)
         winner = choice.row(choice.order[0])
         result = self.results.get((winner.get("prompt_tokens"), winner.get("output_tokens")))
@@ -46,7 +50,8 @@ class Judgement:
             return result
         rows = choice.rows
         estimates = rows.table["point"].filter(~rows.mask("basis", "bound") & choice.among)
-        return _score(self.scoring, self.points, _of_points(self.summary, estimates)) or result
+        known = _score(self.scoring, self.points, _of_points(self.summary, estimates))
+        return result if isinstance(known, str) else known
 
 
 def judge(inputs: ReportInputs, scoring: Scoring | None) -> Judgement | None:
@@ -55,22 +60,29 @@ def judge(inputs: ReportInputs, scoring: Scoring | None) -> Judgement | None:
         return None
     points = inputs.tables.get("points", empty("points"))
     summary = inputs.tables.get("summary", empty("summary"))
-    results = {}
-    for lengths, members in _by_workload(points).items():
+    # A preset joins a training run with inference results, whose lengths are others by nature.
+    workloads = _by_workload(points) if scoring.preset is None else {(None, None): None}
+    results: dict[Lengths, ScoreResult] = {}
+    problems: dict[str, None] = {}
+    for lengths, members in workloads.items():
         result = _score(scoring, points, summary if members is None else _of_points(summary, members))
-        if result is not None:
-            results[lengths] = result
-    return Judgement(scoring, results, points, summary) if results else None
+        if isinstance(result, str):
+            problems.setdefault(result)
+            continue
+        results[lengths] = result
+        if scoring.preset is not None and not result.ranked:
+            problems.update(dict.fromkeys(result.scores["reason"].drop_null().to_pylist()))
+    return Judgement(scoring, results, tuple(problems), points, summary)
 
 
-def _score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult | None:
+def _score(scoring: Scoring, points: pa.Table, summary: pa.Table) -> ScoreResult | str:
+    """The scores, or why there are none: the ranking falls back to throughput then, which is said."""
     from engine.score.weights import score
 
     try:
         return score(scoring, points, summary)
-    except EngineError:
-        # `missing: error` and the like: the ranking falls back to throughput, which the verdict says.
-        return None
+    except EngineError as err:
+        return f"{err.message}; {err.hint}" if err.hint else err.message
 
 
 def _by_workload(points: pa.Table) -> dict[Lengths, pa.ChunkedArray | None]:

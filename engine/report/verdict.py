@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
@@ -14,6 +14,7 @@ from engine.report.page import Notice, Tile, Tone
 from engine.report.workloads import lengths_of, words
 
 if TYPE_CHECKING:
+    from engine.report.clean import Redactor
     from engine.report.records import Records
 
 _TILES: Final = (
@@ -287,6 +288,14 @@ def notices(story: Story) -> tuple[Notice, ...]:
     for rule in story.choice.unread:
         found.append(Notice("requirement", "Requirement not applied", 1, _words(story, rule), tone="bad"))
     return tuple(found)
+
+
+def unscored(problems: Sequence[str], redact: Redactor) -> list[Notice]:
+    """Why the spec's scoring gave no score; what ranks the points instead stands with the answer."""
+    return [
+        Notice("unscored", "Score not worked out", 1, redact.text(problem), tone="bad")
+        for problem in problems
+    ]
 
 
 def _impossible(story: Story) -> list[Notice]:

@@ -32,7 +32,7 @@ from engine.report.provenance import assumptions, definitions, facts, made_at
 from engine.report.raw import raw_tables
 from engine.report.records import Records, records
 from engine.report.run_section import run_data, run_sections
-from engine.report.verdict import notices, status_counts, tiles, verdict
+from engine.report.verdict import notices, status_counts, tiles, unscored, verdict
 from engine.report.workloads import workloads_of
 from engine.results.tables import empty
 
@@ -81,7 +81,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         verdict_basis=basis,
         verdict_tone=tone,
         tiles=tiles(story),
-        notices=notices(story),
+        notices=(*notices(story), *unscored(scored.problems if scored else (), redact)),
         counts=status_counts(story),
         fixed=_fixed(story, story.winner or {}),
         sections=sections,

@@ -9,6 +9,7 @@ from engine.report.inputs import ReportInputs
 from engine.report.page import View
 from engine.report.view import build_view
 from engine.report.workloads import words
+from engine.results.tables import make_table
 from tests.report.samples import inputs
 
 
@@ -54,3 +55,28 @@ def test_each_pair_of_lengths_has_a_panel_and_a_front(view: View) -> None:
 def test_lengths_are_spelled_out() -> None:
     assert words((2048, 256)) == "2,048 prompt + 256 output tokens"
     assert words((None, 8)) == "? prompt + 8 output tokens"
+
+
+def test_a_preset_joins_a_training_run_with_results_of_other_lengths() -> None:
+    rows = {
+        "point": [0, 1], "source": ["training", "run_folder"], "phase": ["training", "request"],
+        "status": ["ok"] * 2, "training_mfu": [0.2, None], "training_sequences_per_s": [50.0, None],
+        "kernel_ratio": [0.25, None], "e2e_s": [None, 20.0], "total_tokens_per_s": [None, 30.0],
+    }  # fmt: skip
+    lengths = {"point": [0, 1], "prompt_tokens": [4096, 191], "output_tokens": [None, 449]}
+    tables = {"points": make_table("points", lengths), "summary": make_table("summary", rows)}
+    preset = {"scoring": {"preset": "nki-llama"}}
+    found = build_view(inputs(experiment_changes=preset, tables=tables))
+    waterfall = next(chart for chart in found.charts if chart.name == "score-waterfall")
+    # 0.4 x 0.2/0.5 x 50/100 x 1.25 + 0.6 x 50/20 x 30/10 x 1.25
+    assert waterfall.table.rows[-1][0] == "score"
+    assert waterfall.table.rows[-1][3] == pytest.approx(5.725)
+    assert [notice for notice in found.notices if notice.status == "unscored"] == []
+
+
+def test_a_score_that_cannot_be_worked_out_is_said() -> None:
+    found = build_view(inputs(experiment_changes={"scoring": {"preset": "nki-llama"}}))
+    (notice,) = [notice for notice in found.notices if notice.status == "unscored"]
+    assert notice.reason == (
+        "`preset: nki-llama` needs a training run; add a measurement of `kind: training`"
+    )
