@@ -212,7 +212,8 @@ def _put_temperatures(row: Values, dies: Sequence[Trace], window: Window | None,
         used = span if cut and span is not None else (trace.start, trace.end)
         peaks.append(trace.highest(used) or float(trace.peak.max()))
         means.append(trace.mean(used))
-    names = ", ".join(sorted({t.device for t in dies if t.device})[:4])
+    shown = (f"device {t.device}" if t.device.isdigit() else t.device for t in dies if t.device)
+    names = ", ".join(sorted(set(shown))[:4])
     sensor = f" of {names}" if names else ""
     row.put("peak_temperature_c", max(peaks), f"largest sample{sensor}, {where}", file)
     row.put("average_temperature_c", sum(means) / len(means), f"time-weighted mean{sensor}, {where}", file)

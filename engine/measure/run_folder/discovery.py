@@ -43,7 +43,7 @@ class RunFolder:
     """One run: a folder and its files."""
 
     name: str
-    """Relative to the root; `.` for the root itself."""
+    """Relative to the root; the root's own name where it is the run."""
     place: Place
     files: tuple[Candidate, ...]
     certain: bool = True
@@ -121,7 +121,8 @@ def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, s
         readable = [f for f in files if f.refused is None]
         certain = below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable)
         if readable:
-            runs.append(RunFolder(relative.as_posix(), place, tuple(files), certain, failed))
+            name = relative.as_posix() if relative.parts else root.resolve().name or "."
+            runs.append(RunFolder(name, place, tuple(files), certain, failed))
         else:
             loose += files
     return Found(root, tuple(runs), tuple(loose))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-_SET: Final = ("active", "yes", "true", "1", "on")
+_SET: Final = ("active", "yes", "y", "true", "1", "on", "set", "throttled")
+_CLEAR: Final = ("not active", "no", "n", "false", "off", "inactive", "clear", "not throttled")
 # Bits of NVML's clocks-event reasons that mean heat or power protection, not a mere cap: 0x8 hardware
 # slowdown, 0x20 software thermal, 0x40 hardware thermal, 0x80 power brake (nvml.h, checked 2025).
 _THROTTLE_BITS: Final = 0x8 | 0x20 | 0x40 | 0x80
@@ -356,7 +357,7 @@ def _flag(text: str) -> float:
     number, _ = split_number(text)
     if number is not None:
         return 1.0 if number > 0 else 0.0
-    return 0.0 if text in ("not active", "no", "false", "off", "inactive") else float("nan")
+    return 0.0 if text in _CLEAR else float("nan")
 
 
 def merged_flags(traces: Sequence[Trace]) -> list[Trace]:

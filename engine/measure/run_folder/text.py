@@ -18,6 +18,8 @@ LONGEST_LINE: Final = 1_048_576
 """Characters of a line that are looked at; no log line anybody reads is longer."""
 LARGEST_DOCUMENT: Final = 64 * 2**20
 """JSON is read whole, and takes about ten times its size in memory."""
+_FEWEST_BYTES: Final = 64
+"""Of text between zeros that make a file worth reading."""
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -110,25 +112,40 @@ def _encoding(head: bytes) -> str:
             return name
     if b"\0" in head:
         return _wide_encoding(head)
+    return _narrow_encoding(head)
+
+
+def _narrow_encoding(head: bytes) -> str:
+    """UTF-8, or the Windows code page where it is not; raises `Unreadable` where it is no text."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=False)
     except UnicodeDecodeError:
-        strange = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
-        if strange > len(head) // 50:
+        if _strange(head) > len(head) // 50:
             raise Unreadable("binary", "binary, not text") from None
         return "cp1252"
     return "utf-8"
 
 
+def _strange(head: bytes) -> int:
+    """Control characters that no log holds."""
+    return sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+
+
 def _wide_encoding(head: bytes) -> str:
-    """UTF-16 without a mark shows as a zero in every second byte of mostly Latin text."""
+    """UTF-16 without a mark shows as a zero in every second byte of mostly Latin text.
+
+    A block of zeros in narrow text is what a file system leaves of a log when the power goes.
+    """
     zeros = (head[0::2].count(0), head[1::2].count(0))
     half = max(1, len(head) // 2)
     if zeros[1] > 0.4 * half and zeros[0] < 0.05 * half:
         return "utf-16-le"
     if zeros[0] > 0.4 * half and zeros[1] < 0.05 * half:
         return "utf-16-be"
-    raise Unreadable("binary", "binary, not text")
+    rest = head.replace(b"\0", b"")
+    if len(rest) < _FEWEST_BYTES or _strange(rest):
+        raise Unreadable("binary", "binary, not text")
+    return _narrow_encoding(rest)
 
 
 def _decode(data: bytes, encoding: str) -> str:

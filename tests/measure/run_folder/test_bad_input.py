@@ -280,3 +280,19 @@ def test_a_binary_file_keeps_its_size(tmp_path: Path) -> None:
     put(tmp_path, {f"{RUN}/power.csv": b"\x00\x01\x02" * 100, f"{RUN}/o.txt": timings()})
     sizes = {row["file"]: row["size_bytes"] for row in read(tmp_path)["files"]}
     assert sizes[f"{RUN}/power.csv"] == 300
+
+
+def test_zeros_that_a_power_cut_leaves_cost_one_row(tmp_path: Path) -> None:
+    head, *rows = constant(45.0, 20.0).splitlines(keepends=True)
+    text = (head + "".join(rows[:10])).encode() + b"\0" * 512 + "".join(rows[10:]).encode()
+    put(tmp_path, {f"{RUN}/power.csv": text})
+    tables = read(tmp_path)
+    (row,) = whole(tables).values()
+    assert (row["average_power_w"], row["window_s"]) == (pytest.approx(45.0), pytest.approx(20.0))
+    assert (tables["files"][0]["rows_read"], tables["files"][0]["rows_dropped"]) == (20, 1)
+
+
+def test_a_run_that_is_the_root_has_the_roots_name(tmp_path: Path) -> None:
+    put(tmp_path, {"llama_7b/batch_4/o.txt": timings()})
+    ((name, row),) = whole(read(tmp_path / "llama_7b/batch_4")).items()
+    assert (name, row["status"]) == ("batch_4", "ok")

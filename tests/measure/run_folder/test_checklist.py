@@ -485,3 +485,10 @@ def test_a_setting_left_out_joins_the_runs_that_state_it_only_where_that_compare
     assert (text, [r.label for r in group]) == ("batch_size 4", ["a4", "b4"])
     labelled = run("x1", model="a", settings="label=x", batch_size=1)
     assert comparisons([labelled, unsaid[0]], "batch_size") == []
+
+
+def test_row_30_flags_of_single_letters(tmp_path: Path) -> None:
+    rows = "".join(f"{i},45,{flag}\n" for i, flag in enumerate("NYYNY"))
+    put(tmp_path, {"llama_7b/batch_1/thermal_data.csv": "time_s,power_w,throttle\n" + rows})
+    row = one(tmp_path)
+    assert (row["throttle_events"], row["throttled_samples"]) == (2, 3)
