@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,7 @@ def rescore(
         summary = stored.store.read(stored.plan, "summary")
     scoring = reweighted(stored.plan.experiment.scoring, weights, preset=preset, numbers=numbers or {})
     result = score(scoring, points, summary)
+    result = replace(result, notes=(*result.notes, *_other_work(result, points)))
     if form == "json":
         click.echo(json.dumps(_document(result, points, top), indent=2, allow_nan=False))
         return
@@ -50,6 +52,20 @@ def rescore(
         reasons = [*result.scores["reason"].to_pylist()[:1], *result.notes]
         raise NothingSelected("no point can be ranked", hint="; ".join(reasons))
     _print(result, points, top)
+
+
+def _other_work(result: ScoreResult, points: Any) -> list[str]:
+    """Whether points of different lengths are ranked against each other, which a report does not do."""
+    import pyarrow.compute as pc
+
+    if result.scoring.preset is not None or points.num_rows == 0:
+        return []
+    ranked = result.scores["point"].slice(0, result.ranked).combine_chunks()
+    rows = points.filter(pc.is_in(points["point"], value_set=ranked))
+    pairs = rows.group_by(["prompt_tokens", "output_tokens"], use_threads=False).aggregate([]).num_rows
+    if pairs < 2:
+        return []
+    return [f"points of {pairs:,} pairs of lengths are ranked together: other lengths are other work"]
 
 
 def reweighted(

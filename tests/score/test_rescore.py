@@ -72,6 +72,21 @@ def test_the_ranking_on_the_terminal(run: Run) -> None:
     assert err == ""
 
 
+def test_weights_in_force_stand_below_the_ranking(run: Run) -> None:
+    _, out, _ = run("score", "judged", "--weights", "tpot_s=3")
+    assert "weights: output_tokens_per_s 25.0%, tpot_s 75.0%\n" in out
+
+
+def test_points_of_other_lengths_are_said_to_be_other_work(run: Run, tmp_path: Path) -> None:
+    text = SPEC.replace("judged", "mixed").replace(
+        "workload.batch_size: [1, 8, 64]", "workload.prompt_tokens: [64, 512]"
+    )
+    (tmp_path / "mixed.yaml").write_text(text, encoding="utf-8")
+    assert run("run", "mixed.yaml", "--no-report")[0] == 0
+    _, _, err = run("score", "mixed")
+    assert "note: points of 2 pairs of lengths are ranked together: other lengths are other work\n" in err
+
+
 def test_a_metric_that_was_no_objective_becomes_one(run: Run) -> None:
     _, out, _ = run("score", "judged", "--weights", "ttft_s=5", "--format", "json")
     assert {f["metric"] for f in json.loads(out)["factors"]} == {"output_tokens_per_s", "tpot_s", "ttft_s"}
