@@ -41,10 +41,22 @@ class JudgedPreset:
     """Row of `summary` that stands for it: the inference row where there is one."""
     result: NkiLlamaScore | None
     """None when a number is missing; `reason` names it."""
-    low: float | None
-    """Score at the bad ends of the inputs' intervals; None without intervals."""
-    high: float | None
+    low: NkiLlamaScore | None
+    """The same at the bad ends of the inputs' intervals; None without intervals."""
+    high: NkiLlamaScore | None
     reason: str | None
+
+    @property
+    def least(self) -> float:
+        """Score at the bad ends, the score itself without intervals."""
+        found = self.low or self.result
+        return found.score if found else 0.0
+
+    @property
+    def most(self) -> float:
+        """Score at the good ends, the score itself without intervals."""
+        found = self.high or self.result
+        return found.score if found else 0.0
 
 
 def judge_preset(scoring: Scoring, summary: pa.Table) -> tuple[JudgedPreset, ...]:
@@ -106,7 +118,7 @@ def _judge(scoring: Scoring, place: int, training: Row, request: Row | None) -> 
         return JudgedPreset(*named, None, None, None, reason)
     value, low, high = (_result(scoring, training, request, end) for end in ("", "_low", "_high"))
     certain = low.score == high.score
-    return JudgedPreset(*named, value, None if certain else low.score, None if certain else high.score, None)
+    return JudgedPreset(*named, value, None if certain else low, None if certain else high, None)
 
 
 def _missing(training: Row, request: Row | None) -> str | None:
@@ -228,7 +240,10 @@ def _sentences(scoring: Scoring, request: Row | None) -> Iterator[str]:
 
 def preset_tables(judged: tuple[JudgedPreset, ...]) -> tuple[pa.Table, pa.Table]:
     """Tables `scores` and `score_factors` of judged presets."""
-    ranks = {id(j): 1 + sum(_above(o, j) for o in judged) for j in judged if j.result}
+    known = [j for j in judged if j.result]
+    ranks = {id(j): 1 + sum(_above(o, j) for o in known) for j in known}
+    best = {id(j): 1 + sum(o.least > j.most for o in known) for j in known}
+    worst = {id(j): 1 + sum(o.most > j.least for o in known if o is not j) for j in known}
     scores = make_table(
         "scores",
         {
@@ -237,21 +252,16 @@ def preset_tables(judged: tuple[JudgedPreset, ...]) -> tuple[pa.Table, pa.Table]
             "phase": [j.phase for j in judged],
             "variant": [j.variant for j in judged],
             "score": [j.result.score if j.result else None for j in judged],
-            "score_low": [j.low for j in judged],
-            "score_high": [j.high for j in judged],
+            "score_low": [j.low.score if j.low else None for j in judged],
+            "score_high": [j.high.score if j.high else None for j in judged],
             "rank": [ranks.get(id(j)) for j in judged],
-            "rank_best": [ranks.get(id(j)) for j in judged],
-            "rank_worst": [ranks.get(id(j)) for j in judged],
+            "rank_best": [best.get(id(j)) for j in judged],
+            "rank_worst": [worst.get(id(j)) for j in judged],
             "eligible": [j.result is not None for j in judged],
             "reason": [j.reason for j in judged],
         },
     )
-    rows = [
-        {"point": j.point, "variant": j.variant, **row}
-        for j in judged
-        if j.result
-        for row in factor_rows(j.result)
-    ]
+    rows = [{"point": j.point, "variant": j.variant, **row} for j in known for row in _rows_with_ends(j)]
     names = (
         "point",
         "variant",
@@ -260,11 +270,24 @@ def preset_tables(judged: tuple[JudgedPreset, ...]) -> tuple[pa.Table, pa.Table]
         "value",
         "reference",
         "factor",
+        "factor_low",
+        "factor_high",
         "weight",
         "contribution",
         "formula",
     )
     return scores, make_table("score_factors", {name: [row.get(name) for row in rows] for name in names})
+
+
+def _rows_with_ends(judged: JudgedPreset) -> Iterator[Row]:
+    """Every factor of a judged preset, with those at both ends of the inputs' intervals where they differ."""
+    value = judged.result
+    if value is None:
+        return
+    ends = (factor_rows(end or value) for end in (judged.low, judged.high))
+    for row, low, high in zip(factor_rows(value), *ends, strict=True):
+        certain = low["factor"] == high["factor"]
+        yield dict(row) if certain else {**row, "factor_low": low["factor"], "factor_high": high["factor"]}
 
 
 def _above(other: JudgedPreset, judged: JudgedPreset) -> bool:

@@ -119,6 +119,29 @@ def test_intervals_of_the_inputs_reach_the_score() -> None:
     )
 
 
+def test_factors_carry_the_ends_of_their_inputs() -> None:
+    training = {**TRAINING, "training_sequences_per_s_low": 2.0, "training_sequences_per_s_high": 2.2}
+    rows = judge(training, {**BENCHMARK, "e2e_s_low": 12.0, "e2e_s_high": 12.5}).factors().to_pylist()
+    ends = {row["metric"]: (row["factor_low"], row["factor_high"]) for row in rows}
+    assert ends["training_sequences_per_s"] == pytest.approx((0.020, 0.022))
+    assert ends["e2e_s"] == pytest.approx((50 / 12.5, 50 / 12.0))  # a longer latency is the bad end
+    assert ends["training_mfu"] == ends["accuracy"] == ends["total_tokens_per_s"] == (None, None)
+
+
+def test_ranks_that_the_intervals_allow() -> None:
+    found = [
+        {**BENCHMARK, "variant": f"prompt {i}", "e2e_s": mid, "e2e_s_low": low, "e2e_s_high": high}
+        for i, (low, mid, high) in enumerate([(9.0, 10.0, 11.5), (11.0, 12.0, 13.0), (20.0, 21.0, 22.0)])
+    ]
+    rows = judge(TRAINING, *found).scores.to_pylist()
+    # The first two overlap between 11 and 11.5 s; the third is behind both whatever happens.
+    assert [(row["rank"], row["rank_best"], row["rank_worst"]) for row in rows] == [
+        (1, 1, 2),
+        (2, 1, 2),
+        (3, 3, 3),
+    ]
+
+
 def test_a_preset_needs_a_training_run() -> None:
     with pytest.raises(UsageError) as caught:
         judge({**BENCHMARK, "source": "live"})
