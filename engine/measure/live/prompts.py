@@ -32,7 +32,7 @@ class PromptMaker:
     overhead: int = 0
     """Tokens that the server adds to a text: begin token, chat template."""
     tokens_per_word: float = 1.5
-    """Used without a count; measured by the probe where the server tells prompt tokens."""
+    """Used without a count; learnt from the server where it tells prompt tokens."""
     lines: Sequence[str] = ()
     """Prompts of a file, used in order and over again."""
     inexact: int = 0
@@ -52,6 +52,11 @@ class PromptMaker:
                 self._prefixes[key] = self._exact(shared, self._words(f"shared {prefix}"), "")
             head = self._prefixes[key] + " "
         return self._exact(tokens, self._words(number), head)
+
+    def of_words(self, number: int, count: int) -> str:
+        """So many made-up words, whatever tokens they are."""
+        words = self._words(number)
+        return " ".join(next(words) for _ in range(count))
 
     def ids(self, number: int, tokens: int, vocab_size: int, *, shared: int = 0) -> list[int]:
         """The same as token ids, for endpoints that take them: exact by construction."""

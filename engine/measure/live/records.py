@@ -137,9 +137,9 @@ class Request:
         return self.output_tokens == len(self.event_ns)
 
     @property
-    def resolved(self) -> bool:
-        """Pieces arrived in reads of their own, so that gaps between them mean something."""
-        return self.reads is None or self.reads >= len(self.event_ns)
+    def own_stamps(self) -> int:
+        """Pieces whose read held no other, so that the gap before them means something."""
+        return len(set(self.event_ns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
+from engine.measure.live.answer import read_answer
 from engine.measure.live.dialect import ServerTokenizer, Speaker, key_of, probe
 from engine.measure.live.drive import Asked, Driven, Sent, closed_loop, no_collection, open_loop, to_record
 from engine.measure.live.http_client import HttpClient, address_of
@@ -31,6 +32,7 @@ _AGREE: Final = 0.05
 _BLOCKS: Final = 3
 _MOST_BLOCKS: Final = 12
 _LEAST_REQUESTS: Final = 16
+_LEARNT_WORDS: Final = (8, 72)
 _OPEN_SECONDS: Final = 10.0
 _LONGEST_STAGGER_S: Final = 5.0
 _MARGIN: Final = 0.9
@@ -92,12 +94,15 @@ async def _measure(
             tokenizes=source == "tokenize_endpoint",
             vocab_size=point.combination.model.vocab_size,
         )
+        maker = _maker(settings, speaker, count, tools)
+        if count is None and speaker.dialect.prompt_tokens is not None and not maker.lines:
+            await _learn_lengths(speaker, client, maker)
         run = ServerRun(
             settings=settings,
             point=point,
             speaker=speaker,
             client=client,
-            maker=_maker(settings, speaker, count, tools),
+            maker=maker,
             count=count,
             count_source=source or "nobody",
             seed=tools.seed,
@@ -127,16 +132,30 @@ async def _counter(
 def _maker(
     settings: LiveSettings, speaker: Speaker, count: Callable[[str], int] | None, tools: Tools
 ) -> PromptMaker:
-    lines = file_prompts(settings.prompts, tools.spec_folder)
-    told = speaker.dialect.prompt_tokens
     return PromptMaker(
         count,
         tools.seed,
         overhead=speaker.dialect.overhead,
-        # Made-up words break into more tokens than real ones; 2.2 is what byte-level vocabularies give.
-        tokens_per_word=2.2 if count is not None or told is None else max(1.0, told / 8),
-        lines=lines,
+        # Made-up words break into more tokens than real ones; this is what byte-level vocabularies give.
+        tokens_per_word=2.2,
+        lines=file_prompts(settings.prompts, tools.spec_folder),
     )
+
+
+async def _learn_lengths(speaker: Speaker, client: HttpClient, maker: PromptMaker) -> None:
+    """Tokens of a made-up word and of the chat template, from what the server counts for two prompts of
+    different length: nobody else can count them."""
+    found: list[tuple[int, int]] = []
+    for number, words in enumerate(_LEARNT_WORDS):
+        text = maker.of_words(-1 - number, words)
+        answer = read_answer(await client.send(speaker.request(text, 1)), stream=speaker.target.stream)
+        if answer.prompt_tokens is None:
+            return
+        found.append((words, answer.prompt_tokens))
+    (few, low), (many, high) = found
+    each = (high - low) / (many - few)
+    if each > 0:
+        maker.tokens_per_word, maker.overhead = each, max(0, round(low - few * each))
 
 
 def _trace(settings: LiveSettings, tools: Tools) -> list[Arrival]:

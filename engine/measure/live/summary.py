@@ -16,6 +16,8 @@ from engine.spec.condition import parse_condition
 
 __all__ = ["Goals", "error_share", "meets", "summary_rows", "tokens_in"]
 
+_RESOLVED: Final = 0.95
+"""Share of the pieces that must have come in reads of their own for gaps between them to be told."""
 _OF_REQUESTS: Final = (
     "ttft_s", "ttft_from_schedule_s", "ttft_answer_s", "tpot_s", "ntpot_s", "e2e_s", "e2e_from_schedule_s",
     "queue_s", "output_tokens_per_s_per_user",
@@ -141,7 +143,8 @@ def _latencies(repeats: Sequence[Repeat]) -> Row:
         found |= _spread(name, repeats, partial(_values, name))
     good = [r for repeat in repeats for r in repeat.requests if r.good]
     gapped = [r for r in good if len(r.event_ns) > 1]
-    if gapped and all(r.resolved for r in gapped):
+    pieces = sum(len(r.event_ns) for r in gapped)
+    if gapped and sum(r.own_stamps for r in gapped) >= _RESOLVED * pieces:
         name = "itl_s" if all(r.one_token_events for r in gapped) else "inter_chunk_s"
         found |= _spread(name, repeats, lambda r: r.gaps_s)
     if "e2e_s" in found:

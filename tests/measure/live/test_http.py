@@ -56,6 +56,32 @@ def test_the_servers_own_times_agree(measure):
     assert all(r["server_decode_s"] > 0 for r in request_rows(tables))
 
 
+def test_prompt_lengths_are_learnt_from_what_the_server_counts(measure):
+    """Nobody here knows its tokenizer: three tokens a word, and 13 around them."""
+
+    def script(asked, reply):
+        reply.head()
+        reply.event(piece(" a", chat=True, finish="length"))
+        counts = {"prompt_tokens": 3 * asked.prompt_tokens + 13, "completion_tokens": 1}
+        reply.event(json.dumps({"choices": [], "usage": counts}).encode())
+        reply.end()
+
+    with running(lambda: script) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}), workload={"prompt_tokens": 100})
+    assert {r["prompt_tokens"] for r in request_rows(tables)} == {100}
+    assert "prompt-length" not in {f["rule"] for f in tables["findings"]}
+
+
+def test_short_and_long_prompts_in_one_load(measure):
+    with running(lambda: paced(0.001, 0.001)) as (base, server):
+        load = {"concurrency": [2], "requests": 6, "prompt_lengths": [8, 30]}
+        tables = measure(live(base, load, repeats=1))
+    assert [r["prompt_tokens"] for r in sorted(request_rows(tables), key=lambda r: r["request"])] == [
+        8,
+        30,
+    ] * 3
+
+
 def test_open_patterns_count_from_the_schedule(measure):
     """A server that takes one request at a time makes later ones wait; only the schedule shows it."""
     with running(lambda: paced(0.05, 0.001, parallel=1)) as (base, _):

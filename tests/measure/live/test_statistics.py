@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -60,8 +61,19 @@ def test_a_first_piece_of_several_tokens_is_taken_out():
 
 
 def test_pieces_of_one_read_have_no_gaps():
-    assert not request(tokens=4, reads=2).resolved
-    assert request(tokens=4, reads=6).resolved
+    assert request(tokens=4).own_stamps == 4
+    assert replace(request(tokens=4), event_ns=(5, 5, 5, 9)).own_stamps == 2
+
+
+@pytest.mark.parametrize(("merged", "told"), [(1, True), (2, False)])
+def test_a_few_merged_reads_do_not_hide_the_gaps_of_all(merged, told):
+    """Of 5 requests with 4 pieces one may share its read (19 of 20 = 95 %), two may not."""
+    requests = [request(tokens=4) for _ in range(5)]
+    for i in range(merged):
+        stamps = requests[i].event_ns
+        requests[i] = replace(requests[i], event_ns=(stamps[0], stamps[0], *stamps[2:]))
+    measured = Measured(Level("x", concurrency=1), [Repeat(0, requests, 0, 10**9)])
+    assert ("itl_s" in summary_rows(measured, Goals({}, 0.01, 4, 16), None)[0]) is told
 
 
 def test_percentiles_need_their_numbers():
