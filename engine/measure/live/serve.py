@@ -95,7 +95,8 @@ async def _measure(
             vocab_size=point.combination.model.vocab_size,
         )
         maker = _maker(settings, speaker, count, tools)
-        if count is None and speaker.dialect.prompt_tokens is not None and not maker.lines:
+        known = count is not None or speaker.dialect.takes_ids or bool(maker.lines)
+        if not known and speaker.dialect.prompt_tokens is not None:
             await _learn_lengths(speaker, client, maker)
         run = ServerRun(
             settings=settings,

@@ -73,13 +73,11 @@ def test_prompt_lengths_are_learnt_from_what_the_server_counts(measure):
 
 
 def test_short_and_long_prompts_in_one_load(measure):
-    with running(lambda: paced(0.001, 0.001)) as (base, server):
+    with running(lambda: paced(0.001, 0.001)) as (base, _):
         load = {"concurrency": [2], "requests": 6, "prompt_lengths": [8, 30]}
         tables = measure(live(base, load, repeats=1))
-    assert [r["prompt_tokens"] for r in sorted(request_rows(tables), key=lambda r: r["request"])] == [
-        8,
-        30,
-    ] * 3
+    rows = sorted(request_rows(tables), key=lambda r: r["request"])
+    assert [r["prompt_tokens"] for r in rows] == [8, 30] * 3
 
 
 def test_open_patterns_count_from_the_schedule(measure):
@@ -237,7 +235,8 @@ def test_cached_prompts_are_found(measure):
 
 
 def test_too_many_failures_fail_the_load_and_keep_what_went_well(measure):
-    with running(after(instant, 9, FAULTS["server-error"].answer)) as (base, _):
+    # A probe, two prompts to learn lengths from, and eight good requests.
+    with running(after(instant, 11, FAULTS["server-error"].answer)) as (base, _):
         tables = measure(live(base, {"concurrency": [2], "requests": 12}, repeats=1), failing=True)
     row = tables["summary"][0]
     assert row["status"] == "failed"
