@@ -88,6 +88,7 @@ def put_power(row: Values, power: Trace, window: Window | None, *, why_not: str,
         row.put("peak_power_w", float(power.peak.max()), f"{scope}; largest sample", file)
         row.lack("energy_j", "the power log carries no times and no `interval` is declared")
         return
+    stated = "energy_j" in row.values  # a log that sums up its own energy knows its own window
     energy = power.over(window.span)
     inside = min(window.end, power.end) - max(window.start, power.start)
     row.put("energy_j", energy, f"trapezoid over samples, {where}", file)
@@ -101,6 +102,8 @@ def put_power(row: Values, power: Trace, window: Window | None, *, why_not: str,
         "energy in gaps longer than 3 median intervals",
         file,
     )
+    if stated:
+        return
     if window.kind != "whole" and power.end - power.start - inside >= _FEWEST_IDLE * (
         power.interval_s or 0.0
     ):

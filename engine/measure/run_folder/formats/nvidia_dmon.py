@@ -19,7 +19,7 @@ _HEADER: Final = re.compile(r"^#\s*(?:Date\s+)?(?:Time\s+)?gpu\s+", re.IGNORECAS
 _DEFAULT_INTERVAL_S: Final = 1.0  # nvidia-smi dmon samples once a second unless -d says otherwise
 _COLUMNS: Final[dict[str, tuple[Quantity, float]]] = {
     "pwr": ("power", 1.0), "gtemp": ("temperature", 1.0), "temp": ("temperature", 1.0),
-    "fb": ("memory", 1e6), "sm": ("utilization", 0.01), "tviol": ("throttle", 1.0),
+    "fb": ("memory", 2.0**20), "sm": ("utilization", 0.01), "tviol": ("throttle", 1.0),
 }  # fmt: skip
 
 

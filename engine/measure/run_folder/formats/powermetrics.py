@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from engine.measure.run_folder.delimited import split
@@ -18,6 +20,7 @@ _POWER: Final = re.compile(
     r"^\s*(CPU Power|GPU Power|ANE Power|Combined Power[^:]*|Package Power)\s*:\s*([0-9.]+) ?(m?W)\b"
 )
 _TAGGED: Final = re.compile(r"^[^,]{1,200},[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+\s*$")
+_INFERENCE: Final = re.compile(r"infer|generat|decod|prefill|prompt", re.IGNORECASE)
 _NAMED: Final = re.compile(r"^event,timestamp,.*,ALL_TASKS,cpu,gpu\s*$", re.IGNORECASE)
 
 
@@ -28,33 +31,44 @@ def sniff_text(source: Source) -> bool:
 
 def read_text(source: Source, settings: RunFolderSettings) -> Read:
     """Chip power; each sample is the mean over the interval before it, which its header names."""
-    recorder = Recorder(zone="none", held=True)
-    clock = 0.0
+    start = _start(source)
+    recorder = Recorder(zone="none" if start is None else "utc", held=True)
+    clock = start or 0.0
     parts: dict[str, float] = {}
     samples = 0
     for _, line in lines(source):
         if found := _SAMPLE.search(line):
-            samples += _close(recorder, clock, parts)
+            samples += _close(recorder, clock, parts, start or 0.0)
             if samples == 0 and not parts:
-                clock = 0.0
+                clock = start or 0.0
             clock += float(found.group(2)) / 1e3
             parts = {}
         elif found := _POWER.match(line):
             # `GPU Power` stands twice in a sample; the second, in the part on GPU usage, differs slightly.
             watts = float(found.group(2)) * (1e-3 if found.group(3) == "mW" else 1.0)
             parts.setdefault(found.group(1).split("(")[0].strip(), watts)
-    samples += _close(recorder, clock, parts)
+    samples += _close(recorder, clock, parts, start or 0.0)
     return Read(traces=recorder.finish(), rows_read=samples, notes=recorder.notes())
 
 
-def _close(recorder: Recorder, clock: float, parts: dict[str, float]) -> int:
+def _start(source: Source) -> float | None:
+    """When the first interval began, in s since 1970; None where the date of its end cannot be read."""
+    found = _SAMPLE.search(source.head)
+    try:
+        end = datetime.strptime(found.group(1).strip(), "%a %b %d %H:%M:%S %Y %z") if found else None
+    except ValueError:
+        return None
+    return None if found is None or end is None else end.timestamp() - float(found.group(2)) / 1e3
+
+
+def _close(recorder: Recorder, clock: float, parts: dict[str, float], start: float) -> int:
     total = parts.get("Combined Power", parts.get("Package Power"))
     if total is None:
         total = sum(parts.values()) if parts else None
     if total is None:
         return 0
-    if recorder.readings == 0:  # the first interval begins at 0
-        recorder.add("power", "soc", "", 0.0, total)
+    if recorder.readings == 0:  # the first interval has a beginning too
+        recorder.add("power", "soc", "", start, total)
     recorder.add("power", "soc", "", clock, total)
     return 1
 
@@ -72,6 +86,7 @@ def read_derived(source: Source, settings: RunFolderSettings) -> Read:
     recorder = Recorder(zone="none", held=True)
     clock, rows, dropped = 0.0, 0, 0
     tags: dict[str, float] = {}
+    lengths: dict[str, float] = {}
     for _, line in lines(source):
         cells = split(line, ",")
         numbers = [number(cell) for cell in cells[1:6]]
@@ -85,9 +100,26 @@ def read_derived(source: Source, settings: RunFolderSettings) -> Read:
         rows += 1
         recorder.add("power", "soc", "", clock, watts)
         tags[cells[0]] = tags.get(cells[0], 0.0) + seconds * watts
+        lengths[cells[0]] = lengths.get(cells[0], 0.0) + seconds
+    facts, how = _of_inference(tags, lengths)
     parts = ", ".join(f"{tag} {joules:.4g} J" for tag, joules in list(tags.items())[:8])
     notes = (*recorder.notes(), Note("phases", f"energy by tag: {parts}", "note"))
-    return Read(traces=recorder.finish(), rows_read=rows, rows_dropped=dropped, notes=notes)
+    return Read(
+        traces=recorder.finish(), facts=facts, how=how, rows_read=rows, rows_dropped=dropped, notes=notes
+    )
+
+
+def _of_inference(
+    joules: Mapping[str, float], seconds: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Energy, time and power of rows tagged as inference, where others are tagged as something else."""
+    own = [tag for tag in joules if _INFERENCE.search(tag)]
+    time_s = sum(seconds[tag] for tag in own)
+    if len(own) == len(joules) or not time_s > 0:
+        return {}, {}
+    energy = sum(joules[tag] for tag in own)
+    facts = {"energy_j": energy, "window_s": time_s, "average_power_w": energy / time_s}
+    return facts, dict.fromkeys(facts, f"rows tagged {', '.join(f'`{tag}`' for tag in own[:4])}")
 
 
 FORMATS = (
