@@ -93,6 +93,12 @@ def _entries(settings: Settings, spec_folder: Path) -> Iterator[Path]:
         return  # the measurement says what is wrong with the name
 
 
+def _here(spec_folder: Path, name: str) -> Path:
+    """A file or folder as it is called on this machine: `runs\\` of a spec from Windows is `runs`."""
+    path = spec_folder / name
+    return path if path.exists() else spec_folder / name.replace("\\", "/")
+
+
 def _files(path: Path) -> Iterator[Path]:
     """A file itself, or every file below a folder in a fixed order."""
     if path.is_file():

@@ -89,3 +89,11 @@ def test_a_model_alone_is_compared_and_a_wrong_name_is_not_this_ones_concern(tmp
     (tmp_path / "model.json").write_text('{"a": 1}')
     assert inputs_digest(task(**alone, model="model.json"), tmp_path) not in (before, None)
     assert inputs_digest(task(**alone, model="no-such-model"), tmp_path) is None
+
+
+def test_a_windows_spelling_of_the_folder_is_looked_into_too(tmp_path, logs):
+    windows = task(kind="run_folder", path="logs\\a\\")
+    before = inputs_digest(windows, tmp_path)
+    assert before is not None
+    (logs / "a/log.txt").write_text("longer than before")
+    assert inputs_digest(windows, tmp_path) != before
