@@ -119,7 +119,7 @@ def _subtitle(comparison: Comparison) -> str:
 
 
 def _counts(comparison: Comparison) -> tuple[tuple[str, int], ...]:
-    found = [("compared", sum(len(against.points) for against in comparison.against))]
+    found = [("compared", max(len(against.points) for against in comparison.against))]
     for against in comparison.against:
         for letter in ("A", against.run.letter):
             count = sum(one.letter == letter for one in against.unmatched)

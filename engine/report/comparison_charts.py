@@ -59,7 +59,8 @@ def _largest(
     comparison: Comparison, against: Against, lines: Sequence[Line], varied: Sequence[str], redact: Redactor
 ) -> Chart | None:
     """A dot with its interval for each of the changes that matter most."""
-    single = distinct(lines)
+    known = [line for line in lines if line.change and line.change.contrast.low is not None]
+    single = distinct(known or lines)
     shown = [line for line, _ in single[:_MOST_LINES]]
     if not shown:
         return None
@@ -76,7 +77,7 @@ def _largest(
     caption = (
         "Change over the value before; whiskers are 95 % intervals of the difference. A triangle "
         "pointing down is worse, one pointing up is better, whatever the direction of the metric."
-        + (f" {left:,} smaller or less certain ones are in the table." if left else "")
+        + (f" {left:,} more are in the table." if left else "")
     )
     table = chart_table(
         f"largest-{against.run.letter.lower()}",
@@ -243,6 +244,7 @@ def _course_body(names: Sequence[str], titles: Sequence[str]) -> dict[str, Any]:
         "field": "metric", "type": "nominal", "title": None, "legend": {"columns": 2},
         "scale": {"domain": list(names), "range": list(PALETTE[: len(names)])},
     }  # fmt: skip
+    silent = {**color, "legend": None}  # the legend shows the marks of the points
     shape = {**color, "scale": {"domain": list(names), "range": list(SHAPES[: len(names)])}}
     y = {"type": "quantitative", "title": "Change (%)", "axis": {"format": "+,~f", "tickCount": 6}}
     tips = [{"field": name, "title": name.capitalize()} for name in ("run", "metric", "points", "median")]
@@ -253,13 +255,12 @@ def _course_body(names: Sequence[str], titles: Sequence[str]) -> dict[str, Any]:
             {
                 "mark": {"type": "area", "opacity": 0.12},
                 "encoding": {
-                    "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"},
-                    "color": color,
+                    "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": silent,
                 },
             },
             {
                 "mark": {"type": "line", "strokeWidth": 2},
-                "encoding": {"x": x, "y": {**y, "field": "median"}, "color": color},
+                "encoding": {"x": x, "y": {**y, "field": "median"}, "color": silent},
             },
             {
                 "mark": {"type": "point", "size": 55, "filled": True, "opacity": 1},

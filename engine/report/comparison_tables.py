@@ -26,6 +26,8 @@ _URGENCY: Final[dict[Verdict, int]] = {
     "unknown": 3,
     "within noise": 4,
 }
+_LENGTHS: Final = ("prompt_tokens", "output_tokens")
+"""Fields that a label names together."""
 _MOST_DIFFERENCES: Final = 300
 
 
@@ -103,7 +105,8 @@ def sources_of(point: ComparedPoint) -> str:
 
 def short_name(point: ComparedPoint, varied: Sequence[str]) -> str:
     """A point by what tells it from the others."""
-    values = tuple(v if f in varied else None for f, v in zip(FIELDS, point.identity.values, strict=True))
+    told = {*varied, *(_LENGTHS if any(name in varied for name in _LENGTHS) else ())}
+    values = tuple(v if f in told else None for f, v in zip(FIELDS, point.identity.values, strict=True))
     label = point.identity.label
     if any(value is not None for value in values):
         label = Identity(values, point.identity.source, point.identity.phase).label

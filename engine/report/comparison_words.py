@@ -26,6 +26,7 @@ _CORRECTIONS: Final = {
     "holm": "Holm's correction: at most 5 % chance of any false alarm",
     "none": "no correction: 5 % of all tests are expected to be false alarms",
 }
+_RESTS: Final = {"changed": "changed that are neither", "unknown": "without an interval"}
 _MOST_EXAMPLES: Final = 3
 
 
@@ -44,10 +45,11 @@ def headline(comparison: Comparison, redact: Redactor) -> tuple[str, Tone]:
     """The verdict in one sentence a run, and its tone."""
     varied = varied_fields(comparison)
     lines = lines_of(comparison)
-    sentences = [
-        _sentence(against, [line for line in lines if line.against is against], varied, redact)
-        for against in comparison.against
-    ]
+    told = {a.run.letter: [line for line in lines if line.against is a] for a in comparison.against}
+    loud = [a for a in comparison.against if a.has("regressed") or a.has("improved")]
+    quiet = [a for a in comparison.against if a not in loud]
+    sentences = [_sentence(against, told[against.run.letter], varied, redact) for against in loud]
+    sentences += [_nothing(quiet, redact)] if quiet else []
     tone: Tone = "bad" if comparison.has("regressed") else "good" if comparison.has("improved") else "plain"
     return " ".join(sentences), tone
 
@@ -57,23 +59,28 @@ def _sentence(against: Against, lines: Sequence[Line], varied: Sequence[str], re
     counts = Counter(line.verdict for line in lines)
     total = sum(counts.values())
     where = f"{count_of(total, 'comparison')} at {count_of(len(against.points), 'point')}"
-    if not total:
-        return f"{name} shares points with the baseline, but no metric."
-    if not counts["regressed"] and not counts["improved"]:
-        rest = f", {counts['unknown']:,} without an interval" if counts["unknown"] else ""
-        changed = (
-            f", {counts['changed']:,} changed that are neither better nor worse" if counts["changed"] else ""
-        )
-        return f"{name}: nothing got better or worse in {where}{changed}{rest}."
     parts = [f"{counts[v]:,} {v}" for v in ("regressed", "improved") if counts[v]]
     worst = lines[0]
     return f"{name}: {' and '.join(parts)} of {where}; the largest is {_phrase(worst, varied, redact)}."
 
 
+def _nothing(runs: Sequence[Against], redact: Redactor) -> str:
+    """The runs without news in one sentence."""
+    names = [redact.text(against.run.title) for against in runs]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    counts = Counter[str]()
+    for against in runs:
+        counts.update(against.verdicts)
+    total = sum(counts.values())
+    rest = [f"{counts[v]:,} {words}" for v, words in _RESTS.items() if counts[v]]
+    tail = f" ({', '.join(rest)})" if rest else ""
+    return f"{listed}: nothing got better or worse in {count_of(total, 'comparison')}{tail}."
+
+
 def _phrase(line: Line, varied: Sequence[str], redact: Redactor) -> str:
     where = redact.text(short_name(line.point, varied))
     if line.change is None:
-        return f"{line.point.status[0]} -> {line.point.status[1]} at {where}".replace("_", " ")
+        return f"status {line.point.status[0]} -> {line.point.status[1]} at {where}".replace("_", " ")
     label = metric_label(line.change.metric)
     label = label if label[1:2].isupper() else label[:1].lower() + label[1:]
     return f"{label} {change_text(line.change)} at {where}"
@@ -98,7 +105,8 @@ def comparison_tiles(comparison: Comparison) -> tuple[Tile, ...]:
     for against in comparison.against:
         counts.update(against.verdicts)
     unmatched = sum(len(against.unmatched) for against in comparison.against)
-    points = sum(len(against.points) for against in comparison.against)
+    points = max(len(against.points) for against in comparison.against)
+    several = f"in {len(comparison.against)} runs; " if len(comparison.against) > 1 else ""
     tones: dict[str, Tone] = {"regressed": "bad", "improved": "good"}
     said = {
         "regressed": "worse beyond noise",
@@ -116,7 +124,7 @@ def comparison_tiles(comparison: Comparison) -> tuple[Tile, ...]:
         for verdict, words in said.items()
         if counts[verdict] or verdict != "changed"
     ]  # fmt: skip
-    found.append(Tile("Points compared", f"{points:,}", "", f"{unmatched:,} without a partner",
+    found.append(Tile("Points compared", f"{points:,}", "", f"{several}{unmatched:,} without a partner",
                       name="points", number=float(points)))  # fmt: skip
     return tuple(found)
 

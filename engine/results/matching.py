@@ -34,6 +34,7 @@ _FORMATS: Final = {
 }  # fmt: skip
 """Number formats as logs write them."""
 _CONCURRENCY: Final = re.compile(r"\bconcurrency[ =](\d+)\b")
+_BRACKETS: Final = re.compile(r"^\((.*)\)$")
 _PREDICTED: Final = "predicted"
 _OWN_LOADS: Final = ("live", "metered")
 """Sources whose `variant` says how something was measured; elsewhere it names a repeat."""
@@ -142,8 +143,16 @@ def _identity(point: Mapping[str, Any], row: Mapping[str, Any], same: Mapping[st
         told = _CONCURRENCY.search(text or "")
         if told:
             values["batch_size"] = int(told[1])
-    values["load"] = variant
+    values["load"] = _load(variant)
     return Identity(tuple(values.values()), source, row["phase"] or "unknown")
+
+
+def _load(variant: str | None) -> str | None:
+    """What a live measurement says of its load besides the concurrency: `static batch`, `rate 4/s`."""
+    if not variant:
+        return None
+    parts = (part.strip() for part in _CONCURRENCY.sub("", variant).split(","))
+    return ", ".join(_BRACKETS.sub(r"\1", part) for part in parts if part) or "closed load"
 
 
 def plain_name(name: str | None) -> str | None:

@@ -83,7 +83,7 @@ def test_the_batch_of_a_prediction_is_the_concurrency_of_a_load() -> None:
     rows = [live(point=0, tpot_s=1.0), live(point=0, tpot_s=2.0, variant="concurrency 4 (static batch)")]
     found, left, right = pair(predicted, groups({"batch_size": 1}, rows=rows))
     assert [(p.before.points, p.after.identity.get("load")) for p in found] == [
-        ((0,), "concurrency 1"), ((1,), "concurrency 4 (static batch)"),
+        ((0,), "closed load"), ((1,), "static batch"),
     ]  # fmt: skip
     assert not left
     assert not right
@@ -101,9 +101,7 @@ def test_loads_of_live_runs_must_agree() -> None:
     other = groups({}, rows=[live(point=0, tpot_s=1.0, variant="concurrency 1 (generate())")])
     found, left, _ = pair(one, other)
     assert found == []
-    assert left[0].reason == (
-        "nearest point differs in load (concurrency 1 (static batch) against concurrency 1 (generate()))"
-    )
+    assert left[0].reason == "nearest point differs in load (static batch against generate())"
 
 
 def test_a_source_that_both_have_is_compared_with_itself() -> None:
