@@ -53,11 +53,10 @@ def inputs_digest(task: Task, spec_folder: Path) -> str | None:
     for file in entries:
         digest.update(f"{file.name}\0{_state(file, by_time=False)}\n".encode())
     for name in names:
-        for file in _files(spec_folder / name):
+        start = _here(spec_folder, name)
+        for file in _files(start):
             found = True
-            digest.update(
-                f"{name}\0{file.relative_to(spec_folder / name)}\0{_state(file, by_time=by_time)}\n".encode()
-            )
+            digest.update(f"{name}\0{file.relative_to(start)}\0{_state(file, by_time=by_time)}\n".encode())
     return digest.hexdigest()[:32] if found and (names or entries) else None
 
 
