@@ -94,10 +94,9 @@ def test_pairs_that_change_places_are_named() -> None:
     tables = {table.name: table for section in view.sections for table in section.tables}
     swaps = tables["swaps"]
     assert swaps.total == sum(row[4] for row in tables["sensitivity"].rows) > len(swaps.rows) == 15
-    changes = [abs(float(str(row[1]).replace("−", "-").rstrip("%"))) for row in swaps.rows]
-    assert changes == sorted(changes)
-    assert changes[-1] <= 20
-    assert all(row[2] != row[3] for row in swaps.rows)
+    assert [row[2] for row in swaps.rows] == sorted(int(str(row[2])) for row in swaps.rows)
+    assert all(row[2] < row[4] and row[3] != row[5] for row in swaps.rows)  # type: ignore[operator]
+    assert all(abs(float(str(row[1]).replace("−", "-").rstrip("%"))) <= 20 for row in swaps.rows)
 
 
 def test_a_factor_of_zero_has_no_waterfall() -> None:

@@ -190,8 +190,13 @@ def score_tables(story: Story, result: ScoreResult | None) -> list[Table]:
 
 
 def _swaps(story: Story, result: ScoreResult) -> Table | None:
-    """Pairs whose order turns, those that the smallest change of a weight turns first."""
-    pairs = sorted(result.swaps.to_pylist(), key=lambda pair: abs(pair["equal_at"]))
+    """Pairs whose order turns, those at the top of the ranking first."""
+    best = result.scores.slice(0, result.ranked).to_pylist()
+    ranks = {(row["point"], row["variant"]): row["rank"] for row in best}
+    pairs = sorted(
+        result.swaps.to_pylist(),
+        key=lambda pair: (ranks[pair["point"], pair["variant"]], abs(pair["equal_at"])),
+    )
     if not pairs:
         return None
     rows = []
@@ -201,15 +206,19 @@ def _swaps(story: Story, result: ScoreResult) -> Table | None:
             {"point": pair["overtaken_by"], "variant": pair["overtaken_by_variant"]},
         )
         ahead, behind = names_of(story, list(sides)).values()
-        rows.append((label_of_objective(pair["metric"]), _change(pair["equal_at"], ".1%"), ahead, behind))
+        change = _change(pair["equal_at"], ".1%")
+        ranked = tuple(ranks[side["point"], side["variant"]] for side in sides)
+        rows.append((label_of_objective(pair["metric"]), change, ranked[0], ahead, ranked[1], behind))
     columns = (
         Column("metric", "Objective"),
         Column("equal_at", "Equal at", "Change of the objective's weight at which both scores are equal."),
+        Column("rank", "Rank", "", "number"),
         Column("ahead", "Ahead now"),
+        Column("rank_behind", "Rank", "", "number"),
         Column("behind", "Ahead beyond that"),
     )
     left = len(pairs) - len(rows)
-    others = f"The {len(rows)} that turn first; engine score RUN --format json lists {left:,} more."
+    others = f"The {len(rows)} highest in the ranking; engine score RUN --format json lists {left:,} more."
     note = others if left else ""
     return Table("swaps", "Pairs that change places within a fifth", columns, tuple(rows), len(pairs), note)
 
