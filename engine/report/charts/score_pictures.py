@@ -220,7 +220,7 @@ def _moved(story: Story, result: ScoreResult) -> Chart | None:
     title = "Ranks under other weights"
     turned = sum(row["places"] != 0 for row in data)
     caption = (
-        "Each column moves one weight by a fifth; numbers are ranks then, blue gained places, orange lost some."
+        "Each column moves one weight by a fifth; numbers are ranks then: blue gained places, orange lost."
         if turned
         else "Each column moves one weight by a fifth: none of these rows changes its place."
     )
