@@ -241,10 +241,10 @@ def _course_body(names: Sequence[str], titles: Sequence[str]) -> dict[str, Any]:
         "axis": {"labelAngle": 0 if len(titles) < 5 else -40, "labelLimit": 140},
     }  # fmt: skip
     color = {
-        "field": "metric", "type": "nominal", "title": None, "legend": {"columns": 2},
+        "field": "metric", "type": "nominal", "title": None,
+        "legend": {"columns": 2, "symbolOpacity": 1},  # not as faint as the bands
         "scale": {"domain": list(names), "range": list(PALETTE[: len(names)])},
     }  # fmt: skip
-    silent = {**color, "legend": None}  # the legend shows the marks of the points
     shape = {**color, "scale": {"domain": list(names), "range": list(SHAPES[: len(names)])}}
     y = {"type": "quantitative", "title": "Change (%)", "axis": {"format": "+,~f", "tickCount": 6}}
     tips = [{"field": name, "title": name.capitalize()} for name in ("run", "metric", "points", "median")]
@@ -255,12 +255,12 @@ def _course_body(names: Sequence[str], titles: Sequence[str]) -> dict[str, Any]:
             {
                 "mark": {"type": "area", "opacity": 0.12},
                 "encoding": {
-                    "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": silent,
+                    "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color,
                 },
             },
             {
                 "mark": {"type": "line", "strokeWidth": 2},
-                "encoding": {"x": x, "y": {**y, "field": "median"}, "color": silent},
+                "encoding": {"x": x, "y": {**y, "field": "median"}, "color": color},
             },
             {
                 "mark": {"type": "point", "size": 55, "filled": True, "opacity": 1},

@@ -107,7 +107,8 @@ class Reading:
             return None
         n = int(done + failed)
         share = (failed + 1) / (n + 2)
-        return _symmetric(value, math.sqrt(share * (1 - share) / (n + 2)), math.inf, how="share", n=n)
+        side = _symmetric(value, math.sqrt(share * (1 - share) / (n + 2)), math.inf, how="share", n=n)
+        return replace(side, low=max(0.0, side.low or 0.0), high=min(1.0, side.high or 1.0))
 
     def _of_time(self, row: Mapping[str, Any], column: str, value: float) -> Side | None:
         """Noise of what follows from the time of the row: as large, relatively, as the time's own."""
