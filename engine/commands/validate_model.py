@@ -36,13 +36,12 @@ def validate_model(
 ) -> None:
     """Print errors by operator, device, precision and engine over DATA: operator times, whole requests, a run
     or a folder of logs. Without `--shipped` every row is predicted by a fit to the other sites of the same
-    table; whole requests always are."""
+    table."""
     import json
 
-    from engine.commands.calibrate import request_lines
     from engine.commands.measurements import Renamed, open_sources
     from engine.perfmodel.assemble import fitted_requests
-    from engine.perfmodel.validate import held_out_table, request_lines_of, shipped_table
+    from engine.perfmodel.validate import held_out_table, request_lines_of, shipped_requests, shipped_table
     from engine.spec.catalog import load_calibrations
 
     found = open_sources(data, runs, Renamed.of(columns, constants, names), terminal)
@@ -53,13 +52,19 @@ def validate_model(
         lines = shipped_table(table, devices, sets)
     else:
         lines = held_out_table(table, devices)
-    requests = fitted_requests(found.requests, {}, sets, source="", ignored=found.ignored)
-    for key, fitted in requests.fits.items():
-        lines += request_lines_of(str(key), fitted)
-    for text in request_lines(requests) if requests.refused or requests.ignored else ():
+    left_out = [f"{count} runs left out: {reason}" for reason, count in found.ignored.items()]
+    if shipped:
+        for key, part in found.requests.items():
+            lines += shipped_requests(str(key), part, sets)
+    else:
+        requests = fitted_requests(found.requests, {}, sets, source="", ignored={})
+        for key, fitted in requests.fits.items():
+            lines += request_lines_of(str(key), fitted)
+        left_out += [f"{subject}: refused, {reason}" for subject, reason in requests.refused.items()]
+    for text in left_out:
         terminal.say(text)
     if not lines:
-        raise UsageError("nothing could be judged", hint=next(iter(requests.refused.values()), None))
+        raise UsageError("nothing could be judged", hint=next(iter(left_out), None))
     if output == "json":
         click.echo(json.dumps([line.as_data() for line in lines], indent=2))
         return

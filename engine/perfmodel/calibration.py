@@ -218,7 +218,7 @@ def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *
             waves = tiles[kernel.rows] * tile_share(kernel.columns, timing.units)
         single = kernel.family == "gemm" and law.parameters.single_row is not None and rows == 1
         amount = Amount(
-            _value(each.compute_s, basis), _value(each.memory_s, basis), waves, kernel.depth, single
+            _value(each.compute_s, basis), _value(each.memory_s, basis), waves, kernel.depth, single=single
         )
         time = kernel_time_s(a, law.form, law.parameters, amount)
         _add(spent, Spent(law, time * each.count, each.count))

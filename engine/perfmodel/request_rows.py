@@ -89,7 +89,9 @@ _COLUMNS: Final = (
 
 
 def _name(deployment: Deployment) -> str:
-    return f"{deployment.model.name}|{deployment.quantization.name}|{deployment.parallelism.tensor}"
+    model, split = deployment.model, deployment.parallelism
+    shape = f"{model.name}|{model.hidden_size}|{model.num_hidden_layers}"
+    return f"{shape}|{deployment.quantization.name}|{split.tensor}"
 
 
 def predicted_request(rows: RunRows, chosen: Chosen | None) -> dict[str, Column]:

@@ -15,7 +15,7 @@ from engine.perfmodel.kernel_table import gated_rows
 from engine.perfmodel.measured_table import Measured, Outcome, fit_table, subjects
 from engine.perfmodel.parameter_sets import choose
 from engine.perfmodel.request_law import RequestOutcome
-from engine.perfmodel.request_rows import RunRows, predicted_request
+from engine.perfmodel.request_rows import RunRows, gated_runs, predicted_request
 from engine.spec.calibration import Calibration
 from engine.spec.hardware import Hardware
 
@@ -46,6 +46,10 @@ class ErrorLine:
         head = f"{self.subject}, {self.size}: "
         if self.note and not self.rows:
             return head + self.note
+        if self.rows == 1:
+            return f"{head}{self.ratio - 1:+.1%} of the measured time" + (
+                f" ({self.note})" if self.note else ""
+            )
         return (
             f"{head}{self.rows} rows of {self.sites} shapes, median {self.median:.1%}, p90 {self.p90:.1%}, "
             f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}"
@@ -127,18 +131,56 @@ def request_lines_of(subject: str, fitted: RequestOutcome) -> list[ErrorLine]:
     return lines
 
 
+def shipped_requests(subject: str, runs: RunRows, sets: Mapping[str, Calibration]) -> list[ErrorLine]:
+    """Errors of what a prediction would say of whole requests; a line for each where they are few."""
+    rows = gated_runs(runs).rows
+    if not len(rows):
+        return [_absent(subject, "no usable run")]
+    chosen = choose("auto", rows.deployments[0].hardware, sets)
+    if chosen is None:
+        return [_absent(subject, "no parameters: the bound alone")]
+    bound, found = predicted_request(rows, None), predicted_request(rows, chosen)
+    share = 0.0 if chosen.request is None else chosen.request.interference
+    tpot = found["tpot_s"] + np.where(rows.continuous, share * found["ttft_s"] / rows.output_tokens, 0.0)
+    lines: list[ErrorLine] = []
+    for name, measured, predicted, least in (
+        ("prefill", rows.prefill_s, found["ttft_s"], bound["ttft_s"]),
+        ("time per token", rows.tpot_s, tpot, bound["tpot_s"]),
+    ):
+        title = f"{name}, {subject}"
+        lines += _request_lines(title, rows, measured, predicted, least, note=f"by {chosen.name}")[:1]
+        seen = np.flatnonzero(np.isfinite(measured) & np.isfinite(predicted))
+        if len(seen) <= _FEW:
+            lines += [
+                _line(title, _shape(rows, i), measured[[i]], predicted[[i]], least[[i]], rows.site[[i]])
+                for i in seen
+            ]
+    return lines
+
+
+_FEW: Final = 12
+
+
+def _shape(rows: RunRows, i: int) -> str:
+    model = rows.deployments[rows.which[i]].model
+    return (
+        f"{model.name} of width {model.hidden_size}, "
+        f"{rows.prompt_tokens[i]} + {rows.output_tokens[i]} tokens, batch {rows.batch_size[i]}"
+    )
+
+
 _STEPS_S: Final = (10e-3, 50e-3)
 _STEP_SIZES: Final = ("below 10 ms", "10 to 50 ms", "above 50 ms")
 
 
 def _request_lines(
-    subject: str, rows: RunRows, measured: Column, predicted: Column, bound: Column
+    subject: str, rows: RunRows, measured: Column, predicted: Column, bound: Column, *, note: str = ""
 ) -> list[ErrorLine]:
     seen = np.isfinite(measured) & np.isfinite(predicted)
     place = np.searchsorted(np.asarray(_STEPS_S), measured)
     groups = {"all": seen} | {size: seen & (place == i) for i, size in enumerate(_STEP_SIZES)}
     return [
-        _line(subject, size, measured[which], predicted[which], bound[which], rows.site[which])
+        _line(subject, size, measured[which], predicted[which], bound[which], rows.site[which], note=note)
         for size, which in groups.items()
         if which.any()
     ]

@@ -189,6 +189,11 @@ def logged_requests(points: pd.DataFrame, summary: pd.DataFrame) -> tuple[pd.Dat
     for name in ("model", "hardware", "quantization", "settings", *COUNTS):
         found[name] = at[name].reindex(found["point"]).to_numpy() if name in at else None
     found["tpot_s"] = found["tpot_s"].where(found["tpot_s"].notna(), found["itl_s"])
+    for name in TIMES:
+        # Of a live run the median of its requests: one that was disturbed does not move it.
+        middle = measured.get(f"{name}_p50")
+        if middle is not None:
+            found[name] = middle.where(middle.notna() & (found["source"] == "live"), found[name])
     load = [_load(row) for row in found.to_dict("records")]
     found["batch_size"], found["continuous"] = [n for n, _ in load], [c for _, c in load]
     found = found.rename(columns={"hardware": "device"}).drop(columns=["itl_s", "settings", "variant"])

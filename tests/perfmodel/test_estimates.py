@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 
 from engine.perfmodel.deployment import Deployment
-from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.parameter_sets import Chosen, Law, choose
 from engine.perfmodel.point import predict_point
 from engine.perfmodel.program import compiled
 from engine.perfmodel.summary import WorkloadArrays, summarise
 from engine.spec.analytical import AnalyticalSettings
+from engine.spec.calibration import Band, LawParameters, TimeRange
 from engine.spec.catalog import load_calibrations, load_hardware, load_model, load_quantization
+from engine.spec.hardware import Hardware
 from engine.spec.workload import Parallelism, Workload
 
 H100 = load_hardware("h100-sxm-80gb")
+BAND = Band.model_validate({"low": 0.9, "high": 1.1, "rows": 20}, context={"trusted": True})
 CHOSEN = choose("auto", H100, load_calibrations([H100]))
 
 
@@ -165,3 +168,30 @@ def test_packed_weights_are_flagged_and_surer_of_less() -> None:
         for timing in (plain, packed)
     ]
     assert widths == [{1.0}, {1.4}]
+
+
+def test_a_single_row_has_its_own_rate_within_a_model_too() -> None:
+    # A CPU that reads weights at half its bandwidth for one row and at a tenth for more: a decode step at
+    # batch 1 is little else than weights.
+    cpu = Hardware.model_validate(
+        {"name": "cpu", "peak": {"bf16": 1e14}, "memory": 64e9, "memory_bandwidth": 1e11},
+        context={"trusted": True},
+    )
+    laws = {}
+    for kind in ("gemm", "prefill_attention", "decode_attention", "elementwise"):
+        given = {"launch": 0.0, "memory_efficiency": 0.1, "single_row": 0.5 if kind == "gemm" else None}
+        p = LawParameters.model_validate(given, context={"trusted": True})
+        everywhere = TimeRange.model_construct(low=0.0, high=1e9)
+        laws[kind, "bf16"] = Law("overlapped", p, p, (BAND,), everywhere, "", False, 1.0)
+    chosen = Chosen("", laws, (), True, None, None, None, False, 1.0, ())
+    model = load_model("llama-3.1-8b")
+    found = Deployment(model, cpu, load_quantization("bf16"), calibration=chosen)
+    step = {
+        batch: predict_point(found, Workload(prompt_tokens=1, output_tokens=2, batch_size=batch)).phases[
+            "decode"
+        ]
+        for batch in (1, 2)
+    }
+    # 15.0 GB of weights without the embedding table: 0.30 s at half the bandwidth, 1.5 s at a tenth.
+    assert step[1]["time_s"] == pytest.approx(0.30, rel=0.02)
+    assert step[2]["time_s"] == pytest.approx(1.50, rel=0.02)
