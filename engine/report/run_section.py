@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -30,9 +30,11 @@ def run_sections(tables: Mapping[str, pa.Table]) -> list[Section]:
             "runs", "Runs found in folders", "One row a run, read from its logs.", tables=_settings(families)
         )
     ]
-    sections += [
-        _section(f"runs-{table.name}", f"{table.title} of the runs", [_metrics(table)]) for table in families
-    ]
+    shown_already: set[str] = set()
+    for table in families:
+        own = _metrics(table, shown_already)
+        sections.append(_section(f"runs-{table.name}", f"{table.title} of the runs", [own]))
+        shown_already |= {column.name for column in own.columns[1:]}
     named = {table.name: table for table in analyses}
     for name, title, lead, members in _ANALYSES:
         shown = [named[member] for member in members if member in named]
@@ -60,9 +62,10 @@ def _settings(families: Sequence[Table]) -> tuple[Table, ...]:
     return _short((_columns(families[0], names, title="Settings", name="run-settings"),)) if families else ()
 
 
-def _metrics(table: Table) -> Table:
-    """A family of metrics beside the names of the runs."""
-    return _columns(table, [c.name for c in table.columns if c.name not in (*_SETTINGS, "how")])
+def _metrics(table: Table, elsewhere: Set[str]) -> Table:
+    """A family of metrics beside the names of the runs; what another family shows is left to it."""
+    left_out = {*_SETTINGS, "how", *elsewhere}
+    return _columns(table, [c.name for c in table.columns if c.name not in left_out])
 
 
 def _columns(table: Table, names: Sequence[str], *, title: str = "", name: str = "") -> Table:

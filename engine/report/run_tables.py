@@ -231,14 +231,35 @@ def _settings_columns(runs: Sequence[Run]) -> list[Column]:
     return columns
 
 
+_SPREAD: Final = "_spread"
+
+
+def _spread(run: Run, metric: str) -> float | None:
+    """Half the width of the interval of a value; None where it has none."""
+    low, high = run.get(f"{metric}_low"), run.get(f"{metric}_high")
+    return (high - low) / 2 if isinstance(low, float) and isinstance(high, float) else None
+
+
+def _spread_column(of: Column) -> Column:
+    """How far the values of a column may be off, in the same unit."""
+    title = "Half the width of the interval: sampling of the log and ends of the window."
+    return Column(f"{of.name}{_SPREAD}", f"{of.label}, ±", title, "number", of.scale)
+
+
 def _cell(run: Run, name: str) -> Value:
+    if name.endswith(_SPREAD):
+        return _spread(run, name.removesuffix(_SPREAD))
     value = run.label if name == "run" else run.status if name == "status" else run.get(name)
     return clean_text(value) if isinstance(value, str) else value
 
 
 def _family(title: str, metrics: Sequence[str], runs: Sequence[Run], how: Mapping[Any, Any]) -> Table:
     shown = [m for m in metrics if m in DOCUMENT or any(run.get(m) is not None for run in runs)]
-    columns = [*_settings_columns(runs), *(metric_column(m, [run.get(m) for run in runs]) for m in shown)]
+    columns = _settings_columns(runs)
+    for metric in shown:
+        columns.append(metric_column(metric, [run.get(metric) for run in runs]))
+        if any(_spread(run, metric) is not None for run in runs):
+            columns.append(_spread_column(columns[-1]))
     rows = [(*(_cell(run, c.name) for c in columns), _how(run, shown, how)) for run in runs]
     columns.append(Column("how", "How the values came about"))
     return Table(title.lower(), title, tuple(columns), tuple(rows), len(rows))

@@ -146,3 +146,13 @@ def test_pages_hold_every_family_in_parts_that_fit(tmp_path: Path) -> None:
         for table in section.tables:
             assert sum(column.align == "number" for column in table.columns) <= 8
             assert "how" not in [column.name for column in table.columns] or table.name == "origins"
+
+
+def test_the_uncertainty_of_an_energy_stands_beside_it(book: Path) -> None:
+    heads, *found = rows(book, "Power")
+    at = {str(name): i for i, name in enumerate(heads)}
+    for row in found:
+        energy, spread = row[at["Energy (kJ)"]], row[at["Energy, ± (kJ)"]]
+        assert 0 < spread < 0.1 * energy
+        token = row[at["Energy per output token, ± (J/token)"]]
+        assert token == pytest.approx(1000 * spread / row[at["Output tokens (tokens)"]])

@@ -427,3 +427,28 @@ def test_rails_in_milliwatts(tmp_path: Path) -> None:
         28,
         300,
     )
+
+
+def test_vllm_without_a_server(tmp_path: Path) -> None:
+    text = '{"elapsed_time": 10.0, "num_requests": 100, "total_num_tokens": 25600, "requests_per_second": 10.0, "tokens_per_second": 2560.0}'
+    name, found = read_text(tmp_path, text, name="throughput.json")
+    assert (name, found.results[0].seconds) == ("vLLM offline JSON", 10.0)
+    assert found.results[0].values == {
+        "total_tokens_per_s": 2560.0,
+        "requests_per_s": 10.0,
+        "completed_requests": 100.0,
+    }  # prompt tokens are in the 2560, so it is no generation speed
+    text = '{"avg_latency": 2.0, "latencies": [1.9, 2.1], "percentiles": {"50": 2.0}}'
+    _, found = read_text(tmp_path, text, name="latency.json")
+    assert found.results[0].values == {"e2e_s": 2.0}
+
+
+def test_total_memory_is_not_in_use_and_memory_is_not_the_die(tmp_path: Path) -> None:
+    text = (
+        "timestamp,Temperature (Sensor junction) (C),Temperature (Sensor memory) (C),Socket Power (W),"
+        "VRAM Total Memory (B),VRAM Total Used Memory (B)\n"
+        + "".join(f"177261840{i},60,90,250,68000000000,17000000000\n" for i in range(5))
+    )
+    put(tmp_path, {"llama_7b/rocm.csv": text})
+    (row,) = whole(read(tmp_path)).values()
+    assert (row["memory_used_bytes"], row["peak_temperature_c"]) == (17e9, 60.0)

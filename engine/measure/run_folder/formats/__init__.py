@@ -37,6 +37,7 @@ _MODULES: Final = (
     "concurrency_traces",
     "llama_bench",
     "vllm_bench",
+    "vllm_offline",
     "guidellm",
     "aiperf",
     "optimum",

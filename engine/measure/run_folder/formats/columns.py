@@ -22,6 +22,9 @@ _DEVICE: Final = re.compile(r"^(gpu|device|index|gpu_?id|gpu_?index|card|socket|
 _POWER: Final = re.compile(r"power|watt|(^|_)pwr|(^|_)w$", re.IGNORECASE)
 _TEMPERATURE: Final = re.compile(r"temp(?!late)|(^|_)celsius$", re.IGNORECASE)
 _MEMORY: Final = re.compile(r"mem.*used|used.*mem|memory(_used)?$|vram", re.IGNORECASE)
+_NOT_USED: Final = re.compile(r"total(?!.*used)|free|limit|capacity|size", re.IGNORECASE)
+# Sensors beside the die: their heat is shown by no metric of the document.
+_BESIDE: Final = re.compile(r"mem|vram|hbm|inlet|ambient|vrm|ssd|nvme|board|pcb|psu", re.IGNORECASE)
 _THROTTLE: Final = re.compile(r"throttl(?!e_?temp)", re.IGNORECASE)
 _HITS: Final = re.compile(r"(l3|cache)[ _-]?hit([ _-]?(rate|ratio))?$|^l3hit", re.IGNORECASE)
 _UNIT_ENDING: Final = re.compile(
@@ -87,12 +90,13 @@ def _guess(at: int, name: str, unit: str, settings: RunFolderSettings) -> Role |
         quantity, unit = "power", unit if UNITS.get(unit, ("",))[0] == "power" else "W"
     elif _HITS.search(name):
         quantity = "cache_hit_rate"
-    elif _MEMORY.search(name) and UNITS.get(unit, ("",))[0] == "memory":
+    elif _MEMORY.search(name) and not _NOT_USED.search(name) and UNITS.get(unit, ("",))[0] == "memory":
         quantity = "memory"
     else:
         return None
     shown = settings.rails.get(name, settings.rails.get(_bare(name), name))
-    return Role(at, quantity, shown, _scope(name), unit)
+    beside = quantity == "temperature" and _BESIDE.search(name) is not None
+    return Role(at, quantity, shown, "part" if beside else _scope(name), unit)
 
 
 def _bare(name: str) -> str:
