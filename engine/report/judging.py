@@ -72,6 +72,8 @@ def judge(inputs: ReportInputs, scoring: Scoring | None) -> Judgement | None:
         results[lengths] = result
         if scoring.preset is not None and not result.ranked:
             problems.update(dict.fromkeys(result.scores["reason"].drop_null().to_pylist()))
+        elif result.source is None:  # no row at all, which the first note says
+            problems.update(dict.fromkeys(result.notes[:1]))
     return Judgement(scoring, results, tuple(problems), points, summary)
 
 

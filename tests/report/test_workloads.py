@@ -80,3 +80,11 @@ def test_a_score_that_cannot_be_worked_out_is_said() -> None:
     assert notice.reason == (
         "`preset: nki-llama` needs a training run; add a measurement of `kind: training`"
     )
+
+
+def test_a_source_without_rows_is_said() -> None:
+    live = {"source": "live", "objectives": [{"metric": "tpot_s", "weight": 1.0}]}
+    (notice,) = [
+        n for n in build_view(inputs(experiment_changes={"scoring": live})).notices if n.tone == "bad"
+    ]
+    assert notice.reason == "no row of source `live` in phase `request`, so nothing is ranked"
