@@ -36,6 +36,8 @@ class Field(NamedTuple):
 
 def varint(data: bytes, place: int, stop: int) -> tuple[int, int]:
     """The unsigned number at `place` and where the next byte is."""
+    if place < stop and data[place] < 0x80:  # most numbers have one byte
+        return data[place], place + 1
     value = shift = 0
     for i in range(place, min(place + _LONGEST_VARINT, stop)):
         byte = data[i]
