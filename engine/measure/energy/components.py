@@ -37,12 +37,16 @@ class TorchWork:
     share: dict[int, float] = field(default_factory=dict)
 
     def launch(self, turns: int) -> Any:
-        """Run on the CPU; enqueue on CUDA and mark the end with an event."""
+        """Enqueue on CUDA and mark the end with an event; on the CPU nothing runs before it is waited for.
+
+        Else two chunks would have run before the first reading, and their time would be that of one.
+        """
+        if not self.cuda:
+            return turns
+        import torch
+
         for _ in range(turns):
             self.turn()
-        if not self.cuda:
-            return None
-        import torch
 
         event = torch.cuda.Event()
         event.record()
@@ -50,8 +54,11 @@ class TorchWork:
 
     def wait(self, token: Any) -> None:
         """Until the event has passed; no device-wide wait, so that the next chunk goes on running."""
-        if token is not None:
+        if self.cuda:
             token.synchronize()
+            return
+        for _ in range(token):
+            self.turn()
 
 
 def works_of(

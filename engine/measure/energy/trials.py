@@ -150,7 +150,10 @@ def _drawn(loop: LoopReads, period_s: float) -> _Drawn:
     if loop.power_w is not None and not np.isnan(loop.power_w).all():
         # The first sensor period, or the whole span of a mean, may still show what ran before.
         late = max(2 * period_s, AVERAGED_S) if loop.averaged else 2 * period_s
-        first = min(int(np.searchsorted(loop.times_s, loop.times_s[0] + late)), end - 1)
+        first = int(np.searchsorted(loop.times_s, loop.times_s[0] + late))
+        if first >= end:
+            told = f"the loop ended before the sensor showed it, {late:.3g} s after its start"
+            return _Drawn(None, "", 0, 0, end, 0.0, told)
         watts = _held_mean(loop.times_s[first:], loop.power_w[first:])
         runs = float(loop.iterations[end] - loop.iterations[first])
         seconds = float(loop.times_s[end] - loop.times_s[first])

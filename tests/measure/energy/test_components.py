@@ -5,7 +5,7 @@ import pytest
 from engine.measure.energy.additivity import close
 from engine.measure.energy.anatomy import dissect
 from engine.measure.energy.capture import CacheState, Capture
-from engine.measure.energy.components import ablated, works_of
+from engine.measure.energy.components import TorchWork, ablated, works_of
 from engine.measure.energy.loops import LoopPlan, run_trials
 from engine.measure.energy.marks import Marks
 from engine.measure.energy.source import HostClock
@@ -244,14 +244,40 @@ def test_leaving_a_component_out_does_not_compute_it(model, prompt) -> None:
         assert [work.component for work in works] == ["without attention", "without ffn"]
         handles = [place.module.register_forward_hook(lambda *_: ran.append("down"))
                    for place in anatomy.of("down")]  # fmt: skip
-        works[1].launch(1)
+        works[1].wait(works[1].launch(1))
         assert ran == []
-        works[0].launch(1)
+        works[0].wait(works[0].launch(1))
         assert len(ran) == 3
         for handle in handles:
             handle.remove()
         whole = next(call for call in decode if call.component == "step")
         assert torch.equal(whole.run().logits, logits)  # the model is whole again
+
+
+class Stopwatch:
+    """A clock that only work moves."""
+
+    now_s = 0.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += max(seconds, 0.0)
+
+
+def test_work_on_the_processor_has_the_time_it_takes() -> None:
+    # 1 ms a turn of four layers: 0.25 ms each, however few chunks there are.
+    clock = Stopwatch()
+
+    def turn() -> None:
+        clock.now_s += 1e-3
+
+    work = TorchWork("ffn", "decode", "step", None, count=4, visits=4, order=0, turn=turn)
+    plan = LoopPlan(0.1, 1.0, 2, 0.5, 0.01, 0.02, 0.0, 0.1, metered=False)
+    loops = run_trials([work], plan, clock, trials=3, seed=1)
+    (part,) = parts_of(loops, period_s=0.1, limits=EnergyLimits(), idle=None)
+    assert part.time.mean == pytest.approx(0.25e-3, rel=1e-9)
 
 
 def test_time_alone_needs_no_sensor(model, prompt) -> None:

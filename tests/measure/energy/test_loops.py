@@ -185,6 +185,18 @@ def test_without_a_counter_power_is_integrated_and_labelled(nvml) -> None:
     assert part.reason == "interval from 1 trials; energy from instant power"
 
 
+def test_a_loop_that_ends_before_the_sensor_shows_it_has_no_energy(nvml) -> None:
+    nvml.set(has_counter=0)
+    source = Nvml()
+    work = SimulatedWork(nvml, "ffn", 1e-4, 400.0)
+    loop = run_loop(work, plan(window_s=0.15, warmup_s=0.0), nvml, read=lambda slow: source.quick(slow=slow))
+    source.close()
+    trial = evaluate(loop, period_s=0.1, limits=LIMITS)
+    assert trial.energy_j is None
+    assert trial.reason == "the loop ended before the sensor showed it, 0.2 s after its start"
+    assert trial.time_s == pytest.approx(1e-4)  # the time is known all the same
+
+
 def test_averaged_power_is_the_last_resort_and_labelled(nvml) -> None:
     nvml.set(fields_result=3, no_counter_call=1)
     source = Nvml()
