@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import UsageError
@@ -23,13 +23,24 @@ from engine.results.compared import (
     Verdict,
 )
 from engine.results.differences import environment_differences, spec_differences
-from engine.results.judging import change_of, judged
-from engine.results.matching import FIELDS, Group, Lonely, Pairing, groups_of, pair, plain_name
-from engine.results.significance import Side
+from engine.results.judging import Compared, judged
+from engine.results.matching import (
+    FIELDS,
+    Group,
+    Kind,
+    Lonely,
+    Pairing,
+    groups_of,
+    kinds_of,
+    pair,
+    plain_name,
+    sources_paired,
+)
+from engine.results.significance import contrast
 from engine.results.spread import GAPS, Reading, Requests, good_requests
 from engine.results.tables import SUFFIXES
 
-MOST_CHANGES: Final = 2_000_000
+MOST_CHANGES: Final = 500_000
 _TAILS: Final = ("", "_p99")
 """Columns compared when nobody names any: each metric, and its 99th percentile."""
 
@@ -45,13 +56,10 @@ def compare(runs: Sequence[ComparedRun], options: CompareOptions | None = None) 
     check_options(options)
     letters = [_letter(i) for i in range(len(runs))]
     facts = [_facts(run, letter) for run, letter in zip(runs, letters, strict=True)]
-    first = _Prepared.of(runs[0], options)
+    first, *others = (_Prepared.of(run, options) for run in runs)
     return Comparison(
         facts[0],
-        tuple(
-            _against(first, _Prepared.of(run, options), fact, options)
-            for run, fact in zip(runs[1:], facts[1:], strict=True)
-        ),
+        tuple(_against(first, other, fact, options) for other, fact in zip(others, facts[1:], strict=True)),
         options,
     )
 
@@ -86,8 +94,7 @@ def _require_metrics(before: ComparedRun, after: ComparedRun, options: CompareOp
 
 def loosening(before: ComparedRun, after: ComparedRun, options: CompareOptions) -> tuple[str, ...]:
     """The fewest fields to ignore before two runs share a point; empty where that does not help."""
-    mine, others = (_groups(run, options) for run in (before, after))
-    mine, others = _chosen_phases(mine, others, options)
+    mine, others = _groups(before, after, options)
     for left_out in _few(options.match):
         fields = [name for name in options.match if name not in left_out]
         if pair(mine, others, fields=fields)[0]:
@@ -95,9 +102,41 @@ def loosening(before: ComparedRun, after: ComparedRun, options: CompareOptions) 
     return ()
 
 
-def _groups(run: ComparedRun, options: CompareOptions) -> list[Group]:
+def _groups(
+    before: ComparedRun, after: ComparedRun, options: CompareOptions
+) -> tuple[list[Group], list[Group]]:
+    """The points of two runs, of the kinds that are compared."""
     same = {plain_name(one) or "": plain_name(other) or "" for one, other in options.same}
-    return groups_of(run.points, run.summary, phases=options.phases, sources=options.sources, same=same)
+    kept = _kept(kinds_of(before.summary), kinds_of(after.summary), options)
+    mine, others = (
+        groups_of(run.points, run.summary, kept=kinds, same=same)
+        for run, kinds in zip((before, after), kept, strict=True)
+    )
+    return mine, others
+
+
+def _kept(ours: set[Kind], theirs: set[Kind], options: CompareOptions) -> tuple[set[Kind], set[Kind]]:
+    """The kinds of rows that are compared: those asked for; otherwise whole requests where both sides of a
+    comparison have them, and every phase where not. The phases of a request repeat what it says, and each
+    further test makes all of them less sharp."""
+    wanted = [
+        {(s, p) for s, p in kinds if not options.sources or s in options.sources} for kinds in (ours, theirs)
+    ]
+    if options.phases:
+        mine, others = ({(s, p) for s, p in kinds if p in options.phases} for kinds in wanted)
+        return mine, others
+    paired = sources_paired({s for s, _ in wanted[0]}, {s for s, _ in wanted[1]})
+    whole = [{s for s, p in kinds if p == "request"} for kinds in wanted]
+    # Sources with a partner that has no whole requests need their phases.
+    parts = [
+        {one for one, other in paired if one not in whole[0] or other not in whole[1]},
+        {other for one, other in paired if one not in whole[0] or other not in whole[1]},
+    ]
+    mine, others = (
+        {(s, p) for s, p in kinds if p == "request" or s in needed or s not in own}
+        for kinds, needed, own in zip(wanted, parts, whole, strict=True)
+    )
+    return mine, others
 
 
 def _few(fields: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -139,22 +178,20 @@ class _Prepared:
     """A run laid out for comparing."""
 
     run: ComparedRun
-    groups: Sequence[Group]
     columns: Sequence[str]
     requests: Requests
 
     @classmethod
     def of(cls, run: ComparedRun, options: CompareOptions) -> _Prepared:
-        groups = _groups(run, options)
         names = options.metrics or [name + tail for name in METRICS for tail in _TAILS]
         present = set(run.summary.column_names)
         columns = [name for name in names if name in present]
         gaps = any(name.startswith(GAPS) for name in columns)
-        return cls(run, groups, columns, good_requests(run.requests, gaps=gaps))
+        return cls(run, columns, good_requests(run.requests, gaps=gaps))
 
 
 def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: CompareOptions) -> Against:
-    mine, others = _chosen_phases(before.groups, after.groups, options)
+    mine, others = _groups(before.run, after.run, options)
     found, left, right = pair(mine, others, fields=options.match)
     columns = [name for name in before.columns if name in set(after.columns)]
     _require_metrics(before.run, after.run, options)
@@ -174,20 +211,6 @@ def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: Comp
     )
 
 
-def _chosen_phases(
-    before: Sequence[Group], after: Sequence[Group], options: CompareOptions
-) -> tuple[list[Group], list[Group]]:
-    """Whole requests where both runs have them, every phase otherwise: the phases of a request repeat what
-    it says, and each more test makes all of them less sharp."""
-    whole = [any(g.identity.phase == "request" for g in groups) for groups in (before, after)]
-    if options.phases or not all(whole):
-        return list(before), list(after)
-    return (
-        [g for g in before if g.identity.phase == "request"],
-        [g for g in after if g.identity.phase == "request"],
-    )
-
-
 def _unmatched(lonely: Iterable[Lonely], letter: str) -> Iterator[Unmatched]:
     for one in lonely:
         yield Unmatched(letter, one.group.identity, one.group.points, one.reason)
@@ -199,20 +222,25 @@ def _point(
     before: Requests,
     after: Requests,
     options: CompareOptions,
-) -> ComparedPoint:
-    """One matched point; its verdicts are final only when all tests of the runs are known."""
+) -> tuple[ComparedPoint, list[Compared]]:
+    """One matched point without its changes: they are judged when all tests of the runs are known."""
     sides = [
-        Reading([row for row in group.rows if row["status"] == "ok"], requests, options.noise)
+        Reading(
+            [row for row in group.rows if row["status"] == "ok"],
+            requests,
+            options.noise,
+            bands=not _predictions(pairing),
+        )
         for group, requests in ((pairing.before, before), (pairing.after, after))
     ]
-    changes = []
+    found = []
     for name in columns:
         one, other = sides[0].side(name), sides[1].side(name)
         if one is not None and other is not None:
-            changes.append(change_of(name, *_among_predictions(one, other, pairing), options))
+            found.append(Compared(name, one, other, contrast(one, other, effect=options.threshold)))
     status = _status(pairing.before), _status(pairing.after)
     verdict, reason = _status_verdict(pairing, status)
-    return ComparedPoint(
+    point = ComparedPoint(
         pairing.before.identity,
         pairing.after.identity,
         pairing.before.points,
@@ -223,16 +251,14 @@ def _point(
         verdict,
         reason,
         (_told(pairing.before, "basis"), _told(pairing.after, "basis")),
-        tuple(changes),
+        (),
         tuple(_notes(pairing)),
     )
+    return point, found
 
 
-def _among_predictions(before: Side, after: Side, pairing: Pairing) -> tuple[Side, Side]:
-    """Two predictions share the error that their bands are about: between them any difference is one."""
-    if pairing.before.identity.source == pairing.after.identity.source == "predicted":
-        return replace(before, how="predicted"), replace(after, how="predicted")
-    return before, after
+def _predictions(pairing: Pairing) -> bool:
+    return pairing.before.identity.source == pairing.after.identity.source == "predicted"
 
 
 def _status(group: Group) -> str:

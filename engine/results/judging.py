@@ -4,53 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.metrics import METRICS
 from engine.results.compared import Change, ComparedPoint, CompareOptions, Verdict
-from engine.results.significance import Side, beyond, contrast, corrected, same
+from engine.results.significance import Contrast, Side, beyond, corrected, same
 
 ALPHA: Final = 0.05
 """Share of false alarms that is put up with: among the changes named (`bh`) or of any at all (`holm`)."""
 
 
-def change_of(metric: str, before: Side, after: Side, options: CompareOptions) -> Change:
-    """How one metric changed; its verdict must wait until all tests are known."""
-    found = contrast(before, after, effect=options.threshold)
-    return Change(metric, before, after, found, None, "unknown", "")
+class Compared(NamedTuple):
+    """Two values side by side, before all tests are known."""
+
+    metric: str
+    before: Side
+    after: Side
+    contrast: Contrast
 
 
-def judged(points: Sequence[ComparedPoint], options: CompareOptions) -> Iterator[ComparedPoint]:
+def judged(
+    points: Sequence[tuple[ComparedPoint, Sequence[Compared]]], options: CompareOptions
+) -> Iterator[ComparedPoint]:
     """The points with their verdicts, every test corrected for all of them."""
-    tested = [c.contrast.p for point in points for c in point.changes if c.contrast.p is not None]
+    tested = [one.contrast.p for _, found in points for one in found if one.contrast.p is not None]
     fixed = iter(corrected(tested, options.correction))
-    for point in points:
-        changes = tuple(
-            _verdict(c, None if c.contrast.p is None else next(fixed), point, options) for c in point.changes
-        )
-        yield replace(point, changes=changes)
+    for point, found in points:
+        changes = []
+        for one in found:
+            p = None if one.contrast.p is None else next(fixed)
+            changes.append(Change(*one, p, *_verdict(one, p, point, options)))
+        yield replace(point, changes=tuple(changes))
 
 
-def _verdict(change: Change, p: float | None, point: ComparedPoint, options: CompareOptions) -> Change:
-    before, after = change.before, change.after
+def _verdict(
+    one: Compared, p: float | None, point: ComparedPoint, options: CompareOptions
+) -> tuple[Verdict, str]:
+    """The verdict and why."""
+    before, after = one.before, one.after
     if same(before.value, after.value):
-        return replace(change, p_corrected=p, verdict="within noise", reason="the same value")
+        return "within noise", "the same value"
     if not (before.known and after.known):
-        return replace(change, verdict="unknown", reason=_unknown(before, after))
-    if p is None:
-        if not beyond(before.value, after.value, options.threshold):
-            why = f"computed, and smaller than the threshold of {options.threshold:.3g}"
-            return replace(change, verdict="within noise", reason=why)
-        if sorted(point.bases) == ["bound", "estimate"]:
-            # A bound is what no deployment reaches; beside an estimate it neither gains nor loses anything.
-            why = "a bound against an estimate: another method, not another deployment"
-            return replace(change, verdict="changed", reason=why)
-        why = "computed without noise: any difference is one"
-    elif p >= ALPHA:
-        return replace(change, p_corrected=p, verdict="within noise", reason=_sure(change, p, options))
-    else:
-        why = _sure(change, p, options)
-    return replace(change, p_corrected=p, verdict=_direction(change), reason=why)
+        return "unknown", _unknown(before, after)
+    if p is not None:
+        return "within noise" if p >= ALPHA else _direction(one), _sure(one, p, options)
+    if not beyond(before.value, after.value, options.threshold):
+        return "within noise", f"computed, and smaller than the threshold of {options.threshold:.3g}"
+    if sorted(point.bases) == ["bound", "estimate"]:
+        # A bound is what no deployment reaches; beside an estimate it neither gains nor loses anything.
+        return "changed", "a bound against an estimate: another method, not another deployment"
+    return _direction(one), "computed without noise: any difference is one"
 
 
 def metric_of(column: str) -> str:
@@ -58,7 +61,7 @@ def metric_of(column: str) -> str:
     return column if column in METRICS else column.rpartition("_")[0]
 
 
-def _direction(change: Change) -> Verdict:
+def _direction(change: Compared) -> Verdict:
     way = METRICS[metric_of(change.metric)].direction
     if way == "neutral":
         return "changed"
@@ -83,7 +86,7 @@ _WORDS: Final = {
 }
 
 
-def _sure(change: Change, p: float, options: CompareOptions) -> str:
+def _sure(change: Compared, p: float, options: CompareOptions) -> str:
     """`p = 0.0012 after correction; 5 repeats against 5 repeats`."""
     raw = change.contrast.p if change.contrast.p is not None else 1.0
     known = [_basis(side) for side in (change.before, change.after) if not side.exact]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +40,12 @@ _OWN_LOADS: Final = ("live", "metered")
 """Sources whose `variant` says how something was measured; elsewhere it names a repeat."""
 _MOST_NEIGHBOURS: Final = 200
 """Candidates looked through to say why a point has no partner."""
+_UNKNOWN: Final = "unknown"
+_ROWS: Final = 10_000
+"""Rows turned into mappings at a time: most of their columns are empty."""
 Value = str | int | None
+Kind = tuple[str, str]
+"""Source and phase of a row."""
 
 
 @dataclass(frozen=True)
@@ -105,30 +110,53 @@ class Lonely:
     reason: str
 
 
+def kinds_of(summary: pa.Table) -> set[Kind]:
+    """The (source, phase) pairs that occur."""
+    return set(_kinds(summary))
+
+
+def _kinds(summary: pa.Table) -> list[Kind]:
+    """Source and phase of each row."""
+    columns = (summary[name].to_pylist() for name in ("source", "phase"))
+    return [(source or _UNKNOWN, phase or _UNKNOWN) for source, phase in zip(*columns, strict=True)]
+
+
 def groups_of(
     points: pa.Table,
     summary: pa.Table,
     *,
-    phases: Sequence[str] = (),
-    sources: Sequence[str] = (),
+    kept: Collection[Kind] | None = None,
     same: Mapping[str, str] | None = None,
 ) -> list[Group]:
-    """The rows of a run by point, source and phase, in the order of its points; all phases and sources when
-    none are named. `same` maps plain names of models, devices and formats to those of another run."""
+    """The rows of a run by point, source and phase, in the order of its points; only those of the kinds
+    `kept`. `same` maps plain names of models, devices and formats to those of another run."""
     settled = {row["point"]: row for row in points.to_pylist()}
     found: dict[Identity, list[Mapping[str, Any]]] = {}
-    for row in summary.to_pylist():
-        if (not phases or row["phase"] in phases) and (not sources or row["source"] in sources):
-            found.setdefault(_identity(settled.get(row["point"], {}), row, same or {}), []).append(row)
+    if kept is not None:
+        import pyarrow as pa
+
+        summary = summary.filter(pa.array([kind in kept for kind in _kinds(summary)], pa.bool_()))
+    for batch in summary.to_batches(max_chunksize=_ROWS):
+        for row in batch.to_pylist():
+            key = _identity(settled.get(row["point"], {}), row, same or {})
+            found.setdefault(key, []).append(_told(row))
     groups = [
         Group(key, tuple(rows), tuple(sorted({r["point"] for r in rows if r["point"] is not None})))
         for key, rows in found.items()
     ]
     # The order of the points, whatever order the rows came in.
-    return sorted(
-        groups,
-        key=lambda g: (g.points[:1] or (-1,), g.identity.source, g.identity.phase, repr(g.identity.values)),
-    )
+    return sorted(groups, key=_order)
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what it does not say; source, phase and status are always there."""
+    always = {name: row[name] for name in ("source", "phase", "status", "point", "reason")}
+    return always | {name: value for name, value in row.items() if value is not None}
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    identity = group.identity
+    return group.points[:1] or (-1,), identity.source, identity.phase, repr(identity.values)
 
 
 def _identity(point: Mapping[str, Any], row: Mapping[str, Any], same: Mapping[str, str]) -> Identity:
@@ -137,14 +165,14 @@ def _identity(point: Mapping[str, Any], row: Mapping[str, Any], same: Mapping[st
         plain = plain_name(values[name])
         plain = _FORMATS.get(plain or "", plain) if name == "quantization" else plain
         values[name] = same.get(plain or "", plain)
-    source = row["source"] or "unknown"
+    source = row["source"] or _UNKNOWN
     variant = row.get("variant") if source in _OWN_LOADS else None
     for text in (variant, values["settings"] if source == "run_folder" else None):
         told = _CONCURRENCY.search(text or "")
         if told:
             values["batch_size"] = int(told[1])
     values["load"] = _load(variant)
-    return Identity(tuple(values.values()), source, row["phase"] or "unknown")
+    return Identity(tuple(values.values()), source, row["phase"] or _UNKNOWN)
 
 
 def _load(variant: str | None) -> str | None:
@@ -174,7 +202,8 @@ def pair(
     """
     found: list[Pairing] = []
     unclear: set[int] = set()
-    for source, other in _sources_paired(before, after):
+    sources = ({group.identity.source for group in groups} for groups in (before, after))
+    for source, other in sources_paired(*sources):
         mine = [group for group in before if group.identity.source == source]
         theirs = [group for group in after if group.identity.source == other]
         same = _exactly(mine, theirs) if source == other else []
@@ -197,10 +226,9 @@ def pair(
     )
 
 
-def _sources_paired(before: Iterable[Group], after: Iterable[Group]) -> list[tuple[str, str]]:
+def sources_paired(ours: Set[str], theirs: Set[str]) -> list[tuple[str, str]]:
     """Which sources of two runs are compared: each with itself; those that only one run has with those that
     only the other has; and measurements with predictions where the other run measured nothing."""
-    ours, theirs = ({g.identity.source for g in groups} for groups in (before, after))
     found = {(source, source) for source in ours & theirs}
     left, right = ours - theirs, theirs - ours
     found |= {(source, other) for source in left for other in right}

@@ -65,14 +65,18 @@ class Reading:
     requests: Requests
     noise: float | None = None
     """Relative standard deviation to assume where nothing else is known."""
+    bands: bool = True
+    """Whether the band of a prediction is its uncertainty; among predictions it is an error they share."""
 
     def side(self, column: str) -> Side | None:
         """A column of `summary` with its noise; None where no row has a value."""
         rows = [row for row in self.rows if _is_number(row.get(column))]
         if not rows:
             return None
-        if rows[0]["source"] == "predicted" and len({row[column] for row in rows}) == 1:
-            return _predicted(rows[0], column)
+        if rows[0]["source"] == "predicted" and (
+            len(rows) == 1 or all(row[column] == rows[0][column] for row in rows)
+        ):
+            return _predicted(rows[0], column, band=self.bands)
         if len(rows) > 1:
             return from_values([float(row[column]) for row in rows], how="rows")
         return self._measured(rows[0], column)
@@ -188,12 +192,14 @@ def _symmetric(value: float, error: float, degrees: float, *, how: Any, n: int |
     return Side(value, how, error, error, degrees, n, value - half, value + half)
 
 
-def _predicted(row: Mapping[str, Any], column: str) -> Side:
+def _predicted(row: Mapping[str, Any], column: str, *, band: bool) -> Side:
     """A computed value: exact among predictions, as sure as its 90 % band beside measurements."""
     value, ends = float(row[column]), _ends(row, column)
     if ends is None:
         return Side(value, "predicted")
     low, high = ends
+    if not band:
+        return Side(value, "predicted", low=low, high=high)
     return Side(
         value,
         "band",

@@ -360,3 +360,28 @@ def test_metrics_are_compared_in_their_declared_order() -> None:
     rows = [{"tpot_s": 1.0, "requests_per_s": 1.0, "flops": 2.0}]
     names = [c.metric for c in against(run(rows), run(rows)).points[0].changes]
     assert names == [name for name in METRICS if name in names]
+
+
+def test_a_source_without_whole_requests_keeps_its_phases() -> None:
+    rows = [
+        live(tpot_s=1.0),
+        live(phase="decode", time_s=1.0),
+        {"source": "metered", "phase": "decode", "energy_j": 1.0},
+    ]
+    found = against(run(rows), run(rows))
+    assert [(p.identity.source, p.identity.phase) for p in found.points] == [
+        ("live", "request"), ("metered", "decode"),
+    ]  # fmt: skip
+
+
+def test_phases_meet_where_the_partner_has_no_whole_requests() -> None:
+    metered = run([{"source": "metered", "phase": "decode", "time_s": 1.0}])
+    predicted = run([{"tpot_s": 1.0}, {"phase": "decode", "time_s": 1.1}])
+    found = against(predicted, metered)
+    assert [p.identity.phase for p in found.points] == ["decode"]
+
+
+def test_only_the_sources_asked_for_are_compared() -> None:
+    rows = [{"tpot_s": 1.0}, live(tpot_s=2.0)]
+    found = against(run(rows), run(rows), sources=("live",))
+    assert [p.identity.source for p in found.points] == ["live"]
