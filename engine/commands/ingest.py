@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.spec.experiment import Experiment
     from engine.spec.run_folder import RunFolderSettings
 
+
 @click.command()
 @click.option(
     "-i", "--input", "roots", multiple=True, metavar="DIR", help="Folder of runs; repeat it to compare roots."
@@ -104,6 +105,7 @@ def ingest(terminal: Terminal, /, roots: tuple[str, ...], output: Path | None, *
         raise UsageError("no workbook to write", hint="name one with -o runs.xlsx")
     if output.suffix.lower() != ".xlsx":
         raise UsageError(f"`{output}` is no workbook", hint="end its name in .xlsx")
+    _check_resource(options["resource"])
     tables = read_all(terminal, experiment, jobs=options["jobs"])
     _write(tables, output, roots, text, options["repeats"])
     click.echo(str(output))
@@ -117,6 +119,18 @@ def ingest(terminal: Terminal, /, roots: tuple[str, ...], output: Path | None, *
     failed = len({variant for status, variant in rows if status == "failed"})
     if failed:
         terminal.say(f"{counted(failed, 'row')} without a result; the sheets Runs and Diagnostics say why")
+
+
+def _check_resource(name: str | None) -> None:
+    from difflib import get_close_matches
+
+    from engine.metrics import METRICS
+    from engine.score.scaling import RESOURCES
+
+    if name is not None and name not in METRICS and name not in RESOURCES:
+        near = get_close_matches(name, [*RESOURCES, *METRICS], n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"such as {', '.join(RESOURCES)}"
+        raise UsageError(f"`{name}` is no metric", hint=hint)
 
 
 def experiment_text(roots: Sequence[str], options: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ def _how_to_add(key: str, model: type[BaseModel]) -> str | None:
 def _about(model: type[BaseModel] | None, field: FieldInfo | None) -> str | None:
     """What the class says about a field, in its first sentence at most."""
     text = describe(model, field) if model is not None and field is not None else None
-    return text.split(". ")[0].rstrip(".") if text else None
+    return " ".join(text.split(". ")[0].split()).rstrip(".") if text else None
 
 
 def _wrong_tag(item: Found) -> _Said:

@@ -23,7 +23,7 @@ def ingest(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["ingest", *map(str, arguments)], catch_exceptions=False)
 
 
-def failure(*arguments: object) -> BaseException:
+def failure(*arguments: object) -> Any:
     """The error a command ends with."""
     result = CliRunner().invoke(app, ["ingest", *map(str, arguments)])
     assert result.exception is not None
@@ -137,8 +137,24 @@ def test_mistakes_are_told_before_anything_is_read(tree: Path, tmp_path: Path) -
     (tmp_path / "m.json").write_text('{"metrics": {"a": {"name": "a", "formula": "volts * 2"}}}')
     wrong = failure("-i", tree, "-o", tmp_path / "x.xlsx", "--metrics", tmp_path / "m.json")
     assert str(wrong) == "metric `a`: unknown symbol `volts`"
+    wrong = failure("-i", tree, "-o", tmp_path / "x.xlsx", "--resource", "memory_used_byte")
+    assert (str(wrong), wrong.hint) == (
+        "`memory_used_byte` is no metric",
+        "did you mean `memory_used_bytes`?",
+    )
+    (tmp_path / "st.json").write_text('{"key": "a"}')
+    wrong = failure("-i", tree, "-o", tmp_path / "x.xlsx", "-st", tmp_path / "st.json")
+    assert str(wrong) == f"`{tmp_path / 'st.json'}` holds no list"
     put(tmp_path, {"junk/llama_7b/a.txt": "junk"})
     assert isinstance(failure("-i", tmp_path / "junk", "-o", tmp_path / "x.xlsx"), NothingSelected)
+
+
+def test_options_of_the_reference_are_in_the_printed_spec(tree: Path, tmp_path: Path) -> None:
+    """-st and -hb are settings like any others: the spec behind the command holds them."""
+    (tmp_path / "st.json").write_text('[{"key": "PKG", "lookup": "Package C-State", "buckets": ["1-2"]}]')
+    result = ingest("-i", tree, "-st", tmp_path / "st.json", "-hb", "--print-spec")
+    assert "verdicts: true" in result.output
+    assert "lookup: Package C-State" in result.output
 
 
 def test_formats_are_listed() -> None:

@@ -111,17 +111,18 @@ def discover(root: Path, settings: RunFolderSettings, *, devices: Mapping[str, s
         failed = next((mark.name for mark in marks if mark.name.upper().endswith(".FAIL")), None)
         files = [f for f in files if f.path not in marks]
         relative = folder.relative_to(root)
-        below = place_of(relative.parts, patterns=settings.levels, models=settings.models, devices=devices)
+        parts = tuple(_shown(part) for part in relative.parts)
+        below = place_of(parts, patterns=settings.levels, models=settings.models, devices=devices)
         place = below
         if not below.known:
             # The root may be a single model's folder; `llama_runs` without a size is none.
-            parts = (root.resolve().name, *relative.parts)
-            whole = place_of(parts, patterns=settings.levels, models=settings.models, devices=devices)
+            own = (_shown(root.resolve().name), *parts)
+            whole = place_of(own, patterns=settings.levels, models=settings.models, devices=devices)
             place = whole if whole.model_size is not None or below.model is None else below
         readable = [f for f in files if f.refused is None]
         certain = below.matched or any(_LOG_NAMES.search(f.path.name) for f in readable)
         if readable:
-            name = relative.as_posix() if relative.parts else root.resolve().name or "."
+            name = "/".join(parts) or _shown(root.resolve().name) or "."
             runs.append(RunFolder(name, place, tuple(files), certain, failed))
         else:
             loose += files
@@ -149,9 +150,8 @@ def _folders(root: Path, settings: RunFolderSettings) -> list[tuple[Path, list[C
                 )
             if name in linked:
                 reason = "a link to a folder: links are not followed; give that folder as a root of its own"
-                found.setdefault(owner, []).append(
-                    Candidate(here / name, (here / name).relative_to(root).as_posix(), reason)
-                )
+                shown = _shown((here / name).relative_to(root).as_posix())
+                found.setdefault(owner, []).append(Candidate(here / name, shown, reason))
             elif not name.startswith(".") or (settings.verdicts and _is_verdict(name)):
                 found.setdefault(owner, []).append(_candidate(root, here / name))
     return sorted(found.items(), key=lambda item: _natural(item[0]))
@@ -172,6 +172,11 @@ def _owner(here: Path, root: Path, joined: set[str], judged: set[Path]) -> Path:
     return owner
 
 
+def _shown(name: str) -> str:
+    """A name as it can be written down: bytes that are no UTF-8, as old shares have them, become `\ufffd`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """Order of folders as people expect it: 7b before 13b, batch_4 before batch_16."""
     pieces = re.split(r"([0-9]+)", path.as_posix().lower())
@@ -179,7 +184,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _candidate(root: Path, path: Path) -> Candidate:
-    name = path.relative_to(root).as_posix()
+    name = _shown(path.relative_to(root).as_posix())
     if path.suffix.lower() in _NOT_LOGS:
         return Candidate(path, name, f"not a log: `{path.suffix.lower()}` files are not opened")
     return Candidate(path, name)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from difflib import get_close_matches
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.errors import NothingSelected
+from engine.errors import NothingSelected, UsageError
 from engine.measure.run_folder.collect import collect, tables_of
 from engine.measure.run_folder.custom import custom_table, known_formulas
-from engine.measure.run_folder.devices import known_devices
+from engine.measure.run_folder.devices import Devices, catalogue_name, known_devices
 from engine.measure.run_folder.discovery import Found, discover, local_folder
 from engine.measure.run_folder.files import Context, FileRow, read_file
 from engine.measure.run_folder.formats import formats
+from engine.measure.run_folder.names import canonical
 from engine.measure.run_folder.run import RunResult, read_run
 from engine.spec.run_folder import RunFolderSettings
 from engine.units import counted
@@ -39,6 +41,7 @@ def read_folder(
     known_formulas(settings.metrics)  # a wrong formula is told before hours of reading
     root = local_folder(settings.path, base=base, mounts=settings.mounts)
     devices = known_devices((base.resolve(),))
+    _check_devices(settings, devices)
     found = discover(root, settings, devices=devices.names)  # folders and names only, nothing opened
     context = Context(root, settings, devices.names, devices.sheets)
     everything = list(_read_all(found, context, jobs=jobs, progress=progress))
@@ -57,6 +60,16 @@ def read_folder(
 
         tables["summary"] = with_predictions(tables["summary"], collected.configurations, base=base)
     return tables
+
+
+def _check_devices(settings: RunFolderSettings, devices: Devices) -> None:
+    """Raises `UsageError` for a device that the settings name and the catalogue does not have."""
+    named = [settings.hardware, *(own.hardware for own in settings.overrides.values())]
+    for name in named:
+        if name is not None and catalogue_name(name, devices.names) is None:
+            near = get_close_matches(canonical(name), list(devices.names), n=1, cutoff=0.5)
+            hint = f"did you mean `{devices.names[near[0]]}`?" if near else "engine catalog list"
+            raise UsageError(f"`{name}` is no device of the catalogue", hint=hint)
 
 
 def _is_run(result: RunResult) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,22 @@ def test_a_file_for_a_folder_and_a_share_that_is_elsewhere(tmp_path: Path) -> No
         local_folder(str(tmp_path / "runs/a.txt"))
     with pytest.raises(UsageError, match=r"looked for here as `/nowhere/runs`"):
         local_folder("C:\\data\\runs", mounts={"C:\\data": "/nowhere"})
+
+
+def test_names_that_are_no_utf8_are_shown_and_read(tmp_path: Path) -> None:
+    try:
+        put(tmp_path, {f"{os.fsdecode(b'llama_7b_' + bytes([255]))}/batch_1/o.txt": timings()})
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    ((name, row),) = whole(read(tmp_path)).items()
+    assert (name, row["throughput_tokens_per_s"], row["parameters"]) == ("llama_7b_\ufffd/batch_1", 20.0, 7e9)
+
+
+def test_a_device_the_catalogue_does_not_have_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, {"llama_7b/o.txt": timings()})
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, overrides={"*": {"hardware": "h100-smx-80gb"}})
+    assert (str(caught.value), caught.value.hint) == (
+        "`h100-smx-80gb` is no device of the catalogue",
+        "did you mean `h100-sxm-80gb`?",
+    )
