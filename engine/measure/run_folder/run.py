@@ -30,6 +30,9 @@ from engine.measure.run_folder.trace import Trace
 _EXPECTED: Final = ("throughput_tokens_per_s", "tpot_s", "ttft_s", "generation_s", "output_tokens")
 
 
+_MUCH_IN_GAPS: Final = 0.05
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the summary."""
@@ -294,6 +297,7 @@ class _Maker:
             self.windows.append(window)
         if self.power is not None:
             put_power(values, self.power, window, why_not=why, file=self._files.get("power", ""))
+            self._say_gaps(self.power, values.values.get("gap_energy_share"))
         else:
             for metric in ("average_power_w", "peak_power_w", "energy_j"):
                 values.lack(metric, "no power log was found")
@@ -308,6 +312,19 @@ class _Maker:
         if window is None or window.kind in ("step", "whole"):
             return [window.text if window else why] if self.power is not None else []
         return []
+
+    def _say_gaps(self, power: Trace, share: float | None) -> None:
+        """Say when much of an energy was not sampled: a clock set forward looks like a long gap."""
+        if share is None or share < _MUCH_IN_GAPS:
+            return
+        longest = max(end - start for start, end in power.gaps)
+        text = f"{share:.0%} of the energy lies in gaps of the power log, the longest {longest:.4g} s"
+        over = longest % 1800.0
+        if longest > 1700.0 and min(over, 1800.0 - over) <= 5 * (power.interval_s or 0.0):
+            text += ": perhaps a clock that was set forward"
+        note = Note("sampling-gaps", text)
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _align(self, result: Result | None) -> Alignment:
         trace = self.power or next((t for t in self.traces if t.quantity == "temperature"), None)

@@ -296,3 +296,17 @@ def test_a_run_that_is_the_root_has_the_roots_name(tmp_path: Path) -> None:
     put(tmp_path, {"llama_7b/batch_4/o.txt": timings()})
     ((name, row),) = whole(read(tmp_path / "llama_7b/batch_4")).items()
     assert (name, row["status"]) == ("batch_4", "ok")
+
+
+def test_energy_that_was_not_sampled_is_said(tmp_path: Path) -> None:
+    """Ten seconds, an hour that the clock was set forward, ten more: 3601 of 3619 s were never sampled."""
+    samples = [(float(i), 100.0) for i in range(10)] + [(3610.0 + i, 100.0) for i in range(10)]
+    put(tmp_path, {f"{RUN}/power.csv": smi(samples)})
+    tables = read(tmp_path)
+    (finding,) = [f["finding"] for f in tables["findings"] if f["rule"] == "sampling-gaps"]
+    assert finding == (
+        "100% of the energy lies in gaps of the power log, the longest 3601 s: "
+        "perhaps a clock that was set forward"
+    )
+    (row,) = whole(tables).values()
+    assert row["gap_energy_share"] == pytest.approx(3601 / 3619)
