@@ -11,7 +11,7 @@ import click
 from engine.commands.console import Terminal
 from engine.commands.options import RUNS
 from engine.errors import NothingSelected, ThresholdError, UsageError
-from engine.results.tables import SOURCES
+from engine.results.tables import PHASES, SOURCES
 
 if TYPE_CHECKING:
     from engine.results.compared import ComparedRun, CompareOptions, Comparison
@@ -32,7 +32,7 @@ _FAILURES: Final = ("regressed", "changed", "unknown", "unmatched")
     "--phase",
     "phases",
     multiple=True,
-    metavar="NAME",
+    type=click.Choice(PHASES),
     help="Only this phase; repeatable. `request` where both runs have it, else all.",
 )
 @click.option(

@@ -54,6 +54,7 @@ def compare(runs: Sequence[ComparedRun], options: CompareOptions | None = None) 
     if len(runs) < 2:
         raise UsageError("a comparison needs two runs", hint="engine compare BASELINE OTHER [OTHER ...]")
     check_options(options)
+    _require_names(runs, options)
     letters = [_letter(i) for i in range(len(runs))]
     facts = [_facts(run, letter) for run, letter in zip(runs, letters, strict=True)]
     first, *others = (_Prepared.of(run, options) for run in runs)
@@ -90,6 +91,22 @@ def _require_metrics(before: ComparedRun, after: ComparedRun, options: CompareOp
             if name not in run.summary.column_names:
                 present = [m for m in METRICS if m in run.summary.column_names]
                 raise UsageError(f"run `{run.name}` has no `{name}`", hint="it has: " + ", ".join(present))
+
+
+def _require_names(runs: Sequence[ComparedRun], options: CompareOptions) -> None:
+    """Raise `UsageError` for a name that `same` maps and that no run has."""
+    if not options.same:
+        return
+    known = {
+        plain_name(name)
+        for run in runs
+        for column in ("model", "hardware", "quantization")
+        for name in run.points[column].unique().to_pylist()
+    } - {None}
+    for name in itertools.chain(*options.same):
+        if plain_name(name) not in known:
+            told = ", ".join(sorted(name for name in known if name))
+            raise UsageError(f"no run has a model, device or format `{name}`", hint=f"they have: {told}")
 
 
 def loosening(before: ComparedRun, after: ComparedRun, options: CompareOptions) -> tuple[str, ...]:

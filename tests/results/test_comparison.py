@@ -324,6 +324,11 @@ def test_percentiles_are_compared_by_name() -> None:
     ("options", "message", "hint"),
     [
         ({"metrics": ("ttft",)}, "no metric `ttft`", "did you mean `ttft_s`"),
+        (
+            {"same": (("llama", "x"),)},
+            "no run has a model, device or format `llama`",
+            "they have: bf16, h100",
+        ),
         ({"match": ("modell",)}, "points have no field `modell`", "fields: model, hardware"),
         ({"metrics": ("energy_j",)}, "run `run` has no `energy_j`", "it has: tpot_s"),
     ],
