@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
+from engine.report.draw import svg_size
 from engine.report.numbers import prefixes
 from engine.report.own import OwnSection
 from engine.report.page import Chart, Column, Fact, Table, View
@@ -125,6 +126,7 @@ def render_page(
             main_columns=main,
             print_columns=_on_paper(view.best, main),
             column_shares=_column_shares,
+            picture_size=lambda name: _picture_size(svgs[name]),
             more="the workbook has all of them"
             if mode == "screen"
             else "the HTML report and the workbook have all of them",
@@ -132,6 +134,12 @@ def render_page(
             added=[(one.name, one.title, Markup(one.body)) for one in added],  # noqa: S704 - cleaned by `own`
         )
     )
+
+
+def _picture_size(svg: str) -> str:
+    """How much of a page a drawing may take: nothing, `tall` or `whole`, from its height in pixels."""
+    _, height = svg_size(svg)
+    return "" if height <= 430 else "tall" if height <= 660 else "whole"
 
 
 def trusted(text: str) -> Markup:

@@ -105,6 +105,13 @@ def best_table(story: Story, points: Table) -> Table:
     )
 
 
+_BRIEF: Final = frozenset(
+    {"model", "hardware", "quantization", "batch_size", "tensor", "score", "ttft_s", "tpot_s",
+     "output_tokens_per_s_per_device", "energy_per_output_token_j", "cost_per_million_output_tokens_usd"}
+)  # fmt: skip
+"""Columns of a table that has the width of a page."""
+
+
 def best_of_workloads(story: Story) -> tuple[Table, ...]:
     """The best point of each pair of lengths; nothing where all points do the same work."""
     if story.choice.workload is None:
@@ -113,7 +120,7 @@ def best_of_workloads(story: Story) -> tuple[Table, ...]:
     rows = story.rows.take(picked).rows()
     columns = tuple(column for column in _columns(story, rows) if not column.optional)
     lengths = [c for c in columns if c.name in ("prompt_tokens", "output_tokens")]
-    columns = (*lengths, *(c for c in columns if c not in lengths and c.name != "status"))
+    columns = (*lengths, *(c for c in columns if c not in lengths and c.name in _BRIEF))
     values = tuple(tuple(_value(story, column, row) for column in columns) for row in rows)
     units = tuple(METRICS[c.metric].unit if c.metric else "" for c in columns)
     left = len(story.choice.workloads.lengths) - len(rows)

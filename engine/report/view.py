@@ -21,6 +21,7 @@ from engine.report.charts.style import Style
 from engine.report.charts.training import training_sections
 from engine.report.choose import Choice, choose
 from engine.report.clean import Redactor, clean_tables, identifying_values
+from engine.report.findings import merged
 from engine.report.judging import judge
 from engine.report.labels import NAMED, renamed_label, with_short_labels
 from engine.report.numbers import count_of
@@ -301,7 +302,7 @@ def _findings(inputs: ReportInputs, story: Story) -> tuple[Finding, ...]:
     text = story.redact.text
     rows = inputs.tables.get("findings", empty("findings")).to_pylist()
     rows.sort(key=lambda row: (rank.get(row["severity"] or "", 4), row["rule"] or ""))
-    return tuple(
+    return merged(
         Finding(
             text(row["rule"] or ""), text(row["severity"] or "note"), text(row["finding"] or ""),
             text(row["evidence"] or ""), text(row["gain"] or ""), text(row["change"] or ""),

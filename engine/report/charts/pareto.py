@@ -82,6 +82,8 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, what: str) -
     data += _data(story, [int(i) for i in front], *scaled, front=True)
     left_out = len(others) - len(shown)
     caption = what + (f" {left_out:,} dominated points are not drawn." if left_out else "")
+    if len({row["basis"] for row in data} & {"bound", "estimate"}) == 2:
+        caption += " Bounds of devices without a calibration are drawn, but on no line: nothing reaches them."
     if story.choice.workload is not None:
         more = len(story.choice.workloads.lengths) - len(panels)
         caption += " Points of different lengths do different work, so each pair of lengths has its own front"
@@ -117,9 +119,12 @@ def _fronts(
     import numpy as np
 
     across, up = story.rows.numbers(x), story.rows.numbers(y)
+    bound = story.rows.mask("basis", "bound")
     found = []
     for place in panels:
         here = usable & story.choice.workloads.mask(place)
+        # Bounds are what no deployment reaches: beside estimates they are on no front.
+        here = here & ~bound if (here & ~bound).any() else here
         found.append(
             pareto_front(
                 np.where(here, across, np.nan), np.where(here, up, np.nan),
@@ -158,6 +163,7 @@ def _data(story: Story, picked: list[int], x: Measure, y: Measure, *, front: boo
             "what": story.name(row, without=("hardware", "quantization")),
             "front": front,
             "load": words(lengths_of(row)),
+            "basis": row.get("basis"),
         }
         for row in story.rows.take(picked).rows()
     ]
@@ -170,6 +176,7 @@ def _body(
         {"field": "hardware", "title": "Device"},
         {"field": "quantization", "title": "Number format"},
         {"field": "what", "title": "Point"},
+        {"field": "basis", "title": "Basis"},
         {"field": "x", "title": x.title, "format": ",.4~g"},
         {"field": "y", "title": y.title, "format": ",.4~g"},
     ]
@@ -177,7 +184,7 @@ def _body(
     across = min(2, len(loads))
     panel = {
         "width": int((WIDTH - 24 * (across - 1)) / across),
-        "height": 360 if across == 1 else 220,
+        "height": 360 if across == 1 else 180,
         "layer": [
             {
                 "transform": [{"filter": "datum.front"}],
