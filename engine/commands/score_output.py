@@ -53,6 +53,7 @@ def write(
     from datetime import UTC, datetime
 
     from engine.measure.training.finetuning import finetuning_document
+    from engine.results.atomic import write_whole
     from engine.score.nki_llama_text import results_document, training_breakdown
 
     calculated = options["calculate_score"]
@@ -63,9 +64,11 @@ def write(
         breakdown=training_breakdown(result) if calculated else None,
         file_scores=_file_scores(reading, result) if options["per_file_scores"] else None,
     )
-    _write_json(options["training_output"], training)
     now = datetime.now(UTC).astimezone().replace(tzinfo=None)  # local time, as the document has it
-    _write_json(options["output"], results_document(result, at=now, calculated=calculated))
+    results = results_document(result, at=now, calculated=calculated)
+    texts = {name: _json(found) for name, found in (("training_output", training), ("output", results))}
+    for name, text in texts.items():
+        write_whole(options[name], text)
 
 
 def _file_scores(reading: Reading, result: NkiLlamaScore) -> list[float | None]:
@@ -76,10 +79,14 @@ def _file_scores(reading: Reading, result: NkiLlamaScore) -> list[float | None]:
     return per_file_scores(result, [file.usage.ratio if file.usage else None for file in files])
 
 
-def _write_json(target: Path, document: Mapping[str, Any]) -> None:
-    from engine.results.atomic import write_whole
-
-    write_whole(target, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def _json(document: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as err:
+        raise UsageError(
+            "a result is larger than any number",
+            hint="look at the throughput, the references and the bases: one of them is far off",
+        ) from err
 
 
 def show(terminal: Terminal, options: Mapping[str, Any], reading: Reading, result: NkiLlamaScore) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import UsageError
 from engine.results.tables import make_table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from engine.spec.scoring import Scoring
 
 Row = Mapping[str, Any]
+_TOO_LARGE: Final = "the score is larger than any number: a reference, a base or a value is far off"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def _judge(scoring: Scoring, place: int, training: Row, request: Row | None) -> 
     if reason:
         return JudgedPreset(*named, None, None, None, reason)
     value, low, high = (_result(scoring, training, request, end) for end in ("", "_low", "_high"))
+    if not all(math.isfinite(end.score) for end in (value, low, high)):
+        return JudgedPreset(*named, None, None, None, _TOO_LARGE)
     certain = low.score == high.score
     return JudgedPreset(*named, value, None if certain else low, None if certain else high, None)
 
@@ -214,6 +218,8 @@ def _judge_contest(
         if row is not None
     )  # fmt: skip
     result = NkiLlamaScore("nki-llama-contest", options, None, parts, _notes(scoring, requests[0][1]))
+    if not math.isfinite(result.score):
+        return JudgedPreset(*named, None, None, None, _TOO_LARGE)
     return JudgedPreset(*named, result, None, None, None)
 
 

@@ -113,6 +113,25 @@ def test_mistakes_are_said_before_anything_is_written(
     assert not list(tmp_path.glob("benchmark_*.json"))
 
 
+@pytest.mark.parametrize("option", ["--reference-throughput", "--base-mfu", "--base-throughput"])
+def test_a_score_beyond_every_number_is_none(run: Run, tmp_path: Path, option: str) -> None:
+    answer = run(
+        "--throughput", "2.1", "--inference-results", "p0.json", "--calculate-score", option, "1e-310"
+    )
+    assert (answer.code, answer.err.splitlines()[0]) == (
+        1,
+        "error: no score: the score is larger than any number: a reference, a base or a value is far off",
+    )
+
+
+@pytest.mark.parametrize("throughput", ["1e300", "1e-320"])
+def test_a_result_beyond_every_number_is_not_written(run: Run, tmp_path: Path, throughput: str) -> None:
+    answer = run("--throughput", throughput)
+    assert answer.code in (1, 2)
+    assert "larger than any number" in answer.err
+    assert not list(tmp_path.glob("benchmark_*.json"))
+
+
 def test_reasons_stand_below_what_is_not_known(run: Run, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("x: 1\n", encoding="utf-8")
     answer = run("--throughput", "2.1", "--config", "other.yaml", "--calculate-score")

@@ -16,6 +16,8 @@ _BATCH: Final = ("data.global_batch_size", "training.global_batch_size", "global
 LENGTHS: Final = ("data.seq_length", "data.sequence_length", "seq_length")
 _NODES: Final = ("trainer.num_nodes", "training.num_nodes", "num_nodes")
 _RATE: Final = ("model.optim.lr", "training.learning_rate", "optim.lr", "learning_rate")
+_LARGEST: Final = 1e9
+"""No batch, sequence or cluster is larger; a larger number is a slip."""
 _NAME: Final = ("model.name", "name")
 
 
@@ -41,11 +43,15 @@ def read_training_config(path: Path) -> TrainingConfig:
     """The configuration in a YAML file; raises `MeasurementError` when it is none."""
     try:
         # What would be a mistake in a spec (an unquoted date, say) does not matter in a foreign file.
-        root = read_file(path, name=str(path)).root
+        tree = read_file(path, name=str(path))
     except LocatedError as err:
         raise MeasurementError(f"`{path}` is no training configuration: {err.message}") from err
-    values = flatten(root)[0]
-    notes: list[str] = []
+    values = flatten(tree.root)[0]
+    notes = [
+        f"`{path.name}`, line {problem.line}: {problem.message}; the first one counts"
+        for problem in tree.problems
+        if problem.code == "duplicate-key"
+    ]
     return TrainingConfig(
         path,
         values,
@@ -83,7 +89,9 @@ def _whole(values: Mapping[str, Any], paths: tuple[str, ...], notes: list[str]) 
     value = _number(values, paths, notes)
     if value is None:
         return None
-    if value != int(value) or value < 1:
-        notes.append(f"`{paths[0]}` is {value:g}, not a whole number above 0, so it is not used")
+    if value != int(value) or not 1 <= value <= _LARGEST:
+        notes.append(
+            f"`{paths[0]}` is {value:g}, not a whole number from 1 to {_LARGEST:g}, so it is not used"
+        )
         return None
     return int(value)

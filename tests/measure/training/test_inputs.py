@@ -76,6 +76,23 @@ def test_a_wrong_prompt_table(tmp_path: Path, text: str) -> None:
         read_prompt_table(written(tmp_path, text))
 
 
+def test_a_key_that_stands_twice_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data:\n  seq_length: 4096\n  seq_length: 2048\n", encoding="utf-8")
+    found = read_training_config(tmp_path / "c.yaml")
+    assert found.sequence_length == 4096
+    assert found.notes == (
+        "`c.yaml`, line 3: `seq_length` stands here for the second time; the first one counts",
+    )
+
+
+@pytest.mark.parametrize("length", ["99999999999999999999", "0", "-4096", "4096.5"])
+def test_a_length_no_sequence_has(tmp_path: Path, length: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"data: {{seq_length: {length}}}\n", encoding="utf-8")
+    found = read_training_config(tmp_path / "c.yaml")
+    assert found.sequence_length is None
+    assert "not a whole number from 1 to 1e+09" in found.notes[0]
+
+
 def test_numbers_that_are_no_counts_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
@@ -85,6 +102,6 @@ def test_numbers_that_are_no_counts_are_noted(tmp_path: Path) -> None:
     found = read_training_config(path)
     assert (found.batch_size, found.sequence_length, found.learning_rate) == (None, None, 1.5e-4)
     assert found.notes == (
-        "`data.global_batch_size` is 1.5, not a whole number above 0, so it is not used",
+        "`data.global_batch_size` is 1.5, not a whole number from 1 to 1e+09, so it is not used",
         "`data.seq_length` is text (`${x}`), so it is not used",
     )
