@@ -131,8 +131,8 @@ def _checks(whole: Part, children: Sequence[Part], tolerance: float) -> list[Clo
         values = [(p, {"energy": p.energy, "net energy": p.net, "time": p.time}[name]) for p in children]
         if of is None or of.mean <= 0 or any(value is None for _, value in values):
             continue
-        if of.low is not None and of.low <= 0:
-            continue  # a whole that may be nothing has no parts to compare with
+        if name != "time" and of.low is not None and of.low <= 0:
+            continue  # energy above idle that may be nothing has no parts to compare with
         parts = _sum(values, whole)
         ratio = parts.mean / of.mean
         width = _ratio_width(parts, of)
