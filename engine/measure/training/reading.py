@@ -110,7 +110,8 @@ def read_training(settings: TrainingSettings, folder: Path) -> Reading:
             notes.append(f"`{config.path.name}` states no number in `{LENGTHS[0]}`")
     elif model and length and throughput:
         utilization = _utilization(settings, model, length, throughput.mean, nodes, folder, notes)
-    for part in (config, inference):
+    notes += model.assumptions if model else ()
+    for part in (config, inference, *prompts):
         notes += part.notes if part else ()
     notes += _log_notes(log)
     notes += _kernel_notes(kernels)
@@ -172,7 +173,7 @@ def _utilization(
 ) -> Utilization:
     peak = _peak(settings, folder)
     found: list[tuple[int | None, float | None]] = []
-    for flops_of in (reference_flops, causal_flops):
+    for name, flops_of in (("reference", reference_flops), ("causal", causal_flops)):
         try:
             flops = flops_of(model, tokens).training
         except MeasurementError as err:
@@ -182,7 +183,8 @@ def _utilization(
         share = mfu(flops, throughput, nodes=nodes, peak_flops_per_s=peak.flops_per_s)
         found.append((flops, share))
         if share > 1:
-            notes.append(f"MFU is {share:.1%}, above the peak of {peak.basis}: some input is wrong")
+            above = f"{share:.1%}, above the peak of {peak.basis}"
+            notes.append(f"MFU by the {name} convention is {above}: some input is wrong")
     (reference, reference_share), (causal, causal_share) = found
     notes += reference_departures(model) if reference is not None else ()
     return Utilization(peak, reference, causal, reference_share, causal_share)

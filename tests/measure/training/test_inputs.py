@@ -80,9 +80,8 @@ def test_a_key_that_stands_twice_is_noted(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("data:\n  seq_length: 4096\n  seq_length: 2048\n", encoding="utf-8")
     found = read_training_config(tmp_path / "c.yaml")
     assert found.sequence_length == 4096
-    assert found.notes == (
-        "`c.yaml`, line 3: `seq_length` stands here for the second time; the first one counts",
-    )
+    (note,) = found.notes
+    assert note == "`c.yaml`, line 3: `seq_length` stands here for the second time; the first one counts"
 
 
 @pytest.mark.parametrize("length", ["99999999999999999999", "0", "-4096", "4096.5"])
