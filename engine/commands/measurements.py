@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from engine.errors import UsageError
 
@@ -105,11 +107,15 @@ def _software(stored: StoredRun) -> dict[str, str]:
 
 
 def _of_logs(path: Path, renamed: Renamed, terminal: Terminal) -> Sources:
-    from engine.commands.ingest import checked, experiment_text, read_all
+    from engine.commands.ingest import checked, experiment_text, ingest, read_all
     from engine.results.measured_requests import Names
 
-    asked: dict[str, Any] = dict.fromkeys(_INGEST)
-    asked |= {"mounts": (), "hardware": renamed.constants.get("device")}
+    # As `engine ingest` without an option.
+    asked: dict[str, Any] = {
+        option.name or "": () if isinstance(option, click.Option) and option.multiple else None
+        for option in ingest.params
+    }
+    asked["hardware"] = renamed.constants.get("device")
     tables = read_all(terminal, checked(experiment_text([str(path)], asked)))
     points, summary = tables["points"].to_pandas(), tables["summary"].to_pandas()
     names = Names(given=renamed.names, search=(Path.cwd(),))
@@ -117,12 +123,6 @@ def _of_logs(path: Path, renamed: Renamed, terminal: Terminal) -> Sources:
     if not requests and not ignored:
         raise UsageError(f"no log below `{path}` tells the times of a request")
     return Sources(_nothing(), {}, requests, ignored)
-
-
-_INGEST: Final = (
-    "rules", "zone", "interval", "alignment", "throttle_temperature", "peak_bandwidth", "daq", "metrics"
-)  # fmt: skip
-"""Options of `engine ingest` that are left at their defaults."""
 
 
 def _requests(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -99,7 +99,11 @@ def with_requests(
     for key, outcome in requests.fits.items():
         name, hardware = _name(key), rows[key].deployments[0].hardware
         begun = found.get(name) or _calibration(key, [], hardware, source=source, fitted=fitted)
-        more = {"request": outcome.request, "energy": outcome.energy, "notes": outcome.notes or begun.notes}
+        more: dict[str, Any] = {
+            "request": outcome.request,
+            "energy": outcome.energy,
+            "notes": outcome.notes or begun.notes,
+        }
         if outcome.operators:
             more |= {"operators": list(outcome.operators), "host": outcome.host, "fused": True}
         elif outcome.base is not None:

@@ -145,8 +145,9 @@ class _Shared:
 
         def residual(logs: Column) -> Column:
             tpot, ttft = self.times(np.exp(logs), rows)
-            found = np.concatenate([np.log(tpot / rows.tpot_s), np.log(ttft / rows.prefill_s)])
-            return found[np.isfinite(found)]
+            found: Column = np.concatenate([np.log(tpot / rows.tpot_s), np.log(ttft / rows.prefill_s)])
+            known: Column = found[np.isfinite(found)]
+            return known
 
         bounds = np.log(np.array(_LIMITS)).T
         _, logs = least_absolute(residual, np.log(_START), bounds=bounds, steps=25)
@@ -280,8 +281,9 @@ def _energy(
         )
 
     def joules(c: Column, places: NDArray[Any]) -> Column:
-        found = c[0] * time[places] + c[1] * moved[places] + c[2] * flops[places]
-        return np.minimum(found, board * time[places])
+        work_j = c[0] * time[places] + c[1] * moved[places] + c[2] * flops[places]
+        drawn: Column = np.minimum(work_j, board * time[places])
+        return drawn
 
     held_out = np.full(len(rows), np.nan)
     for k in np.unique(fold[seen]):

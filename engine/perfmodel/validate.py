@@ -152,7 +152,7 @@ def shipped_requests(subject: str, runs: RunRows, sets: Mapping[str, Calibration
         seen = np.flatnonzero(np.isfinite(measured) & np.isfinite(predicted))
         if len(seen) <= _FEW:
             lines += [
-                _line(title, _shape(rows, i), measured[[i]], predicted[[i]], least[[i]], rows.site[[i]])
+                _line(title, _shape(rows, int(i)), measured[[i]], predicted[[i]], least[[i]], rows.site[[i]])
                 for i in seen
             ]
     return lines

@@ -87,7 +87,7 @@ def named_requests(table: pd.DataFrame, *, source: str) -> pd.DataFrame:
 def run_rows(table: pd.DataFrame, names: Names) -> tuple[dict[RunKey, RunRows], dict[str, int]]:
     """Rows by device and engine, and a count of what belongs to none with the reason."""
     ignored: dict[str, int] = {}
-    groups: dict[RunKey, list[tuple[Any, tuple[str, str, int]]]] = {}
+    groups: dict[RunKey, list[tuple[Any, tuple[str, str, str, int]]]] = {}
     deployments: dict[tuple[str, str, str, int], Deployment | str] = {}
     for row in _records(table):
         reason = _unusable(row)
