@@ -67,7 +67,9 @@ _FAILURES: Final = ("regressed", "changed", "unknown", "unmatched")
     help="For the number of tests: share of false alarms, any false alarm, or none.",
 )
 @click.option(
-    "--noise", metavar="PERCENT", help="Standard deviation to assume of values that were measured once."
+    "--noise",
+    metavar="PERCENT",
+    help="Standard deviation between runs of the same, added to what repeats show.",
 )
 @click.option("--partial", is_flag=True, help="Compare runs that are not finished too.")
 @click.option(

@@ -102,7 +102,8 @@ def _changes(lines: Sequence[Line], varied: Sequence[str], top: int) -> None:
 def _counts(against: Against, comparisons: int) -> str:
     told = ", ".join(f"{count:,} {verdict}" for verdict, count in against.verdicts.items() if count)
     where = f"{comparisons:,} comparisons at {len(against.points):,} points"
-    return f"{against.run.title}: {told or 'no metric in common'}; {where}"
+    failed = f"; {against.never_ok:,} points are ok in neither run" if against.never_ok else ""
+    return f"{against.run.title}: {told or 'no metric in common'}; {where}{failed}"
 
 
 def _unmatched(against: Against) -> Iterator[str]:

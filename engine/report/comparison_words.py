@@ -94,7 +94,7 @@ def basis(comparison: Comparison) -> str:
     if options.threshold:
         words.append(f"changes of less than {100 * options.threshold:g} % do not count")
     if options.noise is not None:
-        words.append(f"values measured once are taken to vary by {100 * options.noise:g} %")
+        words.append(f"runs of the same are taken to vary by {100 * options.noise:g} %")
     words.append("between predictions any difference is a change")
     return "; ".join(words) + "."
 
@@ -149,6 +149,13 @@ def comparison_notices(comparison: Comparison, redact: Redactor) -> tuple[Notice
                         tuple(redact.text(text) for text in examples),
                     )
                 )
+        if against.never_ok:
+            found.append(
+                Notice(
+                    "never-ok", f"Neither ok in A nor in {against.run.letter}", against.never_ok,
+                    "nothing can be said of them", tone="bad",
+                )
+            )  # fmt: skip
     found += _about_runs(comparison, redact)
     notes = Counter(note for a in comparison.against for point in a.points for note in point.notes)
     found += [

@@ -56,7 +56,8 @@ class CompareOptions:
     same: tuple[tuple[str, str], ...] = ()
     """Names of models, devices or formats that mean the same: (as one run has it, as another has it)."""
     noise: float | None = None
-    """Relative standard deviation to assume of values measured once."""
+    """Relative standard deviation between runs of the same, added to what repeats of one run show; what was
+    measured once is known by it alone."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,11 @@ class Against:
         """Points whose status changed for the worse or the better."""
         found = Counter(point.status_verdict for point in self.points)
         return {verdict: found[verdict] for verdict in ("regressed", "improved")}
+
+    @property
+    def never_ok(self) -> int:
+        """Points that are ok in neither run, of which nothing can be said."""
+        return sum("ok" not in point.status for point in self.points)
 
     @property
     def tests(self) -> int:

@@ -81,7 +81,7 @@ def _unknown(before: Side, after: Side) -> str:
 _WORDS: Final = {
     "band": "the 90 % band of the prediction",
     "interval": "the stored interval",
-    "assumed": "the assumed noise",
+    "assumed": "the stated noise between runs",
     "share": "counted requests",
 }
 
@@ -94,7 +94,9 @@ def _sure(change: Compared, p: float, options: CompareOptions) -> str:
     text = f"p = {raw:.2g}" + (f", corrected {p:.2g}" if options.correction != "none" else "")
     if options.threshold:
         text += f" for a change of no more than {options.threshold:.3g}"
-    once = any(side.how == "requests" for side in (change.before, change.after))
+    if options.noise is not None:
+        words += f", with {options.noise:.3g} between runs"
+    once = options.noise is None and any(side.how == "requests" for side in (change.before, change.after))
     more = "; within one repeat only, variation between runs is unknown" if once else ""
     return f"{text}; {words}{more}"
 

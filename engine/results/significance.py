@@ -31,7 +31,8 @@ class Side:
     how: How
     """predicted: computed, without noise; band: a prediction with its 90 % band; repeats: of one measurement;
     rows: several rows of one point; interval: one that came with the value; requests: of one repeat, so that
-    variation between runs is unknown; share: counted events; assumed: the noise a user stated; once: unknown.
+    variation between runs is unknown; share: counted events; assumed: the noise between runs that a user
+    stated; once: unknown.
     """
     below: float | None = None
     """Standard error towards lower values; None when nothing is known of the noise."""

@@ -24,6 +24,8 @@ _COLUMNS: Final = (
     "point", "variant", "repeat", "request", "run_phase", "outcome", "scheduled_s", "sent_s", "first_token_s",
     "first_answer_s", "last_token_s", "done_s", "output_tokens",
 )  # fmt: skip
+_OF_ONE_RUN: Final = ("repeats", "interval", "requests")
+"""What knows nothing of how much runs differ from each other."""
 _TIMES: Final = "token_times_s"
 GAPS: Final = ("itl_s", "inter_chunk_s")
 """Metrics whose values are the times between tokens."""
@@ -64,7 +66,7 @@ class Reading:
     """Rows of `summary` that are ok; more than one where the run has the point several times."""
     requests: Requests
     noise: float | None = None
-    """Relative standard deviation to assume where nothing else is known."""
+    """Relative standard deviation between runs; added to what repeats of one run show."""
     bands: bool = True
     """Whether the band of a prediction is its uncertainty; among predictions it is an error they share."""
 
@@ -91,8 +93,8 @@ class Reading:
             or self._of_requests(row, column, value)
             or self._of_time(row, column, value)
         )
-        if found is None and self.noise is not None:
-            return _symmetric(value, self.noise * abs(value), math.inf, how="assumed")
+        if self.noise is not None and (found is None or found.how in _OF_ONE_RUN):
+            return _between_runs(found, value, self.noise * abs(value))
         return found or Side(value, "once", n=1)
 
     def _repeats(self, row: Mapping[str, Any]) -> int | None:
@@ -148,6 +150,16 @@ class Reading:
         if not series:
             return None
         return _in_blocks(series[0], value, percent=_PERCENTILES.get(suffix))
+
+
+def _between_runs(side: Side | None, value: float, error: float) -> Side:
+    """A value whose next run may differ by `error` (standard deviation), on top of what repeats show."""
+    if side is None or side.below is None or side.above is None:
+        return _symmetric(value, error, math.inf, how="assumed")
+    below, above = math.hypot(side.below, error), math.hypot(side.above, error)
+    # The variance between runs is given, not estimated: it has all degrees of freedom.
+    spent = (max(side.below, side.above) / max(below, above)) ** 4 / side.degrees if above or below else 0.0
+    return replace(side, below=below, above=above, degrees=1 / spent if spent else math.inf)
 
 
 def from_values(values: Sequence[float], *, how: Any) -> Side:

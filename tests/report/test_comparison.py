@@ -303,4 +303,4 @@ def test_options_are_told() -> None:
     basis = comparison_view(compare(runs, options)).verdict_basis
     assert "Holm's correction: at most 5 % chance of any false alarm" in basis
     assert "changes of less than 2 % do not count" in basis
-    assert "values measured once are taken to vary by 3 %" in basis
+    assert "runs of the same are taken to vary by 3 %" in basis

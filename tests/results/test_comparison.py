@@ -110,7 +110,7 @@ def test_assumed_noise_makes_it_known() -> None:
     for value, verdict in ((1.2, "regressed"), (1.05, "within noise")):
         found = change(run([live(tpot_s=1.0)]), run([live(tpot_s=value)]), "tpot_s", noise=0.03)
         assert found.verdict == verdict
-        assert "the assumed noise" in found.reason
+        assert "the stated noise between runs" in found.reason
 
 
 def test_one_repeat_says_so() -> None:
@@ -175,6 +175,12 @@ def test_a_point_that_fails_now_is_a_regression() -> None:
     back = compare([run([{"status": "failed", "reason": "x"}]), run([{"tpot_s": 1.0}])])
     assert back.has("improved")
     assert not back.has("regressed")
+
+
+def test_what_failed_in_both_is_counted() -> None:
+    failed = run([{"status": "failed", "reason": "x"}])
+    found = against(failed, failed)
+    assert (found.never_ok, found.verdicts["regressed"], found.points[0].changes) == (1, 0, ())
 
 
 # Many tests

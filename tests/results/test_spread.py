@@ -99,6 +99,18 @@ def test_a_value_measured_once_has_no_noise_that_is_known() -> None:
     assert (assumed.how, assumed.above) == ("assumed", 3e7)
 
 
+def test_noise_between_runs_is_added_to_that_of_repeats() -> None:
+    row = live(**interval("ttft_s", 1.0, 0.02776, repeats=5))  # an error of 0.01 with 4 degrees
+    side = reading(row, noise=0.03).side("ttft_s")
+    assert side is not None
+    assert side.above == pytest.approx(math.hypot(0.01, 0.03), rel=1e-3)
+    # Welch and Satterthwaite: (0.01^2 + 0.03^2)^2 / (0.01^4 / 4 + 0) = 100 x 4.
+    assert side.degrees == pytest.approx(400, rel=1e-2)
+    exact = reading({"source": "predicted", "ttft_s": 1.0}, noise=0.03).side("ttft_s")
+    assert exact is not None
+    assert exact.exact
+
+
 def test_what_is_absent_has_no_side() -> None:
     assert reading(live(ttft_s=None)).side("ttft_s") is None
     assert reading(live(ttft_s=math.nan)).side("ttft_s") is None
