@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from engine.measure.run_folder.clock import parse_time
@@ -110,10 +111,17 @@ def _given(trace: Trace, settings: RunFolderSettings, run: str) -> Alignment:
         return Alignment(None, (Note("bad-window", text, "error"),))
     start, end = times[0], times[1]
     if _overlap(trace, (start, end)) <= 0:
-        return Alignment(
-            None, (Note("no-common-clock", "the window in the spec lies outside the power log", "error"),)
-        )
+        text = f"the window in the spec lies outside the power log ({_span_text(trace)})"
+        return Alignment(None, (Note("no-common-clock", text, "error"),))
     return Alignment(Window(start, end, "stated", "window given in the spec"))
+
+
+def _span_text(trace: Trace) -> str:
+    """When a log begins and ends, on its own clock."""
+    if trace.zone == "none":
+        return f"{trace.start:.6g} s to {trace.end:.6g} s"
+    start, end = (datetime.fromtimestamp(second, UTC) for second in (trace.start, trace.end))
+    return f"{start:%Y-%m-%dT%H:%M:%S} to {end:%Y-%m-%dT%H:%M:%S}" + (" UTC" if trace.zone == "utc" else "")
 
 
 def _overlap(trace: Trace, window: tuple[float, float]) -> float:

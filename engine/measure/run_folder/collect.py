@@ -280,10 +280,16 @@ def first_points(collected: Collected, runs: Sequence[RunResult]) -> dict[str, i
     return found
 
 
-def tables_of(runs: Sequence[RunResult], loose: Sequence[FileRow], collected: Collected) -> Tables:
-    """Every table but predictions and custom metrics."""
+def tables_of(
+    runs: Sequence[RunResult],
+    loose: Sequence[FileRow],
+    collected: Collected,
+    extra: Sequence[tuple[str, Note]] = (),
+) -> Tables:
+    """Every table but predictions and custom metrics; `extra` are findings about no run."""
     points = first_points(collected, runs)
     stray = [(file.name, note) for file in loose for note in file.notes if note.severity != "note"]
+    stray += extra
     return {
         "points": points_table(collected.configurations),
         "summary": summary_table(collected),

@@ -52,10 +52,15 @@ class Context:
         """The settings of one run: those of the folder, and what `overrides` say about it."""
         changed: dict[str, object] = {}
         for pattern, own in self.settings.overrides.items():
-            plain = pattern.replace("\\", "/").strip("/")
-            if fnmatchcase(run, plain) or run.startswith(f"{plain}/") or fnmatchcase(run, f"{plain}/*"):
+            if applies(pattern, run):
                 changed |= {name: getattr(own, name) for name in own.model_fields_set}
         return self.settings.model_copy(update=changed) if changed else self.settings
+
+
+def applies(pattern: str, run: str) -> bool:
+    """Whether a folder or a pattern of the settings means a run: the run itself, or what lies above it."""
+    plain = pattern.replace("\\", "/").strip("/")
+    return fnmatchcase(run, plain) or run.startswith(f"{plain}/") or fnmatchcase(run, f"{plain}/*")
 
 
 def read_file(candidate: Candidate, context: Context) -> tuple[FileRow, Read | None]:

@@ -15,9 +15,10 @@ from engine.measure.run_folder.collect import collect, tables_of
 from engine.measure.run_folder.custom import custom_table, known_formulas
 from engine.measure.run_folder.devices import Devices, catalogue_name, known_devices
 from engine.measure.run_folder.discovery import Found, discover, local_folder
-from engine.measure.run_folder.files import Context, FileRow, read_file
+from engine.measure.run_folder.files import Context, FileRow, applies, read_file
 from engine.measure.run_folder.formats import formats
 from engine.measure.run_folder.names import canonical
+from engine.measure.run_folder.record import Note
 from engine.measure.run_folder.run import RunResult, read_run
 from engine.spec.run_folder import RunFolderSettings
 from engine.units import counted
@@ -53,7 +54,8 @@ def read_folder(
         count = sum(len(r.files) for r in runs) + len(loose)
         say(f"{counted(len(runs), 'run')}, {counted(count, 'file')} below `{root.resolve().name}`")
     collected = collect(runs)
-    tables = dict(tables_of(runs, loose, collected))
+    unused = list(_unused(settings, root.resolve().name, [run.run.name for run in everything]))
+    tables = dict(tables_of(runs, loose, collected, unused))
     tables["custom"] = custom_table(collected, settings.metrics)
     if settings.predictions:
         from engine.measure.run_folder.prediction import with_predictions
@@ -70,6 +72,18 @@ def _check_devices(settings: RunFolderSettings, devices: Devices) -> None:
             near = get_close_matches(canonical(name), list(devices.names), n=1, cutoff=0.5)
             hint = f"did you mean `{devices.names[near[0]]}`?" if near else "engine catalog list"
             raise UsageError(f"`{name}` is no device of the catalogue", hint=hint)
+
+
+def _unused(settings: RunFolderSettings, root: str, runs: Sequence[str]) -> Iterator[tuple[str, Note]]:
+    """(setting, note) for names in the settings that no run here has: a typing mistake, mostly."""
+    parts = {root, *(part for run in runs for part in run.split("/"))}
+    for field, names in (
+        ("windows", [name for name in settings.windows if name not in runs]),
+        ("overrides", [p for p in settings.overrides if not any(applies(p, run) for run in runs)]),
+        ("models", [name for name in settings.models if name not in parts]),
+    ):
+        for name in names:
+            yield field, Note("unused-setting", f"`{name}` under `{field}` is no run or folder here")
 
 
 def _is_run(result: RunResult) -> bool:

@@ -198,3 +198,23 @@ def test_a_device_the_catalogue_does_not_have_is_an_error(tmp_path: Path) -> Non
         "`h100-smx-80gb` is no device of the catalogue",
         "did you mean `h100-sxm-80gb`?",
     )
+
+
+def test_settings_that_mean_no_run_are_said(tmp_path: Path) -> None:
+    put(tmp_path, {"llama_7b/batch_1/o.txt": timings(), "llama_7b/batch_1/p.csv": constant(45.0, 10.0)})
+    window = {"start": "2026-03-04T12:00:00", "end": "2026-03-04T12:00:05"}
+    tables = read(
+        tmp_path,
+        windows={"llama_7b/batch_1": window, "llama_7b/batch_2": window},
+        overrides={"llama_13b": {"zone": "+01:00"}, "*/batch_1": {"zone": "+01:00"}},
+        models={"llama_7b": {"parameters": 6.7e9}, "mistral": {"parameters": 7e9}},
+    )
+    found = {row["finding"] for row in tables["findings"] if row["rule"] == "unused-setting"}
+    assert found == {
+        "`llama_7b/batch_2` under `windows` is no run or folder here",
+        "`llama_13b` under `overrides` is no run or folder here",
+        "`mistral` under `models` is no run or folder here",
+    }
+    (outside,) = [row["finding"] for row in tables["findings"] if row["rule"] == "no-common-clock"]
+    span = "2026-03-04T10:00:00 to 2026-03-04T10:00:10"
+    assert outside == f"the window in the spec lies outside the power log ({span})"

@@ -17,7 +17,9 @@ from engine.spec.run_folder import LogTable, RunFolderSettings
 # `Package Power Summary: Average Rate and Total`, `Temperature Metrics Summary - Sampled: Min/Max/Avg`.
 _TITLE: Final = re.compile(r"^\ufeff?\s*\"?([^,\"]*\bSummary\b[^,\"]*)\"?[\s,]*$")
 _KINDS: Final = re.compile(
-    r"average rate and total|residency \(|min/max/avg|\bsampled\b|type count", re.IGNORECASE
+    r"summary(?: - sampled)?:\s*"
+    r"(?:average rate and total|(?:approximated )?residency \(|min/max/avg|type count)",
+    re.IGNORECASE,
 )
 _RULE: Final = re.compile(r"^[\s,=\-]+$")
 _DURATION: Final = re.compile(
