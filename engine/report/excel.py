@@ -31,7 +31,8 @@ def write_workbook(view: View, svgs: Mapping[str, str], target: Path) -> None:
         score_sheet(book, view.extra["score"])
     _charts(book, view, svgs)
     for title, tables in _further(view):
-        _stacked(book, title, tables)
+        if tables:
+            _stacked(book, title, tables)
     _listing(
         book,
         "Findings",
@@ -93,16 +94,45 @@ def _summary(book: Workbook, view: View) -> None:
     )
     book.name(_PRICE, f"'{sheet.title}'!$B${row}")
     sheet.add([])
-    book.heads(sheet, ("Points", "Count"))
+    _counts(book, sheet, view)
+    absent = [title for title, tables in _further(view) if not tables]
+    if absent:
+        sheet.add([])
+        book.heads(sheet, ("Sheets left out", "", "", "Why"))
+        for title in absent:
+            blank = book.text(sheet, "")
+            sheet.add([book.text(sheet, title), blank, blank, book.text(sheet, _NOTHING[title])])
+
+
+_NOTHING: Final = {
+    "Operators": "no operator was predicted in this run",
+    "Requests": "no live measurement of this run sent requests",
+    "Components": "nothing was metered in this run",
+}
+
+
+def _counts(book: Workbook, sheet: Sheet, view: View) -> None:
+    """How many points came out how, as numbers and as live shares, and why some have no result."""
+    first = book.heads(sheet, ("Points", "Count", "Share")) + 1
+    total = sum(count for _, count in view.counts)
+    whole = f"SUM($B${first}:$B${first + len(view.counts) - 1})"
     for words, count in view.counts:
-        sheet.add([book.text(sheet, words), book.number(sheet, count, "#,##0")])
+        sheet.add([book.text(sheet, words), book.number(sheet, count, "#,##0"),
+                   _share(book, sheet, count, total, whole)])  # fmt: skip
     if view.notices:
         sheet.add([])
-        book.heads(sheet, ("What is missing", "Points", "", "Why", "Details"))
-        for notice in view.notices:
-            detail = notice.detail or "; ".join(notice.examples)
-            sheet.add([book.text(sheet, notice.title), book.number(sheet, notice.count, "#,##0"), None,
-                       book.text(sheet, notice.reason), book.text(sheet, detail)])  # fmt: skip
+        book.heads(sheet, ("What is missing", "Points", "Share", "Why", "Details"))
+    for notice in view.notices:
+        detail = notice.detail or "; ".join(notice.examples)
+        sheet.add([book.text(sheet, notice.title), book.number(sheet, notice.count, "#,##0"),
+                   _share(book, sheet, notice.count, total, whole), book.text(sheet, notice.reason),
+                   book.text(sheet, detail)])  # fmt: skip
+
+
+def _share(book: Workbook, sheet: Sheet, count: int, total: int, whole: str) -> Any:
+    if not total or count > total:  # of rows that are not among the judged ones
+        return None
+    return book.formula(sheet, Formula(f"=B{sheet.row + 1}/{whole}", count / total), "0.0%")
 
 
 def _points(book: Workbook, view: View) -> Place:
@@ -362,11 +392,9 @@ def _further(view: View) -> list[tuple[str, list[Table]]]:
 def _stacked(book: Workbook, title: str, tables: Sequence[Table]) -> None:
     """One sheet with the tables of a kind below each other; the first one gets the filter."""
     alone = len(tables) == 1
-    columns = tables[0].columns if tables else ()
+    columns = tables[0].columns
     widths = [60.0 if c.name == "formula" else max(11.0, min(24.0, len(c.label) + 4.0)) for c in columns]
     sheet = book.sheet(title, widths=widths, freeze="A2" if alone else None)
-    if not tables:
-        sheet.add([book.text(sheet, "This run has no rows of this kind.", font=book.quiet)])
     for table in tables:
         if not alone:
             sheet.add([book.text(sheet, table.title, font=book.bold)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from engine.metrics import METRICS
@@ -148,8 +149,9 @@ def assumptions(
         if settings.kind == "analytical":
             found += _conventions(settings)
     for label, sheet in devices.items():
-        found += _data_sheet(redact.text(label), sheet, redact)
-    return tuple(found)
+        found += _data_sheet(label, sheet)
+    # Specs and data sheets are written by anybody: every text of them is cleaned in one place.
+    return tuple(Assumption(*(redact.text(text) for text in astuple(one))) for one in found)
 
 
 def _conventions(settings: Any) -> Iterator[Assumption]:
@@ -175,8 +177,8 @@ def _conventions(settings: Any) -> Iterator[Assumption]:
         )
 
 
-def _data_sheet(label: str, sheet: Hardware, redact: Redactor) -> Iterator[Assumption]:
-    confidence = f"confidence {sheet.confidence}: {redact.text(sheet.source or 'no source given')}"
+def _data_sheet(label: str, sheet: Hardware) -> Iterator[Assumption]:
+    confidence = f"confidence {sheet.confidence}: {sheet.source or 'no source given'}"
     peaks = ", ".join(
         f"{name} {format_quantity(value, 'flops_per_s')}"
         for name, value in sheet.peak.model_dump().items()
@@ -196,10 +198,8 @@ def _data_sheet(label: str, sheet: Hardware, redact: Redactor) -> Iterator[Assum
         yield Assumption(
             label,
             "Energy coefficients",
-            redact.text(
-                f"{significant(sheet.energy.static_power)} W static, "
-                f"{significant(sheet.energy.per_byte * 1e12)} pJ/B, "
-                f"{significant(sheet.energy.per_flop * 1e12)} pJ/FLOP"
-            ),
-            redact.text(sheet.energy.source),
+            f"{significant(sheet.energy.static_power)} W static, "
+            f"{significant(sheet.energy.per_byte * 1e12)} pJ/B, "
+            f"{significant(sheet.energy.per_flop * 1e12)} pJ/FLOP",
+            sheet.energy.source,
         )

@@ -96,17 +96,15 @@ def _elsewhere(story: Story) -> str:
         return " No point of other lengths has a result."
     mine = story.name(story.winner, full=True, without=(*_LENGTHS, "batch_size"))
     same = sum(story.name(row, full=True, without=(*_LENGTHS, "batch_size")) == mine for row in others)
-    outcome = (
-        "the same deployment is best at each"
-        if same == len(others)
-        else f"the same deployment is best at {same:,}, another at the rest"
-        if same
-        else "another deployment is best at each"
-    )
-    number = count_of(len(others), "other workload")
+    if len(others) == 1:
+        outcome = f"at the other workload {'the same' if same else 'another'} deployment is best"
+    elif same in (0, len(others)):
+        outcome = f"at each of {len(others):,} other workloads {'the same' if same else 'another'} is best"
+    else:
+        outcome = f"of {len(others):,} other workloads the same deployment is best at {same:,}"
     return (
-        f" Other lengths are other work and are not ranked against it: of {number}, {outcome} (see Best "
-        "point of each workload)."
+        f" Other lengths are other work and are not ranked against it: {outcome} (see Best point of each "
+        "workload)."
     )
 
 
@@ -231,7 +229,16 @@ def tiles(story: Story) -> tuple[Tile, ...]:
     if choice.metric == "score" and winner.get("score") is not None:
         score = significant(winner["score"])
         found.insert(
-            0, Tile("Score", score, "", "1 is the reference", interval(winner, "score"), name="score")
+            0,
+            Tile(
+                "Score",
+                score,
+                "",
+                "1 is the reference",
+                interval(winner, "score"),
+                name="score",
+                number=winner["score"],
+            ),
         )
     if choice.requirements:
         share = f"{choice.qualified:,} of {choice.ok:,}"

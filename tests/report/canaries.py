@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from engine.report.inputs import ReportInputs
 from tests.report.samples import ENVIRONMENT, measured_inputs
@@ -20,21 +22,50 @@ CANARY = f"{FORMULA}{MARKUP}'\"--></script>{CONTROL} api_key={SECRET} {SECRET} {
 def hostile_inputs() -> ReportInputs:
     """Every label, reason, finding, component, fact and spec text holds the canary."""
     given = measured_inputs()
-    experiment = given.experiment.model_copy(
-        update={
-            "description": CANARY,
-            "report": given.experiment.report.model_copy(update={"title": CANARY}),
-        }
+    sheets = {
+        id(block.combination.hardware): poisoned(block.combination.hardware) for block in given.plan.blocks
+    }
+    blocks = tuple(
+        replace(b, combination=replace(b.combination, hardware=sheets[id(b.combination.hardware)]))
+        for b in given.plan.blocks
     )
     return replace(
         given,
-        experiment=experiment,
+        plan=replace(given.plan, blocks=blocks),
+        experiment=poisoned(given.experiment),
         tables={name: _poisoned(table) for name, table in given.tables.items()},
         spec_text=f"name: x\n# {CANARY}\n",
         resolved_text=f"name: x\n# {CANARY}\n",
         environment=_poisoned_facts(ENVIRONMENT),
         run_summary={CANARY: CANARY},
     )
+
+
+def poisoned(model: Any) -> Any:
+    """The model with the canary in every field that takes any text, however deep."""
+    changes = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        free = "Literal" not in str(field.annotation) and name not in _MEANT
+        if isinstance(value, str) and free:
+            changes[name] = CANARY
+        elif isinstance(value, BaseModel):
+            changes[name] = poisoned(value)
+        elif isinstance(value, list | tuple):
+            changes[name] = type(value)(_part(part) for part in value)
+        elif isinstance(value, Mapping) and name not in _MEANT:
+            changes[name] = {key: _part(part) for key, part in value.items()}
+    return model.model_copy(update=changes)
+
+
+_MEANT = ("axes", "tie", "drop", "keep", "require", "templates", "metric", "page", "kind", "dtype")
+"""Fields whose texts name something: another text would be refused where it enters."""
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return poisoned(value)
+    return CANARY if isinstance(value, str) else value
 
 
 _KEPT = ("source", "phase", "status", "basis", "bound", "outcome", "run_phase", "severity")

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import re
+import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +25,6 @@ SHEETS = [
     "Charts",
     "Pictures",
     "Operators",
-    "Requests",
-    "Components",
     "Findings",
     "Definitions",
     "Assumptions",
@@ -86,6 +86,50 @@ def test_derived_columns_are_live_and_carry_their_result(book: openpyxl.Workbook
     price = sheet.cell(2, sheet.max_column)
     assert "price_usd_per_device_hour/3600" in str(price.value)
     assert "price_usd_per_device_hour" in book.defined_names
+
+
+def test_what_is_absent_is_said_with_its_reason(book: openpyxl.Workbook) -> None:
+    rows = {row[0]: row[3] for row in book["Summary"].iter_rows(values_only=True)}
+    assert rows["Requests"] == "no live measurement of this run sent requests"
+    assert rows["Components"] == "nothing was metered in this run"
+
+
+def test_shares_of_points_add_up(book: openpyxl.Workbook, book_path: Path) -> None:
+    live, known = (openpyxl.load_workbook(book_path, data_only=only)["Summary"] for only in (False, True))
+    (row,) = [cell.row for cell in live["A"] if cell.value == "ok"]
+    assert str(live.cell(row, 3).value).startswith(f"=B{row}/SUM($B${row}:$B$")
+    assert known.cell(row, 3).value == pytest.approx(known.cell(row, 2).value / 110)
+
+
+@pytest.mark.slow
+def test_a_calculator_finds_no_error_and_our_results(
+    book_path: Path, measured_view: View, tmp_path: Path
+) -> None:
+    office = shutil.which("soffice") or pytest.skip("no LibreOffice on this machine")
+    svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in measured_view.charts}
+    write_workbook(measured_view, svgs, tmp_path / "measured.xlsx")
+    books = [book_path, tmp_path / "measured.xlsx"]
+    command = [office, f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}", "--headless",
+               "--convert-to", "xlsx", "--outdir", str(tmp_path / "computed"), *map(str, books)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    for path in books:
+        ours = openpyxl.load_workbook(path, data_only=True)
+        formulas = openpyxl.load_workbook(path)
+        theirs = openpyxl.load_workbook(tmp_path / "computed" / path.name, data_only=True)
+        assert theirs.sheetnames == ours.sheetnames
+        compared = 0
+        for sheet in formulas:
+            for row in sheet.iter_rows():
+                for cell in row:
+                    computed = theirs[sheet.title][cell.coordinate]
+                    assert computed.data_type != "e", f"{sheet.title}!{cell.coordinate}: {computed.value}"
+                    if cell.data_type == "f":
+                        stored = ours[sheet.title][cell.coordinate].value
+                        assert (computed.value or None) == (
+                            pytest.approx(stored) if isinstance(stored, int | float) else stored or None
+                        ), f"{sheet.title}!{cell.coordinate}"
+                        compared += 1
+        assert compared > 1
 
 
 def test_charts_are_native_and_pictures_are_there(book: openpyxl.Workbook, sweep_view: View) -> None:
