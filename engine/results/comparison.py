@@ -34,6 +34,7 @@ from engine.results.matching import (
     kinds_of,
     pair,
     plain_name,
+    rows_of,
     sources_paired,
 )
 from engine.results.significance import contrast
@@ -41,6 +42,7 @@ from engine.results.spread import GAPS, Reading, Requests, good_requests
 from engine.results.tables import SUFFIXES
 
 MOST_CHANGES: Final = 500_000
+"""Metrics at points of two runs: half a minute and a gigabyte."""
 _TAILS: Final = ("", "_p99")
 """Columns compared when nobody names any: each metric, and its 99th percentile."""
 
@@ -91,6 +93,17 @@ def _require_metrics(before: ComparedRun, after: ComparedRun, options: CompareOp
             if name not in run.summary.column_names:
                 present = [m for m in METRICS if m in run.summary.column_names]
                 raise UsageError(f"run `{run.name}` has no `{name}`", hint="it has: " + ", ".join(present))
+
+
+def _refuse_too_many(before: ComparedRun, after: ComparedRun, metrics: int, options: CompareOptions) -> None:
+    """Raise `UsageError` when two runs may share more than anybody reads, before it takes minutes."""
+    kept = _kept(kinds_of(before.summary), kinds_of(after.summary), options)
+    rows = min(rows_of(run.summary, kinds) for run, kinds in zip((before, after), kept, strict=True))
+    if rows * metrics > MOST_CHANGES:
+        raise UsageError(
+            f"{rows:,} points with {metrics} metrics each are too many to compare",
+            hint="name the metrics that matter: `--metrics tpot_s,ttft_s`",
+        )
 
 
 def _require_names(runs: Sequence[ComparedRun], options: CompareOptions) -> None:
@@ -208,15 +221,11 @@ class _Prepared:
 
 
 def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: CompareOptions) -> Against:
-    mine, others = _groups(before.run, after.run, options)
-    found, left, right = pair(mine, others, fields=options.match)
     columns = [name for name in before.columns if name in set(after.columns)]
     _require_metrics(before.run, after.run, options)
-    if len(found) * len(columns) > MOST_CHANGES:
-        raise UsageError(
-            f"{len(found):,} points with {len(columns)} metrics each are too many to compare",
-            hint="name the metrics that matter: `--metrics tpot_s,ttft_s`",
-        )
+    _refuse_too_many(before.run, after.run, len(columns), options)
+    mine, others = _groups(before.run, after.run, options)
+    found, left, right = pair(mine, others, fields=options.match)
     points = [_point(p, columns, before.requests, after.requests, options) for p in found]
     ours, theirs = before.run, after.run
     return Against(

@@ -121,6 +121,11 @@ def _kinds(summary: pa.Table) -> list[Kind]:
     return [(source or _UNKNOWN, phase or _UNKNOWN) for source, phase in zip(*columns, strict=True)]
 
 
+def rows_of(summary: pa.Table, kept: Collection[Kind]) -> int:
+    """How many rows are of these kinds."""
+    return sum(kind in kept for kind in _kinds(summary))
+
+
 def groups_of(
     points: pa.Table,
     summary: pa.Table,

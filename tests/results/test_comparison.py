@@ -396,3 +396,11 @@ def test_only_the_sources_asked_for_are_compared() -> None:
     rows = [{"tpot_s": 1.0}, live(tpot_s=2.0)]
     found = against(run(rows), run(rows), sources=("live",))
     assert [p.identity.source for p in found.points] == ["live"]
+
+
+def test_more_than_anybody_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.results.comparison.MOST_CHANGES", 3)
+    one = run([{"point": i, "tpot_s": 1.0, "ttft_s": 1.0} for i in range(2)], points=[{}, {"batch_size": 2}])
+    with pytest.raises(UsageError, match="2 points with 2 metrics each are too many to compare"):
+        compare([one, one])
+    assert against(one, one, metrics=("tpot_s",)).tests == 0
