@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.energy.integrate import sampling
+from engine.measure.energy.log_text import checked_log
 from engine.measure.energy.phases import ORDER
-from engine.measure.energy.trace import Channel, Event, EventKind, LoopReads, Trace, channel
+from engine.measure.energy.trace import Channel, Event, LoopReads, Trace, channel
 
 if TYPE_CHECKING:
     from engine.measure.energy.trace import Floats
@@ -172,64 +173,35 @@ def _loop(loop: LoopReads) -> dict[str, Any]:
 
 
 def read_log(document: Mapping[str, Any], *, file: str) -> Trace:
-    """The recording behind a log; raises `MeasurementError` for one without readings and windows."""
-    try:
-        channels = _channels(document["measurements"], str(document.get("device") or "0"))
-        events = [_event(event, number) for number, event in enumerate(document.get("events", []), start=1)]
-        loops = [_read_loop(loop) for loop in document.get("loops", [])]
-        period, baseline = (_positive(document, name) for name in ("sensor_period_s", "baseline_power_watts"))
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise MeasurementError(f"`{file}` is no energy log: {type(err).__name__}: {err}") from err
+    """The recording behind a log; raises `MeasurementError` for none, and for what cannot have been."""
+    document = checked_log(document, file=file)
+    channels = _channels(document["measurements"], document["device"] or "0")
+    events = [Event(**event) for event in document["events"]]
+    loops = [_read_loop(loop) for loop in document["loops"]]
     if not channels and not any(event.energy_j is not None for event in events):
         raise MeasurementError(f"`{file}` holds no readings")
     events += _marked(document["measurements"])
     return Trace(
-        str(document.get("source") or "replay"),
+        document["source"] or "replay",
         tuple(channels),
         tuple(events),
         tuple(loops),
-        period_s=period,
-        baseline_w=baseline,
-        notes=(*document.get("notes", ()), *_doubts(document, channels)),
-        facts=document.get("facts") or {},
+        period_s=document["sensor_period_s"],
+        baseline_w=document["baseline_power_watts"],
+        notes=(*document["notes"], *_doubts(document["sampling_rate_ms"], channels)),
+        facts=document["facts"],
     )
 
 
-def _event(raw: Mapping[str, Any], number: int) -> Event:
-    """A window of a log; raises `ValueError` for one that cannot have been."""
-    event = Event(**raw)
-    ends = (float(event.begin_s), float(event.end_s), float(event.energy_j or 0.0))
-    wrong = None
-    if event.kind not in get_args(EventKind):
-        wrong = f"is of no known kind: `{event.kind}`"
-    elif not all(math.isfinite(value) for value in ends) or event.end_s <= event.begin_s:
-        wrong = f"lasts from {event.begin_s} to {event.end_s}"
-    elif event.iterations < 1 or (event.tokens is not None and event.tokens < 1):
-        wrong = f"has {event.iterations} iterations and {event.tokens} tokens"
-    if wrong:
-        raise ValueError(f"window {number} (`{event.phase}`) {wrong}")
-    return event
-
-
-def _positive(document: Mapping[str, Any], name: str) -> float | None:
-    value = document.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` is {value!r}")
-    return float(value) or None
-
-
-def _doubts(document: Mapping[str, Any], channels: Sequence[Channel]) -> list[str]:
+def _doubts(stated_ms: float | None, channels: Sequence[Channel]) -> list[str]:
     """Whether the time stamps fit the rate in the head: milliseconds are often written for seconds."""
-    stated = document.get("sampling_rate_ms")
     found = [step for one in channels if (step := sampling(one.times_s).median_s) is not None]
-    if not isinstance(stated, int | float) or not stated or not found:
+    if stated_ms is None or not found:
         return []
-    times = max(found) * 1e3 / stated
+    times = max(found) * 1e3 / stated_ms
     if 0.1 < times < 10:
         return []
-    return [f"the head says a reading every {stated:g} ms, the time stamps one every {max(found):g} s"]
+    return [f"the head says a reading every {stated_ms:g} ms, the time stamps one every {max(found):g} s"]
 
 
 def _channels(measurements: Sequence[Mapping[str, Any]], name: str) -> list[Channel]:
@@ -286,11 +258,5 @@ def _read_loop(loop: Mapping[str, Any]) -> LoopReads:
         else np.array([np.nan if v is None else v for v in loop[name]], dtype=np.float64)
         for name in _LOOP_COLUMNS
     }
-    lengths = {len(values) for values in columns.values() if values is not None}
-    if columns["times_s"] is None or columns["iterations"] is None or len(lengths) > 1 or min(lengths) < 2:
-        raise ValueError(f"the reads of a loop of `{loop['component']}` are not of one length")
-    rest = {key: loop[key] for key in ("component", "phase", "trial", "layer", "parent", "count", "foreign")}
-    share = {int(layer): float(value) for layer, value in loop.get("share", {}).items()}
-    return LoopReads(
-        **rest, **columns, share=share, order=int(loop.get("order", 0)), averaged=bool(loop.get("averaged"))
-    )
+    rest = {name: value for name, value in loop.items() if name not in _LOOP_COLUMNS}
+    return LoopReads(**rest, **columns)

@@ -24,7 +24,8 @@ QUANTITIES: Final = (
     "power_w", "average_power_w", "energy_j", "temperature_c", "utilization", "memory_utilization",
     "memory_used_bytes", "sm_clock_hz", "memory_clock_hz", "throttle",
 )  # fmt: skip
-_POWERS: Final = ("power_w", "average_power_w", "energy_j")
+_MOST: Final = {"power_w": 1e7, "average_power_w": 1e7, "energy_j": 1e15}
+"""No device draws as much."""
 HOOKED: Final = "with hooks"
 """Variant of a window in which layers were timed: its parts count, its length is not that of a plain run."""
 EventKind = Literal["phase", "step", "layer", "component", "idle"]
@@ -41,7 +42,7 @@ class Channel:
     """Name of `QUANTITIES` -> one value a time; absent quantities are left out."""
     name: str | None = None
     left_out: int = 0
-    """Readings of power that no device can have: negative or infinite. They are NaN here."""
+    """Readings of power that no device can have: negative or without bounds. They are NaN here."""
 
     def get(self, quantity: str) -> Floats | None:
         """Readings of a quantity; None when there is none at all."""
@@ -151,8 +152,9 @@ def channel(device: str, times_s: Any, readings: Mapping[str, Any], *, name: str
     order = np.argsort(times, kind="stable")
     arrays = {key: _floats(values)[order] for key, values in readings.items()}
     left_out = 0
-    for values in (arrays[key] for key in _POWERS if key in arrays):
-        wrong = np.isinf(values) | (values < 0)
+    for key in _MOST.keys() & arrays.keys():
+        values = arrays[key]
+        wrong = (values > _MOST[key]) | (values < 0)
         left_out += int(wrong.sum())
         values[wrong] = np.nan
     return Channel(device, times[order], arrays, name, left_out)

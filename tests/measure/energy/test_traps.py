@@ -181,22 +181,42 @@ def test_a_counter_with_holes_and_a_reading_of_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "event, told",
     [
-        (window(8, 2), "window 1 (`decode`) lasts from 8 to 2"),
-        (window(2, 2, energy_j=5), "window 1 (`decode`) lasts from 2 to 2"),
-        (window(2, 8, iterations=0), "window 1 (`decode`) has 0 iterations and None tokens"),
-        (window(2, 8, tokens=0), "window 1 (`decode`) has 1 iterations and 0 tokens"),
-        (window(2, 8) | {"kind": "odd"}, "window 1 (`decode`) is of no known kind: `odd`"),
+        (window(8, 2), "`events.0`: a window of `decode` lasts from 8 to 2"),
+        (window(2, 2, energy_j=5), "`events.0`: a window of `decode` lasts from 2 to 2"),
+        (window(2, 8, iterations=0), "`events.0.iterations`: input should be greater than or equal to 1"),
+        (window(2, 8, tokens=0), "`events.0.tokens`: input should be greater than or equal to 1"),
+        (window(2, 8, layer="top"), "`events.0.layer`: input should be a valid integer, unable to parse"),
+        (window(2, float("inf")), "`events.0.end_s`: input should be a finite number"),
+        (window(2, 8, note="x"), "`events.0.note`: extra inputs are not permitted"),
+        (window(2, 8) | {"kind": "odd"}, "`events.0.kind`: input should be 'phase', 'step', 'layer'"),
     ],
 )
 def test_windows_that_cannot_have_been(tmp_path: Path, event, told: str) -> None:
     with pytest.raises(MeasurementError) as caught:
         log(tmp_path, [reading(t, 100.0) for t in TIMES], event)
-    assert caught.value.message == f"`log.json` is no energy log: ValueError: {told}"
+    assert caught.value.message.startswith(f"`log.json` is no energy log: {told}")
 
 
-def test_a_baseline_that_is_no_number(tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match="`baseline_power_watts` is 'sixty'"):
-        log(tmp_path, [reading(t, 100.0) for t in TIMES], baseline_power_watts="sixty")
+TRIAL = {"component": "q", "phase": "decode", "trial": 0}
+
+
+@pytest.mark.parametrize(
+    "head, told",
+    [
+        ({"baseline_power_watts": "sixty"}, "`baseline_power_watts`: input should be a valid number"),
+        ({"facts": [1]}, "`facts`: input should be a valid dictionary"),
+        ({"notes": 3}, "`notes`: input should be a valid list"),
+        ({"sensor_period_s": 0}, "`sensor_period_s`: input should be greater than 0"),
+        ({"loops": [TRIAL | {"times_s": [1, 2], "iterations": [1]}]},
+         "`loops.0`: the reads of a loop of `q` are not of one length"),
+        ({"loops": [TRIAL | {"times_s": [2, 1], "iterations": [1, 2]}]},
+         "`loops.0`: a loop of `q` goes backwards"),
+    ],
+)  # fmt: skip
+def test_what_a_log_may_not_say(tmp_path: Path, head, told: str) -> None:
+    with pytest.raises(MeasurementError) as caught:
+        log(tmp_path, [reading(t, 100.0) for t in TIMES], **head)
+    assert caught.value.message.startswith(f"`log.json` is no energy log: {told}")
 
 
 def test_phases_that_nobody_knows_are_named(tmp_path: Path) -> None:
@@ -243,3 +263,45 @@ def test_windows_seen_through_an_averaged_sensor_are_as_coarse_as_it_is(tmp_path
 def test_runs_whose_energies_and_durations_do_not_match(tmp_path: Path, variants) -> None:
     with pytest.raises(MeasurementError, match="do not go together"):
         tables(tmp_path, json.dumps(variants), "runs.json")
+
+
+ODD = (None, -1, 0, 1e308, float("nan"), float("inf"), "x", "", [], {}, True, [None], "\ud800", 2**70)
+
+
+def places(node, path=()):
+    """Every place in a document, lists by their first entries."""
+    inner = node.items() if isinstance(node, dict) else enumerate(node[:3]) if isinstance(node, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_whatever_stands_in_a_log_there_are_tables_or_one_error(tmp_path: Path) -> None:
+    import copy
+    import random
+
+    loop = TRIAL | {"parent": "step", "share": {"0": 1.0}, "times_s": TIMES, "energy_j": TIMES,
+                    "iterations": [10 * at for at in range(101)], "power_w": [9.0] * 101,
+                    "throttle": [0] * 101}  # fmt: skip
+    document = {
+        "device": "X", "source": "nvml", "sampling_rate_ms": 100, "sensor_period_s": 0.1, "notes": ["a"],
+        "facts": {"slowdown_temperature_c": 87}, "loops": [loop],
+        "measurements": [reading(t, 100.0, 5000 + 100 * t, temp=40, throttle=0, device="A") for t in TIMES],
+        "events": [window(1, 4, tokens=8, intensity=1.5), window(1, 2) | {"kind": "layer", "layer": 0}],
+    }  # fmt: skip
+    everywhere = list(places(document))
+    chance = random.Random(6)
+    read = 0
+    for _ in range(150):
+        changed = copy.deepcopy(document)
+        *above, last = chance.choice(everywhere)
+        node = changed
+        for key in above:
+            node = node[key]
+        node[last] = chance.choice(ODD)
+        try:
+            tables(tmp_path, json.dumps(changed), "log.json")
+            read += 1
+        except MeasurementError:
+            pass
+    assert 30 < read < 150  # some changes are harmless, some are refused, none ends otherwise
