@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -259,8 +260,10 @@ def _recorded(path: Path, prefix: Path | None, *, verbose: bool) -> None:
         metrics = document_metrics(traces, rule=rule)
         click.echo(f"metrics ({rule} percentiles):")
         for name, value in metrics.items():
-            if rule == "document" or name.startswith("p"):
-                click.echo(f"  {name}: {'not measured' if value is None else f'{value:.6g}'}")
+            # A profiler without an accelerator wrote 0 for the memory it could not see.
+            unknown = value is None or (value == 0 and name.split("_")[1] in ("alloc", "reserved"))
+            if rule == "document" or re.fullmatch(r"p\d+_latency_s", name):
+                click.echo(f"  {name}: {'not measured' if unknown else f'{value:.6g}'}")
     if prefix is not None:
         from engine.report.live_figures import write_figures
 

@@ -87,7 +87,9 @@ def _local_loads(experiment: Experiment, search: Sequence[Path]) -> Iterator[tup
         target = settings.target
         available = available_memory(target.device)
         for point in task.points():
-            c, workload = point.combination, point.workload
+            c = point.combination
+            longest = settings.load.longest_prompt(point.workload.prompt_tokens)
+            workload = point.workload.model_copy(update={"prompt_tokens": longest})
             form = c.quantization if target.dtype == "auto" else load_quantization(target.dtype)
             for number in settings.load.concurrency or [workload.batch_size]:
                 check = check_memory(

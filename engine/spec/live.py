@@ -161,6 +161,10 @@ class Load(Settings):
             return ()
         return tuple(self.rate) if isinstance(self.rate, list) else (self.rate,)
 
+    def longest_prompt(self, workload_tokens: int) -> int:
+        """Tokens of the longest prompt, where the workload asks for so many."""
+        return max(self.prompt_lengths or [workload_tokens])
+
     @model_validator(mode="after")
     def _pattern_has_what_it_needs(self) -> Self:
         if self.pattern in OPEN_PATTERNS and not self.rates:

@@ -250,7 +250,7 @@ def _refused(
     """Loads that cannot fit by the formula: recorded with the numbers, and never started."""
     if not settings.check_oom:
         return {}
-    longest = max(settings.load.prompt_lengths or [point.workload.prompt_tokens])
+    longest = settings.load.longest_prompt(point.workload.prompt_tokens)
     found: dict[str, Measured] = {}
     for level in levels:
         check = check_memory(

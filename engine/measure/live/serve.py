@@ -241,7 +241,7 @@ class ServerRun:
             for measured in order.sample(found, len(found)):
                 if measured.failure is not None:
                     continue
-                if narrow_enough(measured.repeats, self.settings.precision):
+                if narrow_enough(measured.repeats, self.settings.precision) or _given_up(measured, repeats):
                     continue
                 if self.late:
                     self._out_of_time(measured, number, repeats)
@@ -422,6 +422,16 @@ class ServerRun:
             return Memory(host_rss_peak=sum(p.memory_info().rss for p in family))
         except psutil.Error:
             return Memory()
+
+
+def _given_up(measured: Measured, repeats: int) -> bool:
+    """Nothing of the last repeat ended well: the server is gone, and more repeats would show nothing else."""
+    if not measured.repeats or any(r.good for r in measured.repeats[-1].requests):
+        return False
+    note = f"given up after {len(measured.repeats)} of {repeats} repeats: nothing of the last one ended well"
+    if len(measured.repeats) < repeats and note not in measured.notes:
+        measured.notes.append(note)
+    return True
 
 
 def _drain_marked(records: list[Request], concurrency: int) -> list[Request]:

@@ -253,6 +253,15 @@ def test_a_dead_server_is_given_up_after_twenty_failures(measure):
     assert "20 failures in a row" in tables["summary"][0]["reason"]
 
 
+def test_a_repeat_of_failures_only_is_the_last(measure):
+    with running(after(instant, 11, FAULTS["reset"].answer)) as (base, _):
+        load = {"concurrency": [1], "requests": 8}
+        tables = measure(live(base, load, repeats=5), failing=True)
+    (row,) = tables["summary"]
+    assert (row["completed_requests"], row["failed_requests"]) == (8, 8)
+    assert row["reason"].endswith("given up after 2 of 5 repeats: nothing of the last one ended well")
+
+
 def test_time_limit_keeps_what_was_measured(measure):
     with running(lambda: paced(0.02, 0.001)) as (base, _):
         load = {"concurrency": [1], "requests": 5000}
