@@ -35,11 +35,14 @@ def read_phase_csv(text: str, *, file: str) -> Trace:
     reader = csv.DictReader(io.StringIO(text.lstrip("\ufeff")), delimiter=delimiter)
     events: list[Event] = []
     dropped = 0
-    for row in reader:
-        try:
-            events.append(_phase_event({str(k).lower(): v for k, v in row.items() if k}, len(events)))
-        except (KeyError, ValueError, TypeError):
-            dropped += 1
+    try:
+        for row in reader:
+            try:
+                events.append(_phase_event({str(k).lower(): v for k, v in row.items() if k}, len(events)))
+            except (KeyError, ValueError, TypeError):
+                dropped += 1
+    except csv.Error as err:
+        raise MeasurementError(f"`{file}` is no table: {err}") from err
     if not events:
         raise MeasurementError(f"`{file}` holds no usable rows", hint="is the file empty or cut?")
     notes = [f"{dropped} rows of `{file}` could not be used"] if dropped else []

@@ -184,9 +184,10 @@ def _reason(name: str, cell: str) -> float | None:
         return None
     if name == "active":
         try:
-            return float(int(cell, 16))
+            mask = int(cell, 16)
         except ValueError:
             return None
+        return float(mask) if 0 <= mask < 2**53 else None
     bit = _REASON_BITS.get(name)
     return None if bit is None else float(bit) if cell.lower() == "active" else 0.0
 

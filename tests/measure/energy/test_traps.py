@@ -304,4 +304,4 @@ def test_whatever_stands_in_a_log_there_are_tables_or_one_error(tmp_path: Path) 
             read += 1
         except MeasurementError:
             pass
-    assert 30 < read < 150  # some changes are harmless, some are refused, none ends otherwise
+    assert 10 < read < 140  # some changes are harmless, some are refused, none ends otherwise
