@@ -130,5 +130,8 @@ def _show_sources(terminal: Terminal, reading: Reading) -> None:
         terminal.say(f"peak of a node: {use.peak.basis}")
         if use.causal is not None:
             terminal.say(f"MFU by the causal convention: {use.causal:.2%}")
-    for name, part in reading.inference.models.items() if reading.inference else ():
+    if reading.inference is None:
+        return
+    terminal.say(f"inference results: {reading.inference.path.name}")
+    for name, part in reading.inference.models.items():
         terminal.say(f"{name}: throughput x latency is {part.tokens:.4g} tokens a call")

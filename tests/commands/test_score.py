@@ -152,6 +152,19 @@ def test_a_model_that_is_neither_file_nor_name_is_one_of_the_missing(run: Run) -
     ]
 
 
+def test_verbose_names_where_numbers_come_from(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p0.json").rename(tmp_path / "benchmark_inference.json")  # taken because it lies there
+    answer = run("--throughput", "2.1", "--verbose")
+    # 46.08675960472123 tokens/s for 14 s
+    assert answer.err.splitlines()[-6:-1] == [
+        "throughput: stated by hand",
+        "peak of a node: 3040 TFLOP/s, bf16",
+        "MFU by the causal convention: 13.65%",
+        "inference results: benchmark_inference.json",
+        "e2e_model: throughput x latency is 645.2 tokens a call",
+    ]
+
+
 def test_the_training_script_is_said_not_to_run(run: Run) -> None:
     answer = run("--throughput", "2.1", "--training-script", "metrics.py")
     assert "note: `metrics.py` was not run: metrics are computed in process\n" in answer.err
