@@ -110,6 +110,7 @@ def write_outputs(
 
     requests = stored.store.read(stored.plan, "requests")
     traces = traces_of_run(requests, model=model, backend=backend)
+    model = Path(model).stem if Path(model).suffix in (".json", ".yaml") else model  # titles have no room
     prefix.parent.mkdir(parents=True, exist_ok=True)
     found = []
     for suffix, text in (("csv", traces_csv(traces)), ("json", traces_json(traces, timestamp=time.time()))):
