@@ -39,6 +39,7 @@ def sankey(
                 }
             )
             y += totals[name] + gap
+    _name_where_there_is_room(nodes)
     place = {name: x for x, column in enumerate(columns) for name in column}
     out, into = dict(tops), dict(tops)
     ribbons: list[dict[str, Any]] = []
@@ -68,6 +69,23 @@ def sankey(
     return ribbons, nodes
 
 
+_HEIGHT: Final = 340
+_LINE: Final = 11.0
+"""Pixels of a line of words."""
+
+
+def _name_where_there_is_room(nodes: Sequence[dict[str, Any]]) -> None:
+    """Mark the nodes whose words do not run into those of a larger one; the others speak when pointed at."""
+    whole = max(node["y1"] for node in nodes) or 1.0
+    kept: dict[int, list[float]] = {}
+    for node in sorted(nodes, key=lambda node: -node["value"]):
+        middle = node["middle"] / whole * _HEIGHT
+        others = kept.setdefault(node["x"], [])
+        node["named"] = all(abs(middle - other) >= _LINE for other in others)
+        if node["named"]:
+            others.append(middle)
+
+
 def sankey_body(
     title: str, phases: Sequence[str], *, palette: Sequence[str], columns: int = 3
 ) -> dict[str, Any]:
@@ -76,7 +94,7 @@ def sankey_body(
     y = {"field": "y0", "type": "quantitative", "axis": None, "scale": {"reverse": True, "zero": True}}
     return {
         "width": WIDTH + 30,
-        "height": 340,
+        "height": _HEIGHT,
         "layer": [
             {
                 "transform": [{"filter": "datum.kind == 'ribbon'"}],
@@ -118,7 +136,7 @@ def sankey_body(
             },
             {
                 "transform": [
-                    {"filter": "datum.kind == 'node'"},
+                    {"filter": "datum.kind == 'node' && datum.named"},
                     {"calculate": "datum.x + 0.08", "as": "right"},
                 ],
                 "mark": {"type": "text", "align": "left", "fontSize": 10, "color": INK, "baseline": "middle"},
