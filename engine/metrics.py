@@ -54,8 +54,8 @@ _ALL: Final = (
            "Completed requests per second that met every requirement of the spec; failures count against it.",
            "requests meeting `require` / time"),
     Metric("sum_of_request_tokens_per_s", "Sum of per-request rates", "tokens/s", "speed", "higher",
-           "Sum over as many requests as were in flight of their own output tokens / latency. Overstates the rate "
-           "when requests do not overlap; kept for comparison with other tools.",
+           "Sum over as many requests as were in flight of their own output tokens / latency. Overstates the "
+           "rate when requests do not overlap; kept for comparison with other tools.",
            "concurrency x mean(tokens_i / latency_i)"),
     Metric("throughput_tokens_per_s", "Generation speed", "tokens/s", "speed", "higher",
            "Headline rate of a log: decode steps over decode time of a single run, generated tokens over the "
