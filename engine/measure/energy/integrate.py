@@ -194,17 +194,21 @@ class Board:
             return WindowEnergy(None, seconds, method, edge_j, peak, 0.0, reason)
         energy = sum(meter.between(begin_s, end_s) for meter in self.meters)
         share = self._gap_share(begin_s, end_s, energy)
-        doubt = self._disputed(begin_s, end_s, energy, edge_j)
+        doubt = self._disputed(begin_s, end_s, energy)
         return WindowEnergy(energy, seconds, method, edge_j, peak, share, doubt)
 
-    def _disputed(self, begin_s: float, end_s: float, energy_j: float, edge_j: float) -> str | None:
+    def _disputed(self, begin_s: float, end_s: float, energy_j: float) -> str | None:
         """What to say where counter and power were both read and do not agree."""
         if not self._seconds or len(self._seconds) < len(self.meters):
             return None
         if end_s - begin_s < RESOLVABLE_PERIODS * self.period_s:
             return None
         other = sum(meter.between(begin_s, end_s) for meter in self._seconds)
-        if abs(other - energy_j) <= DISAGREEMENT * max(energy_j, other) + edge_j:
+        # A power is shown up to one period after it was drawn and read up to one interval later: what ran
+        # before either end reaches that far over it.
+        late_s = self.period_s + self._interval
+        ends = sum(meter.power_near(at) for meter in self._seconds for at in (begin_s, end_s)) * late_s
+        if abs(other - energy_j) <= DISAGREEMENT * max(energy_j, other) + ends:
             return None
         return f"counter {energy_j:.4g} J and integrated power {other:.4g} J disagree"
 

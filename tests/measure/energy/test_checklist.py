@@ -614,3 +614,8 @@ def test_the_shipped_recording_is_the_one_the_program_makes() -> None:
     path = ROOT / "specs" / "example_traces" / "llama32_1b_smoke.json.gz"
     made = to_text(as_log(smoke_trace()))
     assert gzip.decompress(path.read_bytes()).decode() == made
+
+
+def test_the_shipped_recording_has_a_counter_that_its_power_bears_out(tables) -> None:
+    told = [row["reason"] for row in tables["summary"].to_pylist()]
+    assert not [text for text in told if "disagree" in (text or "")]
