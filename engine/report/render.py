@@ -43,9 +43,9 @@ def render_report(
     """
     targets = _targets(folder, "report", formats)
     made_from = fingerprint(inputs, share=share, own=_own_folder(inputs))
-    if not (reuse and is_current(folder, targets, made_from)):
+    if not (reuse and is_current(folder, targets.values(), made_from)):
         _render(lambda: _with_own_sections(build_view(inputs, share=share), inputs), targets, write_workbook)
-        remember(folder, targets, made_from)
+        remember(folder, targets.values(), made_from)
     return targets
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,21 +29,21 @@ def fingerprint(inputs: ReportInputs, *, share: bool, own: Path | None) -> str:
     return seal.hexdigest()
 
 
-def is_current(folder: Path, targets: Mapping[str, Path], made_from: str) -> bool:
+def is_current(folder: Path, targets: Iterable[Path], made_from: str) -> bool:
     """Whether every file is there, untouched, and made from the same."""
     record = _record(folder)
     files = record.get("files", {})
     return record.get("made_from") == made_from and all(
-        path.is_file() and files.get(path.name) == _checksum(path) for path in targets.values()
+        path.is_file() and files.get(path.name) == _checksum(path) for path in targets
     )
 
 
-def remember(folder: Path, targets: Mapping[str, Path], made_from: str) -> None:
+def remember(folder: Path, targets: Iterable[Path], made_from: str) -> None:
     """Note what these files were made from."""
     before = _record(folder)
     # A format that was not asked for this time may still be current.
     files = dict(before.get("files", {})) if before.get("made_from") == made_from else {}
-    files.update({path.name: _checksum(path) for path in targets.values()})
+    files.update({path.name: _checksum(path) for path in targets})
     text = json.dumps({"made_from": made_from, "files": files}, indent=1, sort_keys=True)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 

@@ -8,8 +8,11 @@ import pytest
 
 from engine.errors import ReportError
 from engine.report import pdf
+from engine.report.draw import chart_svg
 from engine.report.html import render_page
 from engine.report.page import View
+from engine.report.view import build_view
+from tests.report.canaries import SECRET, hostile_inputs
 
 
 def printed(document: str, target: Path, svgs: dict[str, str] | None = None) -> Path:
@@ -65,3 +68,14 @@ def test_paper_fetches_nothing(tmp_path: Path) -> None:
 def test_a_document_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="took longer than 0 s and was given up"):
         pdf.Pending(pdf.start(tmp_path / "x.pdf"), "<p>x</p>" * 20_000, {}).finish(seconds=0.01)
+
+
+def test_hostile_texts_stay_dead_on_paper(tmp_path: Path) -> None:
+    view = build_view(hostile_inputs())
+    svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in view.charts}
+    made = printed(render_page(view, svgs, mode="pdf"), tmp_path / "a.pdf", svgs)
+    content = made.read_bytes()
+    assert SECRET not in words(made)
+    # No script, no file and no link leaves a page; links within the report do not name an address.
+    for word in (b"/JavaScript", b"/JS", b"/Launch", b"/EmbeddedFile", b"/URI", SECRET.encode()):
+        assert word not in content

@@ -35,20 +35,20 @@ def test_other_rows_facts_and_wishes_have_another(sweep: ReportInputs, made: str
 def test_touched_missing_and_foreign_files_are_made_again(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("page", encoding="utf-8")
-    assert not is_current(tmp_path, {"html": page}, "a")
-    remember(tmp_path, {"html": page}, "a")
-    assert is_current(tmp_path, {"html": page}, "a")
-    assert not is_current(tmp_path, {"html": page}, "b")
-    assert not is_current(tmp_path, {"html": page, "pdf": tmp_path / "report.pdf"}, "a")
+    assert not is_current(tmp_path, [page], "a")
+    remember(tmp_path, [page], "a")
+    assert is_current(tmp_path, [page], "a")
+    assert not is_current(tmp_path, [page], "b")
+    assert not is_current(tmp_path, [page, tmp_path / "report.pdf"], "a")
     page.write_text("edited", encoding="utf-8")
-    assert not is_current(tmp_path, {"html": page}, "a")
+    assert not is_current(tmp_path, [page], "a")
     (tmp_path / RECORD).write_text("no json", encoding="utf-8")
-    assert not is_current(tmp_path, {"html": page}, "a")
+    assert not is_current(tmp_path, [page], "a")
 
 
 def test_formats_made_one_after_the_other_are_all_remembered(tmp_path: Path) -> None:
     targets = {name: tmp_path / f"report.{name}" for name in ("html", "xlsx")}
     for name, path in targets.items():
         path.write_text(name, encoding="utf-8")
-        remember(tmp_path, {name: path}, "a")
-    assert is_current(tmp_path, targets, "a")
+        remember(tmp_path, [path], "a")
+    assert is_current(tmp_path, targets.values(), "a")

@@ -118,7 +118,7 @@ def measured_requests(story: Story) -> list[tuple[Mapping[str, Any], list[dict[s
         groups.setdefault((row["point"], row["variant"] or ""), []).append(row)
     rows = story.found.rows() if story.found.size < 5000 else []
     known = {(row.get("point"), row.get("variant") or ""): row for row in rows}
-    found = []
+    found: list[tuple[Mapping[str, Any], list[dict[str, Any]]]] = []
     for (point, variant), requests in list(groups.items())[: len(PALETTE)]:
         row = known.get((point, variant))
         plain = f"point {point}, {variant}" if variant else f"point {point}"

@@ -180,9 +180,11 @@ def _body(
         {"field": "x", "title": x.title, "format": ",.4~g"},
         {"field": "y", "title": y.title, "format": ",.4~g"},
     ]
-    place = {name: axis(m, name, log=[row[name] for row in data]) for name, m in (("x", x), ("y", y))}
+    place: dict[str, Any] = {
+        name: axis(m, name, log=[row[name] for row in data]) for name, m in (("x", x), ("y", y))
+    }
     across = min(2, len(loads))
-    panel = {
+    panel: dict[str, Any] = {
         "width": int((WIDTH - 24 * (across - 1)) / across),
         "height": 360 if across == 1 else 180,
         "layer": [

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
-from engine.report.charts.scores import label_of_objective, names_of
+from engine.report.charts.scores import axes_of, label_of_objective, names_of
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import PALETTE, QUIET, WIDTH, description, log_axis, rounded
 from engine.report.numbers import Scale, quantity, significant
@@ -152,7 +152,7 @@ def _ranking(story: Story, result: ScoreResult) -> Chart | None:
     scores = result.scores.slice(0, min(_RANKED, result.ranked)).to_pylist()
     if len(scores) < 2:
         return None
-    names = names_of(story, scores)
+    names, narrowing = names_of(story, scores), axes_of(story, scores)
     data: list[dict[str, Any]] = []
     rows = []
     for row in scores:
@@ -161,7 +161,7 @@ def _ranking(story: Story, result: ScoreResult) -> Chart | None:
         high = row["score"] if row["score_high"] is None else row["score_high"]
         ranks = _span(row["rank_best"], row["rank_worst"])
         data.append({"what": name, "score": rounded(row["score"]), "low": rounded(low), "high": rounded(high),
-                     "ranks": ranks})  # fmt: skip
+                     "ranks": ranks, **narrowing[row["point"], row["variant"]]})  # fmt: skip
         rows.append([name, row["score"], row["score_low"], row["score_high"], ranks])
     known = any(row["score_low"] is not None for row in scores)
     title = "Ranking"
@@ -206,7 +206,7 @@ def _moved(story: Story, result: ScoreResult) -> Chart | None:
     if not moved:
         return None
     scores = result.scores.slice(0, min(_COMPARED, result.ranked)).to_pylist()
-    names = names_of(story, scores)
+    names, narrowing = names_of(story, scores), axes_of(story, scores)
     order = [names[row["point"], row["variant"]] for row in scores]
     data, rows = [], []
     for cell in moved:
@@ -214,7 +214,8 @@ def _moved(story: Story, result: ScoreResult) -> Chart | None:
         sign = "+" if cell["change"] > 0 else "−"
         change = f"{label_of_objective(cell['metric'])} {sign}{abs(cell['change']):.0%}"
         data.append({"what": order[cell["row"]], "change": change, "rank": cell["rank"],
-                     "places": before - cell["rank"]})  # fmt: skip
+                     "places": before - cell["rank"],
+                     **narrowing[scores[cell["row"]]["point"], scores[cell["row"]]["variant"]]})  # fmt: skip
         rows.append([order[cell["row"]], change, before, cell["rank"]])
     changes = list(dict.fromkeys(row["change"] for row in data))
     title = "Ranks under other weights"

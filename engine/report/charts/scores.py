@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
@@ -35,7 +36,7 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
         return []
     factors = result.factors(min(_SHOWN, result.ranked)).to_pylist()
     scores = result.scores.slice(0, min(_SHOWN, result.ranked)).to_pylist()
-    names = names_of(story, scores)
+    names, narrowing = names_of(story, scores), axes_of(story, scores)
     adds = result.scoring.aggregation == "weighted_sum"
     data: list[dict[str, Any]] = []
     rows = []
@@ -43,7 +44,8 @@ def score_charts(story: Story, result: ScoreResult | None) -> list[Chart]:
         name = names[factor["point"], factor["variant"]]
         value = factor["contribution"] if adds else factor["factor"]
         part, text = label_of_objective(factor["metric"]), _text(factor)
-        data.append({"what": name, "part": part, "value": rounded(value), "text": text})
+        axes = narrowing[factor["point"], factor["variant"]]
+        data.append({"what": name, "part": part, "value": rounded(value), "text": text, **axes})
         rows.append([name, part, text, factor["factor"], factor["weight"], factor["contribution"]])
     order = [names[row["point"], row["variant"]] for row in scores]
     parts = list(dict.fromkeys(row["part"] for row in data))
@@ -90,6 +92,18 @@ def names_of(story: Story, scores: list[dict[str, Any]]) -> dict[tuple[Any, Any]
         found[row["point"], row["variant"]] = (
             story.name(story.rows.take([place]).rows()[0]) if place is not None else "–"
         )
+    return found
+
+
+def axes_of(story: Story, scores: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], dict[str, Any]]:
+    """Device and number format of the rows of a ranking, by which a reader narrows every chart."""
+    numbers, variants = story.rows.numbers("point"), story.rows.texts("variant")
+    places = {key: i for i, key in enumerate(zip(numbers, variants, strict=True))}
+    found = {}
+    for row in scores:
+        place = places.get((row["point"], row["variant"] or ""))
+        known = story.rows.take([place]).rows()[0] if place is not None else {}
+        found[row["point"], row["variant"]] = {name: known.get(name) for name in ("hardware", "quantization")}
     return found
 
 
