@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
+from engine.measure.live.local import is_out_of_memory
 from engine.measure.live.machine import look, memory_of
 from engine.measure.live.records import Level, Measured, Repeat, Request, RunPhase, mark_interrupted
 from engine.measure.live.statistics import narrow_enough
@@ -40,7 +41,21 @@ def run_continuous(
         _measure(driver, found, repeats, requests=requests, most=most)
     except KeyboardInterrupt:
         mark_interrupted(found)
+    except (MeasurementError, RuntimeError, MemoryError) as err:
+        # One manager serves all loads: when it is gone, none can go on, and what is measured stays.
+        reason = _why(err)
+        if reason is None:
+            raise
+        for measured in found:
+            measured.status, measured.failure = "failed", reason
     return found
+
+
+def _why(err: BaseException) -> str | None:
+    """What ended the manager; None for an error that is not one of memory or of the manager."""
+    if isinstance(err, MeasurementError):
+        return err.message
+    return f"out of memory: {str(err).splitlines()[0][:200]}" if is_out_of_memory(err) else None
 
 
 def _measure(
@@ -139,7 +154,7 @@ class _Manager:
             result = self._manager.get_result(timeout=_WAIT_S)
             if result is None:
                 if not self._manager.is_running():
-                    raise MeasurementError("the continuous-batching loop of transformers ended by itself")
+                    raise MeasurementError(self._ending())
                 continue
             if result.request_id not in flying or not result.is_finished():
                 continue
@@ -150,6 +165,14 @@ class _Manager:
             if number is not None:
                 self._send(flying, prompts, number, done.slot)
         return sorted(records, key=lambda record: record.number)
+
+    def _ending(self) -> str:
+        """Why the library's loop ended, in its words where it has any."""
+        fatal = getattr(getattr(self._manager, "background_thread_status", None), "fatal_error", None)
+        if fatal is not None and is_out_of_memory(fatal):
+            return f"out of memory: {str(fatal).splitlines()[0][:200]}"
+        words = f": {str(fatal).splitlines()[0][:200]}" if str(fatal or "") else ""
+        return f"the continuous-batching loop of transformers ended by itself{words}"
 
     def _send(self, flying: dict[str, _Flying], prompts: list[list[int]], number: int, slot: int) -> None:
         now = time.perf_counter_ns()

@@ -352,3 +352,22 @@ def test_the_bound_is_lifted_again():
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with oom.bounded(oom.Available(1e9, "cuda", "a device")):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_manager_that_runs_out_of_memory_leaves_what_was_measured(measure, monkeypatch):
+    from engine.measure.live.continuous import _Manager
+
+    step, calls = _Manager.closed_loop, []
+
+    def limited(self, count, concurrency, **more):
+        calls.append(more["phase"])
+        if calls.count("measured") == 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(self, count, concurrency, **more)
+
+    monkeypatch.setattr(_Manager, "closed_loop", limited)
+    load = {"concurrency": [2], "requests": 4}
+    tables = measure({"target": {**CPU, "batching": "continuous"}, "load": load, **QUICK}, failing=True)
+    (row,) = [row for row in tables["summary"] if row["phase"] == "request"]
+    assert (row["status"], row["completed_requests"]) == ("failed", 4)
+    assert row["reason"] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
