@@ -97,10 +97,16 @@ class _ArrayArithmetic:
         return np.array([function(float(x)) for x in distinct])[places]
 
     def picked(self, edges: Sequence[float], a: Values, *tables: Any) -> tuple[Values, ...]:
+        low, high = np.min(a), np.max(a)
+        passed = sum(edge < low for edge in edges)
+        inside = [edge for edge in edges[passed:] if not edge >= high]
+        if not inside:
+            # In a sweep neighbours are alike: one answer for all of them.
+            return tuple(table[passed] for table in tables)
         # A handful of comparisons is quicker than a search.
-        place = np.zeros(np.shape(a), dtype=np.int8)
-        for edge in edges:
-            place = place + (a > edge)
+        place = np.full(np.shape(a), passed, dtype=np.int8)
+        for edge in inside:
+            place += a > edge
         return tuple(np.take(table, place) for table in tables)
 
     def distinct(self, a: Values) -> tuple[Values, Values] | None:
