@@ -14,6 +14,7 @@ from engine.plan.resolve import Combination, Resolver
 from engine.plan.variants import repeated_measurements
 from engine.spec.analytical import AnalyticalSettings
 from engine.spec.experiment import Experiment
+from engine.spec.sweep import Sweep
 from engine.spec.workload import COUNTS
 
 _MOST_COMBINATIONS: Final = 2_000
@@ -35,9 +36,22 @@ def check(
         resolver.check_names()
     except SpecError as err:
         problems += err.problems
+    if experiment.sweep != Sweep() and not experiment.has_points:
+        problems.append(_sweep_of_logs())
     if problems or expansion is None:
         raise SpecError(problems)
+    if not experiment.has_points:
+        return ()
     return _impossible(experiment, expansion, resolver)
+
+
+def _sweep_of_logs() -> Problem:
+    return Problem(
+        code="nothing-to-sweep",
+        message="`sweep` varies nothing where only logs are read: each run brings its own point",
+        hint="remove it, or add a measurement such as `kind: analytical`",
+        path=("sweep",),
+    )
 
 
 def _impossible(experiment: Experiment, expansion: Expansion, resolver: Resolver) -> tuple[Problem, ...]:

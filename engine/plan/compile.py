@@ -92,9 +92,9 @@ def compile_plan(
     expansion = expand(experiment, max_points=max_points)  # every value typed, every mistake at once
     resolver = Resolver(experiment, search, entries=entries)
     resolver.check_names()  # each catalogue name at each place it is used
-    blocks, dropped = _blocks(expansion, resolver)
+    blocks, dropped = _blocks(expansion, resolver) if experiment.has_points else ((), ())
     _check_counts(blocks)
-    if not blocks:
+    if experiment.has_points and not blocks:
         raise NothingSelected("every point of the sweep is dropped", hint="loosen a rule under `sweep.drop`")
     tasks = tuple(_tasks(experiment, blocks, versions or {}, only))
     if not tasks:

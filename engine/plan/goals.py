@@ -11,7 +11,7 @@ __all__ = ["with_goals"]
 
 def with_goals(experiment: Experiment) -> Experiment:
     """The experiment whose live measurements take their `require`, where they have none, from what
-    `scoring.require` says of single requests. It is part of what is measured: another limit measures again."""
+    `scoring.require` says of single requests. It is part of what is measured: a new limit measures again."""
     scoring = experiment.scoring
     goals = {n: text for n, text in (scoring.require if scoring else {}).items() if n in REQUEST_LIMITS}
     if not goals:

@@ -21,7 +21,7 @@ from engine.spec.catalog import (
     load_model,
     load_quantization,
 )
-from engine.spec.experiment import Experiment
+from engine.spec.experiment import FROM_LOGS, Experiment
 from engine.spec.hardware import Hardware
 from engine.spec.model import Model
 from engine.spec.paths import NAMED, sweepable
@@ -115,6 +115,8 @@ class Resolver:
         """Load every name the experiment uses; raises `SpecError` with a problem at each use of a bad one."""
         problems: list[Problem] = []
         for section, value, place in _named_places(self._experiment):
+            if value == FROM_LOGS and not self._experiment.has_points:
+                continue
             try:
                 self._section(section, {section: _typed(section, value)})
             except ValidationError:

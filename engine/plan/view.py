@@ -58,6 +58,8 @@ def plan_as_data(plan: Plan, outlook: Outlook) -> dict[str, Any]:
 
 
 def _headline(plan: Plan) -> str:
+    if not plan.experiment.has_points:
+        return f"{plan.experiment.name}: logs to read, each run with a point of its own"
     dropped = sum(d.points for d in plan.dropped)
     axes = len(plan.expansion.named) + len(plan.expansion.numeric)
     parts = [
@@ -128,7 +130,8 @@ def _last_line(outlook: Outlook) -> str:
     if not outlook.to_run:
         if outlook.waiting:  # files to read, which have no points of their own
             return f"To run: {counted(outlook.waiting, 'task')}. Nothing has been run."
-        return "Nothing to run: every point is kept. Nothing has been run."
+        what = "point" if outlook.points.get("kept") else "task"
+        return f"Nothing to run: every {what} is kept. Nothing has been run."
     time = f", {_duration(outlook.estimate_s)}" if outlook.estimate_s is not None else ""
     return f"To run: {counted(outlook.to_run, 'point')}{time}. Nothing has been run."
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.plan.expand import label_of
-from engine.results.tables import POINTS
+from engine.results.tables import POINTS, make_table
 from engine.spec.paths import NAMED
 from engine.spec.workload import COUNTS
 
@@ -27,6 +27,8 @@ def points_table(plan: Plan, columns: Sequence[str] = COLUMNS) -> pa.Table:
     import pyarrow as pa
 
     parts = list(points_batches(plan, columns))
+    if not parts:  # only logs are read
+        return make_table("points", {name: [] for name in columns})
     return pa.Table.from_batches(parts).unify_dictionaries()
 
 

@@ -82,6 +82,7 @@ CODES: Final[dict[str, str]] = {
     "empty-axis": "An axis without values leaves no points.",
     "empty-tie": "A tied row sets at least one field.",
     "tie-keys": "Rows that move together set the same fields, so that no point is half-defined.",
+    "nothing-to-sweep": "Where only logs are read, each run brings its own point and axes vary nothing.",
     "impossible": "No device can run this combination as asked; a run skips it, or refuses when all are so.",
     "swept-twice": "With one path in two places of the sweep, the order of evaluation would decide.",
     "repeated-value": "A value listed twice would measure the same point twice.",

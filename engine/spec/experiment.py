@@ -19,9 +19,8 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 Tag = Annotated[str, Field(min_length=1, max_length=40)]
 
 
-# A plan has a design point even where only logs are read; each run in them brings its own model and device.
-_ONLY_LOGS: Final = ("run_folder",)
-_POINT_OF_LOGS: Final = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb"}
+FROM_LOGS: Final = "from the logs"
+"""Stands for the model and the device where only logs are read: each run brings its own."""
 
 
 class Experiment(Settings):
@@ -61,7 +60,11 @@ class Experiment(Settings):
         listed = values.get("measurements") if isinstance(values, Mapping) else None
         if not isinstance(listed, list) or not listed:
             return values
-        if any(not isinstance(one, Mapping) or one.get("kind") not in _ONLY_LOGS for one in listed):
+        if any(not isinstance(one, Mapping) or one.get("kind") != "run_folder" for one in listed):
             return values
-        stated = next((one["hardware"] for one in listed if isinstance(one.get("hardware"), str)), None)
-        return {**_POINT_OF_LOGS, **({"hardware": stated} if stated else {}), **values}
+        return {"model": FROM_LOGS, "hardware": FROM_LOGS, **values}
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there is something to plan: logs alone bring their own points."""
+        return any(m.kind != "run_folder" for m in self.measurements)

@@ -359,3 +359,28 @@ def test_measured_points_have_a_lower_limit_that_can_be_raised():
 def test_a_number_outside_the_plan_is_no_point():
     with pytest.raises(IndexError):
         compile_plan(experiment()).point(1)
+
+
+def test_logs_alone_plan_no_point_and_take_no_sweep():
+    from engine.plan.check import check
+
+    logs = {
+        "model": "from the logs",
+        "hardware": "from the logs",
+        "measurements": [{"kind": "run_folder", "path": "x"}],
+    }
+    plan = compile_plan(experiment(**logs))
+    assert (plan.size, [task.kind for task in plan.tasks], dict(plan.entries.get("model", {}))) == (
+        0,
+        ["run_folder"],
+        {},
+    )
+    assert check(plan.experiment) == ()
+    with pytest.raises(SpecError) as failure:
+        check(experiment(**logs, sweep={"axes": {"workload.batch_size": [1, 2]}}))
+    assert [(p.code, p.path) for p in failure.value.problems] == [("nothing-to-sweep", ("sweep",))]
+    with pytest.raises(SpecError) as failure:
+        check(experiment(**{**logs, "measurements": [{"kind": "analytical"}]}))
+    assert [p.message for p in failure.value.problems] == [
+        "there is no model `from the logs`", "there is no device `from the logs`",
+    ]  # fmt: skip
