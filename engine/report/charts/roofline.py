@@ -72,47 +72,80 @@ def rooflines(story: Story) -> list[Chart]:
     return [_chart(story, panels, left_out)] if panels else []
 
 
-def _chart(
-    story: Story, panels: Sequence[tuple[dict[str, Any], Hardware, list[dict[str, Any]]]], left_out: int
-) -> Chart:
+Panel = tuple[dict[str, Any], "Hardware", list[dict[str, Any]]]
+"""A device's best point, its data sheet and its operators."""
+
+
+def _chart(story: Story, panels: Sequence[Panel], left_out: int) -> Chart:
     data: list[dict[str, Any]] = []
-    table = []
+    cells: list[list[Any]] = []
     for best, sheet, rows in panels:
         name = best["hardware"]
-        total = {phase: sum(r["total_time_s"] or 0 for r in rows if r["phase"] == phase) for phase in _PHASES}
         intensities = [row["intensity_flops_per_byte"] for row in rows if row["intensity_flops_per_byte"]]
         peaks = sorted({row["peak_flops_per_s"] for row in rows if row["peak_flops_per_s"]})
         data += _roofs(name, sheet, peaks, intensities)
-        for row in rows:
-            share = (row["total_time_s"] or 0) / total[row["phase"]] if total[row["phase"]] else None
-            data.append(
-                {
-                    "panel": name,
-                    "kind": "operator",
-                    "x": rounded(row["intensity_flops_per_byte"]),
-                    "y": rounded(row["reached_flops_per_s"] / 1e12),
-                    "phase": row["phase"],
-                    "operator": row["operator"],
-                    "share": rounded(100 * share) if share else None,
-                    "roof": rounded(100 * row["roof_share"]) if row["roof_share"] else None,
-                    "bound": row["bound"],
-                    "hardware": name,
-                    "quantization": best["quantization"],
-                }
-            )
-            table.append(
-                [
-                    name,
-                    best["quantization"],
-                    row["phase"],
-                    row["operator"],
-                    row["intensity_flops_per_byte"],
-                    row["reached_flops_per_s"],
-                    row["roof_share"],
-                    share,
-                    row["bound"],
-                ]
-            )
+        shares = _shares(rows)
+        data += [_mark(best, row, share) for row, share in zip(rows, shares, strict=True)]
+        cells += [
+            [name, best["quantization"], *(row[column] for column in _CELLS), share, row["bound"]]
+            for row, share in zip(rows, shares, strict=True)
+        ]
+    alt = (
+        f"Rooflines of {len(panels)} devices with {len(cells)} operators of prefill and decode at the "
+        "best point of each."
+    )
+    return Chart(
+        "roofline",
+        "Roofline",
+        _caption(panels, left_out),
+        alt,
+        description(_body([panel[0]["hardware"] for panel in panels], data), data, alt=alt),
+        chart_table("roofline", "Operators under the roof", _ROOFLINE_COLUMNS, cells),
+        ("intensity_flops_per_byte",),
+    )
+
+
+_CELLS: Final = ("phase", "operator", "intensity_flops_per_byte", "reached_flops_per_s", "roof_share")
+_SHARE: Final = Scale("%", 0.01, 1)
+_ROOFLINE_COLUMNS: Final = (
+    Column("hardware", "Device"),
+    Column("quantization", "Number format"),
+    Column("phase", "Phase"),
+    Column("operator", "Operator"),
+    Column("intensity_flops_per_byte", "Intensity", _DECLARED["intensity_flops_per_byte"].meaning, "number",
+           Scale("FLOP/B", 1, 1), "intensity_flops_per_byte"),
+    Column("reached_flops_per_s", "Reached", "FLOPs over time.", "number", Scale("TFLOP/s", 1e12, 2)),
+    Column("roof_share", "Share of roof", "Reached over min(peak, intensity x bandwidth).", "number", _SHARE),
+    Column("time_share", "Share of time", "Of the phase, all occurrences.", "number", _SHARE),
+    Column("bound", "Limited by"),
+)  # fmt: skip
+
+
+def _shares(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """What each operator takes of its phase's time."""
+    total: dict[str, float] = {}
+    for row in rows:
+        total[row["phase"]] = total.get(row["phase"], 0.0) + (row["total_time_s"] or 0)
+    return [(row["total_time_s"] or 0) / whole if (whole := total[row["phase"]]) else None for row in rows]
+
+
+def _mark(best: Mapping[str, Any], row: Mapping[str, Any], share: float | None) -> dict[str, Any]:
+    return {
+        "panel": best["hardware"],
+        "kind": "operator",
+        "x": rounded(row["intensity_flops_per_byte"]),
+        "y": rounded(row["reached_flops_per_s"] / 1e12),
+        "phase": row["phase"],
+        "operator": row["operator"],
+        "share": rounded(100 * share) if share else None,
+        "roof": rounded(100 * row["roof_share"]) if row["roof_share"] else None,
+        "bound": row["bound"],
+        "hardware": best["hardware"],
+        "quantization": best["quantization"],
+    }
+
+
+def _caption(panels: Sequence[Panel], left_out: int) -> str:
     caption = (
         "Each device at its best point. The slope is the memory bandwidth, the flat lines the peaks "
         "of the number formats in use, both from the data sheet; size is the share of its phase's "
@@ -120,46 +153,7 @@ def _chart(
     )
     if all(row["roof_share"] is None or row["roof_share"] > 0.999 for _, _, rows in panels for row in rows):
         caption += " The operators lie on the roof, because their times are the data-sheet bound."
-    caption += f" {left_out} more devices are in the operator table." if left_out > 0 else ""
-    alt = (
-        f"Rooflines of {len(panels)} devices with {len(table)} operators of prefill and decode at the "
-        "best point of each."
-    )
-    columns = [
-        Column("hardware", "Device"),
-        Column("quantization", "Number format"),
-        Column("phase", "Phase"),
-        Column("operator", "Operator"),
-        Column(
-            "intensity_flops_per_byte",
-            "Intensity",
-            _DECLARED["intensity_flops_per_byte"].meaning,
-            "number",
-            Scale("FLOP/B", 1, 1),
-            "intensity_flops_per_byte",
-        ),
-        Column("reached_flops_per_s", "Reached", "FLOPs over time.", "number", Scale("TFLOP/s", 1e12, 2)),
-        Column(
-            "roof_share",
-            "Share of roof",
-            "Reached over min(peak, intensity x bandwidth).",
-            "number",
-            Scale("%", 0.01, 1),
-        ),
-        Column(
-            "time_share", "Share of time", "Of the phase, all occurrences.", "number", Scale("%", 0.01, 1)
-        ),
-        Column("bound", "Limited by"),
-    ]
-    return Chart(
-        "roofline",
-        "Roofline",
-        caption,
-        alt,
-        description(_body([p[0]["hardware"] for p in panels], data), data, alt=alt),
-        chart_table("roofline", "Operators under the roof", columns, table),
-        ("intensity_flops_per_byte",),
-    )
+    return caption + (f" {left_out} more devices are in the operator table." if left_out > 0 else "")
 
 
 def _roofs(
