@@ -93,11 +93,20 @@ def read_run(run: RunFolder, context: Context) -> RunResult:
     notes = [(row.name, note) for row in files for note in row.notes]
     notes += [(run.name, note) for note in _run_notes(run, reads)]
     maker = _Maker(run, reads, context, context.sheets.get(hardware or "", Device()))
-    rows = maker.rows(files)
+    rows = [_judged(row) for row in maker.rows(files)]
     if run.failed is not None:
         rows = [replace(row, ok=False, reason=f"marked as failed by `{run.failed}`") for row in rows]
     notes += [(run.name, note) for note in maker.notes]
     return RunResult(run, texts, hardware, tuple(rows), tuple(files), tuple(notes), tuple(maker.samples()))
+
+
+def _judged(row: Row) -> Row:
+    """A serving run in which every request failed measured no load, whatever zeros it printed."""
+    done, failed = (row.values.values.get(f"{name}_requests") for name in ("completed", "failed"))
+    if not row.ok or done != 0:
+        return row
+    reason = f"none of {failed:,.0f} requests was completed" if failed else "no request was completed"
+    return replace(row, ok=False, reason=reason)
 
 
 def _applying(reads: Sequence[tuple[str, Read]], file: str = "") -> list[tuple[str, Read]]:

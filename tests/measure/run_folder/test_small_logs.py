@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measure.run_folder.trees import put, read, read_text, vllm, whole
+from tests.measure.run_folder.trees import one, put, read, read_text, vllm, whole
 
 DMON = """\
 #Date       Time        gpu    pwr  gtemp  mtemp     fb
@@ -195,3 +195,11 @@ def test_powermetrics_is_on_the_clock_of_its_dates(tmp_path: Path) -> None:
 def test_a_job_file_names_the_model_and_says_what_it_left_out(tmp_path: Path) -> None:
     name, found = read_text(tmp_path, JOB, name="job.yaml")
     assert (name, found.texts["model"], found.rows_dropped) == ("job information", "Llama-2-13b-chat-hf", 1)
+
+
+def test_a_serving_run_without_a_finished_request_failed(tmp_path: Path) -> None:
+    log = vllm(end="20260304-140015", duration=10.0, tokens=0, completed=0, request_throughput=0.0)
+    put(tmp_path, {"llama_7b/batch_1/r.json": log})
+    row = one(tmp_path)
+    assert (row["status"], row["reason"], row["basis"]) == ("failed", "none of 4 requests was completed", None)
+    assert row["error_rate"] == 1.0
