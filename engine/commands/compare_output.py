@@ -67,24 +67,21 @@ def _differences(title: str, differences: Sequence[Difference]) -> None:
 
 def _changes(lines: Sequence[Line], varied: Sequence[str], top: int) -> None:
     from engine.report.comparison_tables import (
-        alike,
         change_text,
         distinct,
-        metric_label,
-        short_name,
         side_text,
     )
 
     single = distinct(lines)
     shown = single[:top] if top else single
     rows = []
-    for line, more in shown:
-        change = line.change
-        where = short_name(line.point, varied)
+    for news in shown:
+        line, change = news.line, news.line.change
+        where = news.point(varied)
         rows.append(
             {
                 "verdict": line.verdict,
-                "what": metric_label(change.metric) + alike(more) if change else "Status",
+                "what": news.metric,
                 "change": change_text(change) if change else "",
                 "before": side_text(change.metric, change.before) if change else line.point.status[0],
                 "now": side_text(change.metric, change.after) if change else line.point.status[1],

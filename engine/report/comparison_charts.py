@@ -11,14 +11,13 @@ from engine.report.charts.story import chart_table
 from engine.report.charts.style import INK, PALETTE, QUIET, SHAPES, WIDTH, description, rounded
 from engine.report.clean import Redactor
 from engine.report.comparison_tables import (
+    FOREMOST,
     PERCENT,
     Line,
-    alike,
+    News,
     change_text,
     distinct,
     lines_of,
-    metric_label,
-    short_name,
     varied_fields,
 )
 from engine.report.numbers import count_of
@@ -28,11 +27,6 @@ from engine.results.compared import Against, Comparison
 _MOST_LINES: Final = 28
 _MOST_RUNS: Final = 6
 _MOST_COURSES: Final = 4
-_COURSES: Final = (
-    "output_tokens_per_s_per_device", "output_tokens_per_s", "ttft_s", "tpot_s", "e2e_s",
-    "energy_per_output_token_j", "average_power_w", "time_s",
-)  # fmt: skip
-"""Metrics whose course over runs is drawn, the ones people look at first."""
 # Blue and orange of Okabe and Ito stand for good and bad: told apart by everybody, as red and green are not.
 _COLORS: Final = {
     "regressed": PALETTE[1], "improved": PALETTE[0], "changed": PALETTE[3], "unknown": PALETTE[4],
@@ -61,10 +55,10 @@ def _largest(
     """A dot with its interval for each of the changes that matter most."""
     known = [line for line in lines if line.change and line.change.contrast.low is not None]
     single = distinct(known or lines)
-    shown = [line for line, _ in single[:_MOST_LINES]]
+    shown = [news.line for news in single[:_MOST_LINES]]
     if not shown:
         return None
-    data = [_dot(line, more, varied, redact) for line, more in single[:_MOST_LINES]]
+    data = [_dot(news, varied, redact) for news in single[:_MOST_LINES]]
     verdicts = [verdict for verdict in _COLORS if any(row["verdict"] == verdict for row in data)]
     title = (
         f"Largest changes: {redact.text(against.run.title)} against {redact.text(comparison.baseline.title)}"
@@ -73,11 +67,11 @@ def _largest(
         f"Dots of {count_of(len(shown), 'relative change')} with 95 % intervals and a line at 0; the table "
         "has the numbers."
     )
-    left = len(single) - len(shown)
+    left = sum(news.lines for news in single[_MOST_LINES:] if news.line.verdict != "within noise")
     caption = (
         "Change over the value before; whiskers are 95 % intervals of the difference. A triangle "
         "pointing down is worse, one pointing up is better, whatever the direction of the metric."
-        + (f" {left:,} more are in the table." if left else "")
+        + (f" {count_of(left, 'change')} more in the table." if left else "")
     )
     table = chart_table(
         f"largest-{against.run.letter.lower()}",
@@ -104,13 +98,13 @@ def _largest(
     )
 
 
-def _dot(line: Line, more: int, varied: Sequence[str], redact: Redactor) -> dict[str, Any]:
-    change = line.change
+def _dot(news: News, varied: Sequence[str], redact: Redactor) -> dict[str, Any]:
+    line, change = news.line, news.line.change
     if change is None:
         return {}
     ends = (change.relative_low, change.relative_high)
     return {
-        "what": f"{metric_label(change.metric)}{alike(more)} – {redact.text(short_name(line.point, varied))}",
+        "what": f"{news.metric} – {redact.text(news.point(varied))}",
         "change": rounded(None if change.relative is None else 100 * change.relative),
         "low": rounded(None if ends[0] is None else 100 * ends[0]),
         "high": rounded(None if ends[1] is None else 100 * ends[1]),
@@ -175,7 +169,7 @@ def _forest(data: Sequence[Mapping[str, Any]], verdicts: Sequence[str], threshol
 
 def _course(comparison: Comparison, redact: Redactor) -> Chart | None:
     """Median change of each metric from run to run, with the span that eight of ten points lie in."""
-    rows = [row for name in _COURSES for row in _course_of(comparison, name)]
+    rows = [row for name in FOREMOST for row in _course_of(comparison, name)]
     names = list(dict.fromkeys(row["metric"] for row in rows))[:_MOST_COURSES]
     rows = [row for row in rows if row["metric"] in names]
     if not rows:
@@ -208,7 +202,7 @@ def _course(comparison: Comparison, redact: Redactor) -> Chart | None:
         alt,
         description(_course_body(names, titles), rows, alt=alt),
         table,
-        tuple(m for m in _COURSES if METRICS[m].label in names),
+        tuple(m for m in FOREMOST if METRICS[m].label in names),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import setting_column
 from engine.report.clean import Redactor
-from engine.report.numbers import Scale, quantity, scale_for, significant
+from engine.report.numbers import Scale, count_of, quantity, scale_for, significant
 from engine.report.page import Column, Table, Value
 from engine.report.points import BEST_ROWS, MOST_ROWS
 from engine.results.compared import Against, Change, ComparedPoint, Comparison, Verdict
@@ -26,6 +26,11 @@ _URGENCY: Final[dict[Verdict, int]] = {
     "unknown": 3,
     "within noise": 4,
 }
+FOREMOST: Final = (
+    "output_tokens_per_s_per_device", "output_tokens_per_s", "ttft_s", "tpot_s", "e2e_s",
+    "energy_per_output_token_j", "average_power_w", "time_s",
+)  # fmt: skip
+"""Metrics that people look at first: their changes are told before larger ones of others."""
 _LENGTHS: Final = ("prompt_tokens", "output_tokens")
 """Fields that a label names together."""
 _MOST_DIFFERENCES: Final = 300
@@ -51,6 +56,11 @@ class Line:
         return self.change.reason if self.change else self.point.status_reason
 
     @property
+    def is_foremost(self) -> bool:
+        """Whether it is of a status or of a metric that people look at first."""
+        return self.change is None or metric_of(self.change.metric) in FOREMOST
+
+    @property
     def size(self) -> float:
         """How large the change is, for sorting; a status is larger than any number."""
         if self.change is None:
@@ -63,24 +73,58 @@ class Line:
 def lines_of(comparison: Comparison) -> list[Line]:
     """Every change, worst news first; the same order whatever order the rows came in."""
     found = [line for against in comparison.against for line in _lines(against)]
-    return sorted(found, key=lambda line: (_URGENCY[line.verdict], -line.size))
+    return sorted(found, key=lambda line: (_URGENCY[line.verdict], not line.is_foremost, -line.size))
 
 
-def distinct(lines: Sequence[Line]) -> list[tuple[Line, int]]:
-    """Lines with how many more of the same point changed by the very same share: throughputs of one time are
-    one piece of news."""
-    found: dict[tuple[Any, ...], tuple[Line, int]] = {}
+@dataclass
+class News:
+    """A line that stands for others like it."""
+
+    line: Line
+    metrics: int = 0
+    """How many more metrics of its point changed by the very same share."""
+    points: int = 0
+    """At how many more points its metric went from the same value to the same value."""
+
+    @property
+    def lines(self) -> int:
+        """How many lines of the table it stands for, itself included."""
+        return (1 + self.metrics) * (1 + self.points)
+
+    @property
+    def metric(self) -> str:
+        """`Output throughput and 3 alike`, `Status`."""
+        change = self.line.change
+        name = metric_label(change.metric) if change else "Status"
+        return f"{name} and {self.metrics} alike" if self.metrics else name
+
+    def point(self, varied: Sequence[str]) -> str:
+        """`bf16, batch 1 and 70 points more`."""
+        name = short_name(self.line.point, varied)
+        return f"{name} and {count_of(self.points, 'point')} more" if self.points else name
+
+
+def distinct(lines: Sequence[Line]) -> list[News]:
+    """Each piece of news once: throughputs of one time change by one share, and a setting of the whole run
+    by the same values at every point."""
+    of_point: dict[tuple[Any, ...], News] = {}
     for line in lines:
         share = line.change.relative if line.change else None
         key = (id(line.point), line.verdict, id(line) if share is None else round(share, 9))
-        first, more = found.get(key, (line, -1))
-        found[key] = (first, more + 1)
+        if key in of_point:
+            of_point[key].metrics += 1
+        else:
+            of_point[key] = News(line)
+    found: dict[tuple[Any, ...], News] = {}
+    for news in of_point.values():
+        line, change = news.line, news.line.change
+        values = (id(line),) if change is None else (change.metric, change.before, change.after)
+        alike = (id(line.against), line.verdict, news.metrics, *values)
+        if alike in found:
+            found[alike].points += 1
+        else:
+            found[alike] = news
     return list(found.values())
-
-
-def alike(more: int) -> str:
-    """` and 3 alike`; empty for none."""
-    return f" and {more} alike" if more else ""
 
 
 def _lines(against: Against) -> Iterator[Line]:

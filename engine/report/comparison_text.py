@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Final
 from engine.report.clean import Redactor, clean_text
 from engine.report.comparison_tables import (
     Line,
-    alike,
     change_text,
     distinct,
     lines_of,
-    metric_label,
-    short_name,
     side_text,
     varied_fields,
 )
@@ -81,14 +78,14 @@ def _rows(lines: Sequence[Line], varied: Sequence[str], redact: Redactor) -> Ite
     yield "| | metric | change | before | now | point |"
     yield "|---|---|--:|--:|--:|---|"
     single = distinct(lines)
-    for line, more in single[:_MOST_ROWS]:
-        where = code(redact.text(short_name(line.point, varied)))
-        change = line.change
+    for news in single[:_MOST_ROWS]:
+        line, change = news.line, news.line.change
+        where = code(redact.text(news.point(varied)))
         cells = (
-            ("Status", "", *(code(status) for status in line.point.status))
+            (news.metric, "", *(code(status) for status in line.point.status))
             if change is None
             else (
-                metric_label(change.metric) + alike(more),
+                news.metric,
                 change_text(change),
                 side_text(change.metric, change.before),
                 side_text(change.metric, change.after),

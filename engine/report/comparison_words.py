@@ -61,7 +61,7 @@ def _sentence(against: Against, lines: Sequence[Line], varied: Sequence[str], re
     where = f"{count_of(total, 'comparison')} at {count_of(len(against.points), 'point')}"
     parts = [f"{counts[v]:,} {v}" for v in ("regressed", "improved") if counts[v]]
     worst = lines[0]
-    return f"{name}: {' and '.join(parts)} of {where}; the largest is {_phrase(worst, varied, redact)}."
+    return f"{name}: {' and '.join(parts)} of {where}; first of all {_phrase(worst, varied, redact)}."
 
 
 def _nothing(runs: Sequence[Against], redact: Redactor) -> str:
@@ -90,13 +90,18 @@ def basis(comparison: Comparison) -> str:
     """What the verdicts rest on, in one or two sentences."""
     options = comparison.options
     tests = sum(against.tests for against in comparison.against)
-    words = [f"95 % intervals (Welch); {count_of(tests, 'test')} with {_CORRECTIONS[options.correction]}"]
+    words = []
+    if tests:
+        words.append(
+            f"95 % intervals (Welch); {count_of(tests, 'test')} with {_CORRECTIONS[options.correction]}"
+        )
     if options.threshold:
         words.append(f"changes of less than {100 * options.threshold:g} % do not count")
     if options.noise is not None:
         words.append(f"runs of the same are taken to vary by {100 * options.noise:g} %")
     words.append("between predictions any difference is a change")
-    return "; ".join(words) + "."
+    text = "; ".join(words)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def comparison_tiles(comparison: Comparison) -> tuple[Tile, ...]:

@@ -15,6 +15,7 @@ import pytest
 from engine.report.comparison import comparison_view, render_comparison_html, write_comparison
 from engine.report.comparison_tables import change_text, distinct, lines_of, percent
 from engine.report.comparison_text import code, junit_text, markdown_text
+from engine.report.comparison_words import basis
 from engine.report.comparison_workbook import write_comparison_workbook
 from engine.report.draw import chart_svg
 from engine.report.html import render_page
@@ -92,7 +93,7 @@ def test_the_answer_says_what_got_worse(comparison: Comparison) -> None:
     view = comparison_view(comparison)
     assert view.title == "slow, same against base"
     assert view.verdict.startswith(
-        "B slow: 3 regressed and 3 improved of 9 comparisons at 3 points; the largest is "
+        "B slow: 3 regressed and 3 improved of 9 comparisons at 3 points; first of all "
     )
     assert view.verdict.endswith("C same: nothing got better or worse in 9 comparisons.")
     assert view.verdict_tone == "bad"
@@ -123,9 +124,39 @@ def test_one_piece_of_news_is_told_once() -> None:
     rows = [{"output_tokens_per_s": 1.0, "requests_per_s": 2.0, "tpot_s": 1.0}]
     after = [{"output_tokens_per_s": 2.0, "requests_per_s": 4.0, "tpot_s": 0.5}]
     told = distinct(lines_of(compare([run(rows), run(after)])))
-    assert [(line.change.metric, more) for line, more in told if line.change] == [
-        ("output_tokens_per_s", 1), ("tpot_s", 0),
+    assert [(news.metric, news.lines) for news in told] == [
+        ("Output throughput and 1 alike", 2), ("Time per output token", 1),
     ]  # fmt: skip
+
+
+def test_a_setting_of_the_whole_run_is_one_piece_of_news() -> None:
+    # 3 points go from 2 to 8 GB of reserve, which leaves each another share of its memory.
+    points = [{"batch_size": n} for n in (1, 2, 4)]
+    before = [
+        {"point": i, "reserve_bytes": 2e9, "memory_free_bytes": n * 1e10} for i, n in enumerate((1, 2, 4))
+    ]
+    after = [
+        {**row, "reserve_bytes": 8e9, "memory_free_bytes": row["memory_free_bytes"] - 6e9} for row in before
+    ]
+    told = distinct(lines_of(compare([run(before, points=points), run(after, points=points)])))
+    assert [(news.metric, news.point(("batch_size",)), news.lines) for news in told] == [
+        ("Reserve", "batch 1 and 2 points more", 3),
+        ("Memory left", "batch 1", 1),
+        ("Memory left", "batch 2", 1),
+        ("Memory left", "batch 4", 1),
+    ]
+
+
+def test_what_people_look_at_first_comes_before_larger_changes_of_the_rest() -> None:
+    rows = [{"tpot_s": 0.010, "reserve_bytes": 2e9}]
+    after = [{"tpot_s": 0.011, "reserve_bytes": 8e9}]
+    told = lines_of(compare([run(rows), run(after)]))
+    assert [line.change.metric for line in told if line.change] == ["tpot_s", "reserve_bytes"]
+
+
+def test_no_test_is_claimed_where_predictions_meet() -> None:
+    found = compare([run([{"tpot_s": 0.010}]), run([{"tpot_s": 0.011}])])
+    assert basis(found) == "Between predictions any difference is a change."
 
 
 @pytest.mark.parametrize(
