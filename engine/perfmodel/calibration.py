@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
@@ -45,7 +46,7 @@ class Timed:
     prefill: Law
     """In a prefill step; the same one for everything but attention."""
 
-    @property
+    @cached_property
     def attends(self) -> bool:
         """Whether its work depends on what a step attends to."""
         return any(symbol in ("Q", "K") for symbol, _ in (*self.compute_s, *self.memory_s))
@@ -287,8 +288,11 @@ def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values, Values]:
 
 
 def _value(terms: Terms, basis: Mapping[str, Values]) -> Values:
-    total: Values = 0.0
-    for symbol, amount in terms:
+    if not terms:
+        return 0.0
+    (symbol, amount), *others = terms
+    total = amount * basis[symbol]
+    for symbol, amount in others:
         total = total + amount * basis[symbol]
     return total
 

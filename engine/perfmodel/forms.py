@@ -64,7 +64,7 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
         return memory
     if isinstance(amount.compute_s, float) and amount.compute_s == 0:
         return memory
-    compute = amount.compute_s / p.compute_efficiency
+    compute = amount.compute_s * (1 / p.compute_efficiency)
     if form == "added":
         if waves is None:
             return compute + memory
