@@ -264,10 +264,11 @@ class _Reader:
 
     def read(self, *, slow: bool) -> dict[str, float]:
         found = self._fetch(self._fields)
-        for name, call in {**self._calls, **(self._slow if slow else {})}.items():
-            value = self._answer(call)
-            if value is not None:
-                found[name] = value
+        for calls in (self._calls, self._slow) if slow else (self._calls,):
+            for name, call in calls.items():
+                value = self._answer(call)
+                if value is not None:
+                    found[name] = value
         return found
 
     def _answer(self, call: Callable[[], Any]) -> Any:
