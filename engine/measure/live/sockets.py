@@ -28,11 +28,14 @@ _READ_BYTES: Final = 64 * 1024
 
 _MIDDLE: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a read ends that ends with an event and its chunk: more must follow, and nothing needs doing now."""
-_GATHER_S: Final = 0.0003
+_LONGEST_GATHER_S: Final = 0.001
+_LEAST_GATHER_S: Final = 0.0002
+_SHARE_OF_REQUEST: Final = 0.005
+"""Of the time of a request: its end is seen late by at most so much, and the next one leaves as late."""
+_SHARE_OF_GAP: Final = 0.25
+"""Of the time between two reads of a stream: two tokens that arrive within one wait have one stamp."""
 _GATHER_FROM: Final = 16
 """Requests in flight from which reads are gathered."""
-_ENOUGH: Final = 8
-"""Sockets that are ready at once and worth a wake-up of their own."""
 _SAME_MOMENT_NS: Final = 20_000
 
 
@@ -142,6 +145,7 @@ class SocketGroup:
         self._by_number: dict[int, PlainTransport] = {}
         self.in_flight = 0
         """Requests under way, as the client counts them."""
+        self._gather_s = 0.0
         self._room = socket.CMSG_SPACE(_STAMP.size)
 
     async def connect(self, host: str, port: int, receiver: Receiver) -> None:
@@ -171,6 +175,13 @@ class SocketGroup:
             return
         raise failure
 
+    def ended(self, request_s: float, reads: int) -> None:
+        """A request took so long in so many reads: how long reads may be gathered follows from it."""
+        most = min(
+            _LONGEST_GATHER_S, _SHARE_OF_REQUEST * request_s, _SHARE_OF_GAP * request_s / max(1, reads)
+        )
+        self._gather_s += (most - self._gather_s) / 16
+
     def forget(self, number: int) -> None:
         """Read this socket no longer."""
         if self._by_number.pop(number, None) is not None:
@@ -178,10 +189,9 @@ class SocketGroup:
 
     def _ready(self) -> None:
         """Read every socket that has something; what decides nothing yet is put aside."""
+        if self.in_flight >= _GATHER_FROM and self._gather_s >= _LEAST_GATHER_S:
+            time.sleep(self._gather_s)
         ready = self._poll.poll(0)
-        if self.in_flight >= _GATHER_FROM and len(ready) < _ENOUGH:
-            time.sleep(_GATHER_S)
-            ready = self._poll.poll(0)
         now, lead = _clocks()
         room = self._room
         for number, _ in ready:

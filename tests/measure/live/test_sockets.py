@@ -164,3 +164,18 @@ def test_a_clock_that_is_set_moves_no_stamp_out_of_its_request(monkeypatch):
     (exchange,), _ = send(script)
     assert exchange.error_class is None
     assert exchange.sent_ns <= exchange.stamps[0] <= exchange.done_ns
+
+
+def test_reads_are_gathered_no_longer_than_requests_and_gaps_allow():
+    async def run():
+        waits = []
+        for request_s, reads in ((1.0, 50), (0.06, 10), (1.0, 1000), (0.001, 3)):
+            group = sockets.SocketGroup()
+            for _ in range(200):
+                group.ended(request_s, reads)
+            waits.append(group._gather_s)
+            group.close()
+        return waits
+
+    # At most 1 ms; 0.5 % of 60 ms; a quarter of the 1 ms between reads; 0.5 % of 1 ms, which is no wait.
+    assert asyncio.run(run()) == pytest.approx([1e-3, 0.3e-3, 0.25e-3, 5e-6], rel=1e-3)
