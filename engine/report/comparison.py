@@ -27,11 +27,11 @@ from engine.report.comparison_words import (
     redactor,
     run_facts,
 )
-from engine.report.numbers import count_of
 from engine.report.page import Section, View
 from engine.report.provenance import definitions, made_at
 from engine.results.judging import metric_of
 from engine.results.matching import FIELDS
+from engine.units import counted
 
 if TYPE_CHECKING:
     from engine.results.compared import Comparison
@@ -115,7 +115,7 @@ def _title(comparison: Comparison, redact: Redactor) -> str:
 def _subtitle(comparison: Comparison) -> str:
     points = max(len(against.points) for against in comparison.against)
     words = sorted({sources_of(point) for against in comparison.against for point in against.points})
-    return f"{count_of(points, 'point')} in common: {', '.join(words).replace('_', ' ')}"
+    return f"{counted(points, 'point')} in common: {', '.join(words).replace('_', ' ')}"
 
 
 def _counts(comparison: Comparison) -> tuple[tuple[str, int], ...]:

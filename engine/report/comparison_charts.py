@@ -20,9 +20,9 @@ from engine.report.comparison_tables import (
     lines_of,
     varied_fields,
 )
-from engine.report.numbers import count_of
 from engine.report.page import Chart, Column
 from engine.results.compared import Against, Comparison
+from engine.units import counted
 
 _MOST_LINES: Final = 28
 _MOST_RUNS: Final = 6
@@ -64,14 +64,14 @@ def _largest(
         f"Largest changes: {redact.text(against.run.title)} against {redact.text(comparison.baseline.title)}"
     )
     alt = (
-        f"Dots of {count_of(len(shown), 'relative change')} with 95 % intervals and a line at 0; the table "
+        f"Dots of {counted(len(shown), 'relative change')} with 95 % intervals and a line at 0; the table "
         "has the numbers."
     )
     left = sum(news.lines for news in single[_MOST_LINES:] if news.line.verdict != "within noise")
     caption = (
         "Change over the value before; whiskers are 95 % intervals of the difference. A triangle "
         "pointing down is worse, one pointing up is better, whatever the direction of the metric."
-        + (f" {count_of(left, 'change')} more in the table." if left else "")
+        + (f" {counted(left, 'change')} more in the table." if left else "")
     )
     table = chart_table(
         f"largest-{against.run.letter.lower()}",
@@ -177,7 +177,7 @@ def _course(comparison: Comparison, redact: Redactor) -> Chart | None:
     titles = [redact.text(run.title) for run in (comparison.baseline, *(a.run for a in comparison.against))]
     for row in rows:
         row["run"] = titles[row["place"]]
-    alt = f"Median change against {titles[0]} over {count_of(len(titles), 'run')}, a line a metric."
+    alt = f"Median change against {titles[0]} over {counted(len(titles), 'run')}, a line a metric."
     table = chart_table(
         "course",
         "Course over the runs",

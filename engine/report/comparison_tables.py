@@ -9,13 +9,14 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import setting_column
 from engine.report.clean import Redactor
-from engine.report.numbers import Scale, count_of, quantity, scale_for, significant
+from engine.report.numbers import Scale, quantity, scale_for, significant
 from engine.report.page import Column, Table, Value
 from engine.report.points import BEST_ROWS, MOST_ROWS
 from engine.results.compared import Against, Change, ComparedPoint, Comparison, Verdict
 from engine.results.judging import metric_of
 from engine.results.matching import FIELDS, Identity
 from engine.results.significance import Side
+from engine.units import counted
 
 PERCENT: Final = Scale("%", 0.01, 1)
 _NUMBER: Final = Scale("", 1, 4)
@@ -101,7 +102,7 @@ class News:
     def point(self, varied: Sequence[str]) -> str:
         """`bf16, batch 1 and 70 points more`."""
         name = short_name(self.line.point, varied)
-        return f"{name} and {count_of(self.points, 'point')} more" if self.points else name
+        return f"{name} and {counted(self.points, 'point')} more" if self.points else name
 
 
 def distinct(lines: Sequence[Line]) -> list[News]:

@@ -15,11 +15,11 @@ from engine.report.comparison_tables import (
     short_name,
     varied_fields,
 )
-from engine.report.numbers import count_of
 from engine.report.page import Assumption, Fact, Notice, Tile, Tone
 from engine.results.compared import Against, Comparison, RunFacts
 from engine.results.judging import ALPHA
 from engine.results.matching import FIELDS
+from engine.units import counted
 
 _CORRECTIONS: Final = {
     "bh": "Benjamini and Hochberg's correction: of the changes named at most 5 % are expected to be false",
@@ -58,7 +58,7 @@ def _sentence(against: Against, lines: Sequence[Line], varied: Sequence[str], re
     name = redact.text(against.run.title)
     counts = Counter(line.verdict for line in lines)
     total = sum(counts.values())
-    where = f"{count_of(total, 'comparison')} at {count_of(len(against.points), 'point')}"
+    where = f"{counted(total, 'comparison')} at {counted(len(against.points), 'point')}"
     parts = [f"{counts[v]:,} {v}" for v in ("regressed", "improved") if counts[v]]
     worst = lines[0]
     return f"{name}: {' and '.join(parts)} of {where}; first of all {_phrase(worst, varied, redact)}."
@@ -74,7 +74,7 @@ def _nothing(runs: Sequence[Against], redact: Redactor) -> str:
     total = sum(counts.values())
     rest = [f"{counts[v]:,} {words}" for v, words in _RESTS.items() if counts[v]]
     tail = f" ({', '.join(rest)})" if rest else ""
-    return f"{listed}: nothing got better or worse in {count_of(total, 'comparison')}{tail}."
+    return f"{listed}: nothing got better or worse in {counted(total, 'comparison')}{tail}."
 
 
 def _phrase(line: Line, varied: Sequence[str], redact: Redactor) -> str:
@@ -93,7 +93,7 @@ def basis(comparison: Comparison) -> str:
     words = []
     if tests:
         words.append(
-            f"95 % intervals (Welch); {count_of(tests, 'test')} with {_CORRECTIONS[options.correction]}"
+            f"95 % intervals (Welch); {counted(tests, 'test')} with {_CORRECTIONS[options.correction]}"
         )
     if options.threshold:
         words.append(f"changes of less than {100 * options.threshold:g} % do not count")

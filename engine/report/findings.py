@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from engine.report.numbers import count_of
 from engine.report.page import Finding
+from engine.units import counted
 
 _MOST_NAMED: Final = 6
 
@@ -35,7 +35,7 @@ def _one(members: list[tuple[str, Finding]]) -> Finding:
     names = [about for about, _ in members] if about else [finding.point for _, finding in members]
     names = [name for name in dict.fromkeys(names) if name]
     listed = ", ".join(names[:_MOST_NAMED]) + (" and more" if len(names) > _MOST_NAMED else "")
-    where = f"{count_of(len(members), 'row')}: {listed}" if listed else count_of(len(members), "row")
+    where = f"{counted(len(members), 'row')}: {listed}" if listed else counted(len(members), "row")
     evidence = f"{first.evidence} ({where})" if first.evidence else f"In {where}."
     points = list(dict.fromkeys(finding.point for _, finding in members if finding.point))
     return replace(first, finding=said[:1].upper() + said[1:], evidence=evidence,

@@ -120,8 +120,3 @@ def each_scale(unit: str) -> Scale:
 def prefixes(unit: str) -> tuple[tuple[float, str], ...]:
     """(factor, name) of the units a base unit is shown in, smallest first."""
     return _PREFIXED.get(unit, ())
-
-
-def count_of(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 point`, `1,234 points`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

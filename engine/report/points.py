@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, label_of, setting_column
 from engine.report.choose import pareto_front
-from engine.report.numbers import Scale, count_of, scale_for
+from engine.report.numbers import Scale, scale_for
 from engine.report.page import Column, Table, Value
 from engine.report.workloads import words
 from engine.results.tables import POINTS
+from engine.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ def points_table(story: Story) -> Table:
     note = ""
     if total > len(rows):
         note = (
-            f"{count_of(len(rows), 'row')} of {total:,}: the best by rank and the trade-off front. "
+            f"{counted(len(rows), 'row')} of {total:,}: the best by rank and the trade-off front. "
             f"The other {total - len(rows):,} are in the run's tables; `engine export RUN summary` "
             "writes all of them."
         )
@@ -90,7 +91,7 @@ def best_table(story: Story, points: Table) -> Table:
     values = tuple(tuple(_value(story, column, row) for column in points.columns) for row in rows)
     of = f" at {words(story.choice.workload)}" if story.choice.workload else ""
     note = (
-        f"The best {count_of(len(rows), 'point')}{of} by rank. All {points.total:,} are in the HTML "
+        f"The best {counted(len(rows), 'point')}{of} by rank. All {points.total:,} are in the HTML "
         "report and in the workbook."
     )
     return Table(
@@ -124,7 +125,7 @@ def best_of_workloads(story: Story) -> tuple[Table, ...]:
     values = tuple(tuple(_value(story, column, row) for column in columns) for row in rows)
     units = tuple(METRICS[c.metric].unit if c.metric else "" for c in columns)
     left = len(story.choice.workloads.lengths) - len(rows)
-    note = f"{count_of(left, 'further workload')} without a best point or not listed." if left > 0 else ""
+    note = f"{counted(left, 'further workload')} without a best point or not listed." if left > 0 else ""
     return (
         Table("best-of-workloads", "Best point of each workload", columns, values, len(rows), note, units,
               _intervals(columns, rows)),

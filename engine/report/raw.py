@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.report.charts.story import label_of
 from engine.report.clean import Redactor
-from engine.report.numbers import Scale, count_of, scale_for
+from engine.report.numbers import Scale, scale_for
 from engine.report.page import Column, Table, Value
 from engine.results.tables import TABLES
 from engine.results.tables import Column as Declared
+from engine.units import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,7 @@ def _raw(name: str, table: pa.Table, redact: Redactor) -> Table:
     total = table.num_rows
     note = ""
     if total > MOST_ROWS:
-        note = f"{MOST_ROWS:,} of {count_of(total, 'row')}; `engine export RUN {name}` writes all of them."
+        note = f"{MOST_ROWS:,} of {counted(total, 'row')}; `engine export RUN {name}` writes all of them."
     rows = tuple(zip(*values, strict=True))
     return Table(name, _TITLES[name], tuple(columns), rows, total, note, tuple(c.unit for c in declared))
 

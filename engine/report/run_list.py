@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from engine.errors import StoreError
 from engine.report.clean import Redactor, identifying_values
 from engine.report.html import asset, page_templates, policy, trusted
-from engine.report.numbers import ABSENT, count_of
+from engine.report.numbers import ABSENT
 from engine.report.page import Fact
 from engine.report.provenance import environment_facts
 from engine.results.documents import EXPERIMENT
 from engine.results.listing import STATES, RunEntry, failures, files_of
+from engine.units import counted
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -101,9 +102,9 @@ def list_page(rows: Sequence[Row], *, name: str, mode: Mode, share: bool = False
 
 def counts_text(rows: Sequence[Row]) -> str:
     """How many runs there are: `3 runs: 1 running, 2 finished.`"""
-    counted = Counter(row.state for row in rows)
-    states = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
-    return f"{count_of(len(rows), 'run')}: {states}." if rows else "No run yet."
+    by_state = Counter(row.state for row in rows)
+    states = ", ".join(f"{by_state[state]:,} {state}" for state in STATES if by_state[state])
+    return f"{counted(len(rows), 'run')}: {states}." if rows else "No run yet."
 
 
 def row_fragments(rows: Sequence[Row]) -> str:
@@ -189,7 +190,7 @@ def moment(when: dt.datetime | None) -> str:
 def size_text(size: int) -> str:
     """A file's size for people."""
     if size < 1000:
-        return count_of(size, "byte")
+        return counted(size, "byte")
     return f"{size / 1e3:,.0f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"
 
 
@@ -231,11 +232,11 @@ def _progress(entry: RunEntry) -> str:
     if not entry.tasks:
         return ""
     if entry.state in ("partly failed", "failed"):
-        return f"{entry.failed:,} of {count_of(entry.tasks, 'task')} failed"
+        return f"{entry.failed:,} of {counted(entry.tasks, 'task')} failed"
     if entry.state == "finished":
-        return count_of(entry.tasks, "task")
+        return counted(entry.tasks, "task")
     failed = f", {entry.failed:,} failed" if entry.failed else ""
-    return f"{entry.done:,} of {count_of(entry.tasks, 'task')}{failed}"
+    return f"{entry.done:,} of {counted(entry.tasks, 'task')}{failed}"
 
 
 def _choices(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story
 from engine.report.choose import above_roof
-from engine.report.numbers import count_of, quantity, scale_for, significant
+from engine.report.numbers import quantity, scale_for, significant
 from engine.report.page import Notice, Tile, Tone
 from engine.report.workloads import lengths_of, words
+from engine.units import counted
 
 if TYPE_CHECKING:
     from engine.report.clean import Redactor
@@ -57,7 +58,7 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
     basis = _based_on(story, basis_of(winner, long=True))
     if choice.requirements and not choice.qualified:
         wanted = "; ".join(r.text for r in choice.requirements)
-        none = f"none of {count_of(choice.ok, 'ranked point')} meets every requirement ({wanted})"
+        none = f"none of {counted(choice.ok, 'ranked point')} meets every requirement ({wanted})"
         missed = f"{where} {none}." if where else f"{none[:1].upper()}{none[1:]}."
         return f"{missed} The nearest by rank is {name}: {numbers}.", basis, "bad"
     best = f"{where} the best" if where else "Best"
@@ -74,7 +75,7 @@ _LENGTHS: Final = ("prompt_tokens", "output_tokens")
 def _field(story: Story) -> str:
     """How many rows were in the race."""
     choice = story.choice
-    noun = count_of(choice.ok, "point")
+    noun = counted(choice.ok, "point")
     if choice.workload:
         return f"{noun} of these lengths"
     return noun + (" with a result" if choice.ok < story.rows.size else "")

@@ -24,7 +24,6 @@ from engine.report.clean import Redactor, clean_tables, identifying_values
 from engine.report.findings import merged
 from engine.report.judging import judge
 from engine.report.labels import NAMED, renamed_label, with_short_labels
-from engine.report.numbers import count_of
 from engine.report.operators import Predictor, operators_of
 from engine.report.page import Chart, Finding, Section, View
 from engine.report.phases import phase_times
@@ -36,6 +35,7 @@ from engine.report.run_section import run_data, run_sections
 from engine.report.verdict import notices, status_counts, tiles, unscored, verdict
 from engine.report.workloads import workloads_of
 from engine.results.tables import empty
+from engine.units import counted
 
 if TYPE_CHECKING:
     from engine.report.inputs import ReportInputs
@@ -214,7 +214,7 @@ def _varied(rows: Records) -> tuple[str, ...]:
 
 
 def _subtitle(inputs: ReportInputs, story: Story) -> str:
-    words = [count_of(inputs.plan.size, "design point")]
+    words = [counted(inputs.plan.size, "design point")]
     # What is only read has devices and models of its own, whatever the spec names.
     read = all(task.kind in ("run_folder", "training") for task in inputs.plan.tasks)
     planned = {
@@ -225,7 +225,7 @@ def _subtitle(inputs: ReportInputs, story: Story) -> str:
     for name, noun in (("hardware", "device"), ("quantization", "number format"), ("model", "model")):
         count = len(set(story.rows.labels(name)) if read else planned[name])
         if count > 1:
-            words.append(count_of(count, noun))
+            words.append(counted(count, noun))
     kinds = list(dict.fromkeys(task.kind for task in inputs.plan.tasks))
     names = {
         "analytical": "predicted",

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from engine.report.numbers import ABSENT, Scale, count_of, each_scale, quantity, scale_for, significant
+from engine.report.numbers import ABSENT, Scale, each_scale, quantity, scale_for, significant
+from engine.units import counted
 
 
 @pytest.mark.parametrize(
@@ -65,4 +66,4 @@ def test_cells_that_span_powers_of_ten_have_their_own_units() -> None:
 
 
 def test_counts_are_words() -> None:
-    assert (count_of(1, "point"), count_of(1234, "point")) == ("1 point", "1,234 points")
+    assert (counted(1, "point"), counted(1234, "point")) == ("1 point", "1,234 points")

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, WIDTH, description, rounded
-from engine.report.numbers import Scale, count_of, scale_for
+from engine.report.numbers import Scale, scale_for
 from engine.report.page import Chart, Column
+from engine.units import counted
 
 MOST_COMPONENTS: Final = 16
 
@@ -50,7 +51,7 @@ def component_bars(rows: Sequence[Row]) -> Chart | None:
         Column("n", "n", "", "number"),
     )
     cells = [[r[name] for name in ("component", "phase", "method", *ends.values(), "n")] for r in listed]
-    alt = f"Bars of {word.lower()} of {count_of(len(order), 'component')} with 95 % intervals."
+    alt = f"Bars of {word.lower()} of {counted(len(order), 'component')} with 95 % intervals."
     caption = "All occurrences in one step; whiskers are 95 % intervals over trials."
     return Chart("component-bars", title, caption, alt,
                  description(_bars_body(order, data, f"{word} ({scale.unit})"), data, alt=alt),

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, WIDTH, description, rounded
-from engine.report.numbers import count_of, scale_for
+from engine.report.numbers import scale_for
 from engine.report.page import Chart, Column
+from engine.units import counted
 
 _MOST: Final = 24
 _KINDS: Final = ("gross", "above idle", "predicted")
@@ -37,7 +38,7 @@ def energy_by_point(story: Story) -> Chart | None:
         Column("low", "from", "", "number", scale), Column("high", "to", "", "number", scale),
         Column("n", "n", "", "number"),
     ), listed)  # fmt: skip
-    alt = f"Bars of energy per output token of {count_of(len(order), 'point')}, gross and above idle."
+    alt = f"Bars of energy per output token of {counted(len(order), 'point')}, gross and above idle."
     caption = (
         "Whiskers are 95 % intervals over requests; the sensor's own gain of about 5 % moves all bars of a "
         "device together and is not in them."

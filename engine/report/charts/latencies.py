@@ -8,9 +8,10 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import PALETTE, SHAPES, WIDTH, Measure, description, log_axis, rounded
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column
 from engine.report.records import MEASURED
+from engine.units import counted
 
 _ENOUGH: Final = {"p50": 1, "p90": 10, "p95": 20, "p99": 100}
 """Observations that a percentile needs: one beyond it, at least."""
@@ -33,7 +34,7 @@ def percentiles(story: Story) -> Chart | None:
     panels = list(dict.fromkeys(row["metric"] for row in shown))
     alt = (
         f"Dots of the median, 90th, 95th and 99th percentile of {len(panels)} latencies for "
-        f"{count_of(len(names), 'load')}."
+        f"{counted(len(names), 'load')}."
     )
     columns = (
         Column("what", "Point"),
@@ -182,7 +183,7 @@ def _distribution_chart(
         Column("p90", "p90", "", "number", _MS),
         Column("largest", "Largest", "", "number", _MS),
     )
-    alt = f"Cumulative distribution of {label.lower()} for {count_of(len(lines), 'load')}."
+    alt = f"Cumulative distribution of {label.lower()} for {counted(len(lines), 'load')}."
     return Chart(
         f"distribution-{name}", f"{label}: all requests",
         "Requests of the measured window that ended well.", alt, description(body, data, alt=alt),

@@ -9,8 +9,9 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import DASHES, PALETTE, WIDTH, Measure, axis, description, measure
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column
+from engine.units import counted
 
 _LOAD: Final = re.compile(r"(concurrency|rate|users|qps)\s*=?\s*([0-9]+(?:\.[0-9]+)?)")
 _METRICS: Final = ("output_tokens_per_s", "ttft_s", "tpot_s")
@@ -55,7 +56,7 @@ def _chart(story: Story, loaded: Sequence[tuple[float, dict[str, Any]]], kind: s
     shown = lines[: len(PALETTE)]
     data = [row for row in data if row["line"] in shown]
     title = f"{metric.label} over {kind}"
-    alt = f"Lines of {metric.label.lower()} over {kind} for {count_of(len(shown), 'point')}, with intervals."
+    alt = f"Lines of {metric.label.lower()} over {kind} for {counted(len(shown), 'point')}, with intervals."
     columns = (
         Column("line", "Point"),
         Column("load", kind.capitalize(), "", "number", Scale("")),
@@ -64,7 +65,7 @@ def _chart(story: Story, loaded: Sequence[tuple[float, dict[str, Any]]], kind: s
     rows = [[row["line"], row["x"], measured.base(row["y"])] for row in data]
     caption = "Whiskers are 95 % intervals of the mean over repeats."
     if len(lines) > len(shown):
-        caption += f" {count_of(len(lines) - len(shown), 'more line')} in the table of points."
+        caption += f" {counted(len(lines) - len(shown), 'more line')} in the table of points."
     return Chart(
         f"{name.replace('_', '-')}-over-{kind}", title, caption, alt,
         description(_body(measured, kind, shown), data, alt=alt),

@@ -11,9 +11,10 @@ from engine.report.charts.loads import load_of, over_load
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, SHAPES, WIDTH, description, log_axis, rounded
 from engine.report.charts.timeline import timelines
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column, Table
 from engine.report.records import MEASURED
+from engine.units import counted
 
 _COMPARED: Final = (
     "ttft_s",
@@ -92,7 +93,7 @@ def prediction_errors(story: Story) -> Chart | None:
     metrics = list(dict.fromkeys(row["metric"] for row in data))
     table = _error_table(story, found)
     alt = (
-        f"Dots of measured over predicted for {count_of(len(shown), 'point')} and {len(metrics)} "
+        f"Dots of measured over predicted for {counted(len(shown), 'point')} and {len(metrics)} "
         "metrics, with a line at 1."
     )
     caption = (

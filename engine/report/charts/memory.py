@@ -8,9 +8,10 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table, setting_column
 from engine.report.charts.style import INK, WIDTH, description, rounded
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column
 from engine.report.records import Records
+from engine.units import counted
 
 PARTS: Final = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "reserve_bytes")
 _COLORS: Final = ("#0072B2", "#E69F00", "#009E73", "#9a9a9a")
@@ -134,7 +135,7 @@ def _chart(
     caption = (
         f"At {words}. The line across a bar is the memory that may be used; a bar beyond it does not fit."
     )
-    caption += f" {count_of(left_out, 'further bar')} left out." if left_out else ""
+    caption += f" {counted(left_out, 'further bar')} left out." if left_out else ""
     alt = (
         f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; "
         f"{misfits} do not fit."

@@ -9,9 +9,9 @@ from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table, setting_column
 from engine.report.charts.style import FRONT, QUIET, WIDTH, Measure, axis, description, measure
 from engine.report.choose import pareto_front
-from engine.report.numbers import count_of
 from engine.report.page import Chart, Column, Table
 from engine.report.workloads import lengths_of, words
+from engine.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,9 +87,9 @@ def _trade_off(story: Story, name: str, x: str, y: str, title: str, what: str) -
     if story.choice.workload is not None:
         more = len(story.choice.workloads.lengths) - len(panels)
         caption += " Points of different lengths do different work, so each pair of lengths has its own front"
-        caption += f"; {count_of(more, 'more pair')} in the table of points." if more > 0 else "."
+        caption += f"; {counted(more, 'more pair')} in the table of points." if more > 0 else "."
     alt = (
-        f"Scatter of {count_of(len(data), 'point')}: {METRICS[y].label.lower()} over "
+        f"Scatter of {counted(len(data), 'point')}: {METRICS[y].label.lower()} over "
         f"{METRICS[x].label.lower()}, {len(front)} of them on the front."
     )
     body = _body(story, *scaled, data, [_load(story, place) for place in panels])

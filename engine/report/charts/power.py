@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import PALETTE, WIDTH, description, rounded
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column, Table
+from engine.units import counted
 
 _MOST_SAMPLES: Final = 1500
 """Readings that a line of the usual width can show."""
@@ -33,7 +34,7 @@ def power_over_time(story: Story) -> Chart | None:
     caption = "Readings as the sensor gave them."
     caption += f" {left:,} readings are thinned out of the picture." if left else ""
     seconds = rows[-1]["time_s"] - rows[0]["time_s"]
-    alt = f"Line of power over {seconds:.0f} s for {count_of(len(devices), 'device')}."
+    alt = f"Line of power over {seconds:.0f} s for {counted(len(devices), 'device')}."
     body = _body(devices, phases, _spans(rows))
     return Chart("power", "Power over time", caption, alt, description(body, data, alt=alt),
                  _table(rows, devices, phases))  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table, label_of, setting_column
 from engine.report.charts.style import WIDTH, axis, columns_for, description, measure
-from engine.report.numbers import count_of
 from engine.report.page import Chart, Column
 from engine.report.records import Records
+from engine.units import counted
 
 _AXES: Final = ("batch_size", "prompt_tokens")
 _METRICS: Final = ("output_tokens_per_s_per_device", "output_tokens_per_s", "tpot_s", "ttft_s", "e2e_s")
@@ -101,7 +101,7 @@ def _chart(story: Story, rows: Records, along: str, name: str) -> Chart | None:
         else "A line ends where a point does not fit."
     )
     left = len(story.style.formats) - len(panels)
-    caption += f" {count_of(left, 'more number format')} left out." if left > 0 else ""
+    caption += f" {counted(left, 'more number format')} left out." if left > 0 else ""
     alt = (
         f"Lines of {metric.label.lower()} over {label_of(along).lower()} for "
         f"{len({r['hardware'] for r in listed})} devices, one panel for each of {len(panels)} number "

@@ -9,8 +9,9 @@ from typing import Any, Final
 from engine.report.charts.latencies import measured_requests
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import PALETTE, WIDTH, description, rounded
-from engine.report.numbers import Scale, count_of
+from engine.report.numbers import Scale
 from engine.report.page import Chart, Column
+from engine.units import counted
 
 MOST_REQUESTS: Final = 60
 """Bars of one load: as many as stand apart in a picture."""
@@ -38,8 +39,8 @@ def timelines(story: Story) -> list[Chart]:
     panels = list(dict.fromkeys(row["line"] for row in data))
     title = "Requests over time"
     caption = "Each bar is a request: waiting before it was sent, until its first token, until its last."
-    caption += f" {count_of(left_out, 'later request')} left out." if left_out else ""
-    alt = f"Bars of {count_of(len(rows), 'request')} over time, each split into queue, prefill and decode."
+    caption += f" {counted(left_out, 'later request')} left out." if left_out else ""
+    alt = f"Bars of {counted(len(rows), 'request')} over time, each split into queue, prefill and decode."
     columns = (
         Column("line", "Load"),
         Column("request", "Request", "", "number"),

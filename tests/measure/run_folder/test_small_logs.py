@@ -201,5 +201,9 @@ def test_a_serving_run_without_a_finished_request_failed(tmp_path: Path) -> None
     log = vllm(end="20260304-140015", duration=10.0, tokens=0, completed=0, request_throughput=0.0)
     put(tmp_path, {"llama_7b/batch_1/r.json": log})
     row = one(tmp_path)
-    assert (row["status"], row["reason"], row["basis"]) == ("failed", "none of 4 requests was completed", None)
+    assert (row["status"], row["reason"], row["basis"]) == (
+        "failed",
+        "none of 4 requests was completed",
+        None,
+    )
     assert row["error_rate"] == 1.0
