@@ -35,7 +35,7 @@ _OK, _DOES_NOT_FIT, _BEYOND_CONTEXT, _SKIPPED = range(4)
 _STATUSES: Final = ("ok", "does_not_fit", "beyond_context", "skipped")
 
 
-@measurement(AnalyticalSettings, result_version=2)
+@measurement(AnalyticalSettings, result_version=3)
 def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -> Tables:
     """Predictions of every point of a task: four rows a point, see `PHASES`."""
     from engine.results.tables import concatenate
