@@ -11,6 +11,7 @@ from engine.commands.console import Terminal
 from engine.commands.options import RUNS
 from engine.errors import UsageError
 from engine.spec.report import Format
+from engine.units import counted
 
 
 @click.command()
@@ -39,7 +40,7 @@ def report(
     with stored.store:
         for path in write_reports(stored, formats=chosen, share=share, output=output).values():
             click.echo(str(path))
-    terminal.say(f"{stored.plan.size:,} points, nothing measured again")
+    terminal.say(f"{counted(stored.plan.size, 'point')}, nothing measured again")
 
 
 def chosen_formats(text: str) -> list[Format]:

@@ -112,8 +112,8 @@ _NOTHING: Final = {
 
 
 def _counts(book: Workbook, sheet: Sheet, view: View) -> None:
-    """How many points came out how, as numbers and as live shares, and why some have no result."""
-    first = book.heads(sheet, ("Points", "Count", "Share")) + 1
+    """How many came out how, as numbers and as live shares, and why some have no result."""
+    first = book.heads(sheet, (view.counted_as, "Count", "Share")) + 1
     total = sum(count for _, count in view.counts)
     whole = f"SUM($B${first}:$B${first + len(view.counts) - 1})"
     for words, count in view.counts:
@@ -121,7 +121,7 @@ def _counts(book: Workbook, sheet: Sheet, view: View) -> None:
                    _share(book, sheet, count, total, whole)])  # fmt: skip
     if view.notices:
         sheet.add([])
-        book.heads(sheet, ("What is missing", "Points", "Share", "Why", "Details"))
+        book.heads(sheet, ("What is missing", view.counted_as, "Share", "Why", "Details"))
     for notice in view.notices:
         detail = notice.detail or "; ".join(notice.examples)
         sheet.add([book.text(sheet, notice.title), book.number(sheet, notice.count, "#,##0"),

@@ -225,6 +225,8 @@ class View:
     kind: str = "Experiment report"
     """What the page is, above its title."""
     points_title: str = "Points"
+    counted_as: str = "Points"
+    """What `counts` counts."""
     """Heading of the table of points."""
 
     @property

@@ -31,7 +31,7 @@ def phase_times(story: Story, points: Sequence[Mapping[str, Any]]) -> list[Table
     rows = _predicted(story.tables["summary"], numbers) if "summary" in story.tables else []
     if not any(row["basis"] == "estimate" for row in rows):
         return []
-    names = {row["point"]: story.name(row) for row in points}
+    names = {row["point"]: story.design_name(row) for row in points}
     order = {number: i for i, number in enumerate(numbers)}
     rows.sort(key=lambda row: (order[row["point"]], _PHASES.index(row["phase"])))
     values = tuple(_cells(names[row["point"]], row) for row in rows)

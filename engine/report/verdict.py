@@ -58,32 +58,44 @@ def verdict(story: Story) -> tuple[str, str, Tone]:
     basis = _based_on(story, basis_of(winner, long=True))
     if choice.requirements and not choice.qualified:
         wanted = "; ".join(r.text for r in choice.requirements)
-        none = f"none of {counted(choice.ok, 'ranked point')} meets every requirement ({wanted})"
+        none = (
+            f"none of {counted(choice.ok, f'ranked {ranked_noun(story)}')} meets every requirement ({wanted})"
+        )
         missed = f"{where} {none}." if where else f"{none[:1].upper()}{none[1:]}."
         return f"{missed} The nearest by rank is {name}: {numbers}.", basis, "bad"
     best = f"{where} the best" if where else "Best"
     if choice.requirements:
         return f"{best} of those that qualify is {name}: {numbers}. {_met(story)}", basis, "good"
     if choice.ok > 1 or where:
-        return f"{best} is {name}: {numbers}. It leads {_field(story)}.", basis, "good"
+        return f"{best} is {name}: {numbers}.{_leads(story)}", basis, "good"
     return f"{name}: {numbers}.", basis, "good"
 
 
 _LENGTHS: Final = ("prompt_tokens", "output_tokens")
 
 
-def _field(story: Story) -> str:
-    """How many rows were in the race."""
+def ranked_noun(story: Story) -> str:
+    """What the judged rows are: points, or where a measurement put several loads on one, loads."""
+    return "load" if story.winner is not None and story.winner.get("variant") else "point"
+
+
+def _leads(story: Story) -> str:
+    others = story.choice.ok - 1
+    return f" It leads {_field(story, others, 'other ')}." if others else ""
+
+
+def _field(story: Story, count: int, before: str = "") -> str:
+    """So many rows of those in the race."""
     choice = story.choice
-    noun = counted(choice.ok, "point")
+    text = counted(count, before + ranked_noun(story))
     if choice.workload:
-        return f"{noun} of these lengths"
-    return noun + (" with a result" if choice.ok < story.rows.size else "")
+        return f"{text} of these lengths"
+    return text + (" with a result" if choice.ok < story.rows.size else "")
 
 
 def _met(story: Story) -> str:
     verb = "meets" if story.choice.qualified == 1 else "meet"
-    return f"{story.choice.qualified:,} of {_field(story)} {verb} every requirement."
+    return f"{story.choice.qualified:,} of {_field(story, story.choice.ok)} {verb} every requirement."
 
 
 def _elsewhere(story: Story) -> str:

@@ -32,7 +32,7 @@ from engine.report.provenance import assumptions, definitions, facts, made_at
 from engine.report.raw import raw_tables
 from engine.report.records import Records, records
 from engine.report.run_section import run_data, run_sections
-from engine.report.verdict import notices, status_counts, tiles, unscored, verdict
+from engine.report.verdict import notices, ranked_noun, status_counts, tiles, unscored, verdict
 from engine.report.workloads import workloads_of
 from engine.results.tables import empty
 from engine.units import counted
@@ -84,6 +84,7 @@ def build_view(inputs: ReportInputs, *, share: bool = False) -> View:
         tiles=tiles(story),
         notices=(*notices(story), *unscored(scored.problems if scored else (), redact)),
         counts=status_counts(story),
+        counted_as=f"{ranked_noun(story).capitalize()}s",
         fixed=_fixed(story, story.winner or {}),
         sections=sections,
         points=table,

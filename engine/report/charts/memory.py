@@ -8,7 +8,7 @@ from typing import Any, Final
 from engine.metrics import METRICS
 from engine.report.charts.story import Story, chart_table, setting_column
 from engine.report.charts.style import INK, WIDTH, description, rounded
-from engine.report.numbers import Scale
+from engine.report.numbers import scale_for
 from engine.report.page import Chart, Column
 from engine.report.records import Records
 from engine.units import counted
@@ -27,7 +27,6 @@ _HELD: Final = (
     "expert",
     "data",
 )
-_GB: Final = 1e9
 _LOAD: Final = ("prompt_tokens", "output_tokens", "batch_size")
 
 
@@ -100,6 +99,7 @@ def _capacity(story: Story, row: dict[str, Any]) -> float | None:
 def _chart(
     story: Story, name: str, title: str, listed: list[dict[str, Any]], words: str, left_out: int
 ) -> Chart:
+    scale = scale_for("memory_needed_bytes", "B", [row.get("memory_needed_bytes") for row in listed])
     data: list[dict[str, Any]] = []
     table = []
     misfits = 0
@@ -112,29 +112,30 @@ def _chart(
             if row.get(part) is not None:
                 data.append(
                     {"hardware": row["hardware"], "quantization": row["quantization"],
-                     "part": METRICS[part].label, "gb": rounded(row[part] / _GB), "order": order,
-                     "capacity": rounded(capacity / _GB) if capacity else None,
-                     "needed": rounded(needed / _GB), "fits": fits}
+                     "part": METRICS[part].label, "size": rounded(row[part] / scale.factor), "order": order,
+                     "capacity": rounded(capacity / scale.factor) if capacity else None,
+                     "needed": rounded(needed / scale.factor), "fits": fits}
                 )  # fmt: skip
         table.append([row["hardware"], row["quantization"], *(row.get(p) for p in PARTS), needed, capacity])
-    gb = Scale("GB", _GB, 1)
     columns = [
         setting_column("hardware"),
         setting_column("quantization"),
-        *(Column(p, METRICS[p].label, METRICS[p].definition, "number", gb, p) for p in PARTS),
+        *(Column(p, METRICS[p].label, METRICS[p].definition, "number", scale, p) for p in PARTS),
         Column(
             "memory_needed_bytes",
             "Needed",
             METRICS["memory_needed_bytes"].definition,
             "number",
-            gb,
+            scale,
             "memory_needed_bytes",
         ),
-        Column("usable_bytes", "Usable", "Device memory that may be used.", "number", gb),
+        Column("usable_bytes", "Usable", "Device memory that may be used.", "number", scale),
     ]
-    caption = (
-        f"At {words}. The line across a bar is the memory that may be used; a bar beyond it does not fit."
-    )
+    caption = f"At {words}."
+    if any(row["capacity"] for row in data):
+        caption += " The line across a bar is the memory that may be used; a bar beyond it does not fit."
+    else:
+        caption += " How much memory may be used is not known here."
     caption += f" {counted(left_out, 'further bar')} left out." if left_out else ""
     alt = (
         f"Stacked bars of weights, KV cache, activations and reserve for {len(listed)} deployments; "
@@ -145,40 +146,44 @@ def _chart(
         title,
         caption,
         alt,
-        description(_body(story, listed), data, alt=alt),
+        description(_body(story, listed, scale.unit), data, alt=alt),
         chart_table(name, title, columns, table),
         PARTS,
     )
 
 
-def _body(story: Story, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def _body(story: Story, listed: list[dict[str, Any]], unit: str) -> dict[str, Any]:
     """A panel a device with a bar for each number format; with one format, or one device, plain bars."""
     devices = [d for d in story.style.devices if any(row["hardware"] == d for row in listed)]
     formats = [f for f in story.style.formats if any(row["quantization"] == f for row in listed)]
     if len(formats) == 1:
-        return _panel("hardware", devices, size=20)
+        return _panel("hardware", devices, size=20, unit=unit)
     if len(devices) == 1:
-        return _panel("quantization", formats, size=20)
+        return _panel("quantization", formats, size=20, unit=unit)
     header = {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left", "labelFontWeight": "normal"}
     return {
         "facet": {
             "row": {"field": "hardware", "type": "nominal", "sort": devices, "title": None, "header": header}
         },
         "spacing": 8,
-        "spec": _panel("quantization", formats, size=15),
+        "spec": _panel("quantization", formats, size=15, unit=unit),
     }
 
 
-def _panel(along: str, order: list[str], *, size: int) -> dict[str, Any]:
+def _panel(along: str, order: list[str], *, size: int, unit: str) -> dict[str, Any]:
     axis = {"ticks": False, "domain": False, "labelFontSize": 9.5, "minExtent": 64}
     color = {"domain": [METRICS[part].label for part in PARTS], "range": list(_COLORS)}
-    title = "Memory on the fullest device (GB)"
+    title = f"Memory on the fullest device ({unit})"
     tips = (("hardware", "Device"), ("quantization", "Number format"), ("part", "Part"))
-    sizes = (("gb", "Size (GB)"), ("needed", "Needed in all (GB)"), ("capacity", "Usable (GB)"))
+    sizes = (
+        ("size", f"Size ({unit})"),
+        ("needed", f"Needed in all ({unit})"),
+        ("capacity", f"Usable ({unit})"),
+    )
     bars = {
         "mark": {"type": "bar"},
         "encoding": {
-            "x": {"field": "gb", "type": "quantitative", "stack": "zero", "title": title},
+            "x": {"field": "size", "type": "quantitative", "stack": "zero", "title": title},
             "color": {
                 "field": "part",
                 "type": "nominal",

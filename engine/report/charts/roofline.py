@@ -343,7 +343,7 @@ def operator_tables(story: Story, points: Sequence[Mapping[str, Any]]) -> list[T
             columns = tuple(_operator_column(_DECLARED[name], [r[name] for r in listed]) for name in _SHOWN)
             values = tuple(tuple(r[name] for name in _SHOWN) for r in listed)
             found.append(
-                Table(f"operators-{row['point']}", story.name(row), columns, values, len(listed),
+                Table(f"operators-{row['point']}", story.design_name(row), columns, values, len(listed),
                       units=tuple(_DECLARED[name].unit for name in _SHOWN))
             )  # fmt: skip
     return found

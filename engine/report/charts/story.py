@@ -90,6 +90,10 @@ class Story:
             return f"point {row['point']}" if row.get("point") is not None else "the run"
         return self.redact.text(", ".join(part for part in parts if part))
 
+    def design_name(self, row: Mapping[str, Any]) -> str:
+        """The point of a row as it was planned, whatever load a measurement put on it."""
+        return self.name(row, without=("variant",), full=bool(row.get("variant")))
+
 
 _NAMED: Final = (
     "model",
