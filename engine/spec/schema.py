@@ -54,7 +54,7 @@ _OF_LOGS: Final[Json] = {
 }
 _ONLY_LOGS: Final[Json] = {
     "required": ["measurements"],
-    "properties": {"measurements": {"type": "array", "items": _OF_LOGS}},
+    "properties": {"measurements": {"type": "array", "minItems": 1, "items": _OF_LOGS}},
 }
 
 

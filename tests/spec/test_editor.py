@@ -34,6 +34,7 @@ GAPS = {
     "value_rule": ({8, 9}, "rules over several keys"),
     "value_rule_model": ({7}, "rules over several keys"),
     "value_rule_objective": ({8, 9, 10, 11}, "rules over several keys"),
+    "value_rule_objectives": ({6}, "rules over several keys"),
     "value_rule_preset": ({9, 13, 15}, "rules over several keys"),
     "value_rule_scoring": ({6}, "rules over several keys"),
     "value_types": ({8}, "2048.0 is a whole number in JSON Schema"),
@@ -245,7 +246,8 @@ def test_the_hovered_document_has_no_marks(server: Server):
 
 def test_hover_over_a_catalogue_name_shows_its_numbers(server: Server):
     title, numbers, meaning, _source = hovered(server, "h100-sxm-80gb")
-    assert (title, meaning) == ("#### hardware", "A name of the catalogue, or the device itself.")
+    needed = "A name of the catalogue, or the device itself. Not needed where only logs are read."
+    assert (title, meaning) == ("#### hardware", needed)
     assert numbers.startswith("NVIDIA H100 SXM 80GB: ")
     assert "3.35 TB/s" in numbers
 
