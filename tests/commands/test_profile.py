@@ -59,7 +59,8 @@ def test_every_spec_it_writes_is_valid(more: list[str], tmp_path: Path) -> None:
     shown = profile("--model", "llama-3.2-3b", "--print-spec", *more)
     spec = tmp_path / "profile.yaml"
     spec.write_text(shown.stdout)
-    load_checked(spec)
+    kinds = [m.kind for m in load_checked(spec).experiment.measurements]
+    assert kinds.count("energy") == 1
 
 
 def test_replay_needs_a_recording() -> None:

@@ -40,7 +40,7 @@ def at(arrays: WorkloadArrays, i: int, speculation: Speculation | None = None) -
     )
 
 
-def compare(
+def assert_agreement(
     model: Model, arrays: WorkloadArrays, speculation: Speculation | None = None, **options: object
 ) -> None:
     deployment = deploy(model, device(memory="60 GB"), **options)
@@ -63,24 +63,26 @@ def compare(
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_arrays_agree_with_single_points(model: Model):
-    compare(model, columns(12, 1, chunks=False, riding=False))
+    assert_agreement(model, columns(12, 1, chunks=False, riding=False))
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_chunked_and_mixed_steps_agree(model: Model):
-    compare(model, columns(8, 2, chunks=True, riding=True))
+    assert_agreement(model, columns(8, 2, chunks=True, riding=True))
 
 
 def test_speculation_and_splits_agree():
     arrays = columns(8, 3, chunks=False, riding=False)
-    compare(LLAMA_8B, arrays, Speculation(tokens=3, acceptance=0.6))
-    compare(LLAMA_8B, arrays, parallelism=Parallelism(tensor=2, pipeline=4, data=2, micro_batches=3))
-    compare(MIXTRAL, arrays, parallelism=Parallelism(tensor=2, expert=4, data=2))
-    compare(LATENT, arrays, kv_block_tokens=16, attention="unfused", expert_tile=16)
+    assert_agreement(LLAMA_8B, arrays, Speculation(tokens=3, acceptance=0.6))
+    assert_agreement(LLAMA_8B, arrays, parallelism=Parallelism(tensor=2, pipeline=4, data=2, micro_batches=3))
+    assert_agreement(MIXTRAL, arrays, parallelism=Parallelism(tensor=2, expert=4, data=2))
+    assert_agreement(LATENT, arrays, kv_block_tokens=16, attention="unfused", expert_tile=16)
 
 
 def test_skewed_routing_agrees():
-    compare(MIXTRAL, columns(8, 4, chunks=False, riding=False), routing={"law": "zipf", "exponent": 1.0})
+    assert_agreement(
+        MIXTRAL, columns(8, 4, chunks=False, riding=False), routing={"law": "zipf", "exponent": 1.0}
+    )
 
 
 def test_columns_of_one_value_stand_for_all():

@@ -109,6 +109,7 @@ def test_a_chart_out_of_sight_is_narrowed_when_it_comes_into_sight(visit: Visit)
         '.mark-symbol.role-mark path").length < before',
         arg=before,
     )
+    assert 0 < figure.locator(".mark-symbol.role-mark path").count() < before
 
 
 def test_sorting_and_finding(visit: Visit) -> None:
@@ -145,6 +146,7 @@ def test_filters_narrow_charts_and_tables(visit: Visit) -> None:
         '.mark-symbol.role-mark path").length < before',
         arg=before,
     )
+    assert 0 < figure.locator(".mark-symbol.role-mark path").count() < before
     rows = visit.page.locator("table[data-table=points] tbody tr").all_inner_texts()
     assert rows
     assert not any("l40s" in row for row in rows)

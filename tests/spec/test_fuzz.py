@@ -78,7 +78,7 @@ def problems_of(data: bytes) -> tuple[Problem, ...]:
     return ()
 
 
-def check(data: bytes) -> None:
+def assert_located(data: bytes) -> None:
     problems = problems_of(data)
     text = data.decode("utf-8", errors="replace")
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -96,18 +96,18 @@ def check(data: bytes) -> None:
 
 @given(st.text())
 def test_any_text(text: str):
-    check(text.encode("utf-8", errors="surrogatepass"))
+    assert_located(text.encode("utf-8", errors="surrogatepass"))
 
 
 @given(YAMLISH)
 @settings(max_examples=300)
 def test_text_that_looks_like_yaml(text: str):
-    check(text.encode())
+    assert_located(text.encode())
 
 
 @given(st.binary())
 def test_any_bytes(data: bytes):
-    check(data)
+    assert_located(data)
 
 
 @given(st.data())
@@ -131,7 +131,7 @@ def test_a_good_spec_with_a_few_bytes_changed(data: st.DataObject):
                 changed = bytearray(b"\n".join(lines))
         if not changed:
             break
-    check(bytes(changed))
+    assert_located(bytes(changed))
 
 
 VALUES = st.recursive(
@@ -154,7 +154,7 @@ VALUES = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_any_value_in_any_section(values: dict[str, object]):
     # JSON is YAML, so this reaches every rule of the classes through the front door.
-    check(json.dumps(values, indent=1).encode())
+    assert_located(json.dumps(values, indent=1).encode())
 
 
 def keys_of(text: str) -> list[tuple[int, int]]:
@@ -197,4 +197,4 @@ def test_any_depth(depth: int, opening: str):
         with pytest.raises(SpecError, match="nested more than 64 levels deep"):
             read_bytes(data, name="f")
     else:
-        check(data)
+        assert_located(data)

@@ -170,7 +170,8 @@ def test_prompt_results_become_variants(place: Path) -> None:
 
 @pytest.mark.parametrize("name", ["neuron_training", "pick_hardware"])
 def test_the_specs_are_sound(name: str) -> None:
-    validate(read_document(ROOT / "specs" / f"{name}.yaml"), Experiment)
+    found = validate(read_document(ROOT / "specs" / f"{name}.yaml"), Experiment)
+    assert found.name == name.replace("_", "-")
 
 
 def test_the_shipped_example_is_read_whole() -> None:
