@@ -63,8 +63,9 @@ def _line(row: Row) -> str:
         if row.get(name) is not None:
             text += f", {label} {row[name] * 1e3:.2f} ms"
     text += f", peak memory {_memory(row)}"
-    if row.get("time_over_prediction") is not None:
-        text += f", {row['time_over_prediction']:.2f} x the predicted time"
+    for name, label in (("bound", "the bound"), ("estimate", "the estimate")):
+        if row.get(f"time_over_{name}") is not None:
+            text += f", {row[f'time_over_{name}']:.2f} x {label}"
     return text
 
 

@@ -21,8 +21,10 @@ from engine.spec.catalog import (
     load_model,
     load_quantization,
 )
+from engine.spec.energy import EnergySettings
 from engine.spec.experiment import FROM_LOGS, Experiment
 from engine.spec.hardware import Hardware
+from engine.spec.live import LiveSettings
 from engine.spec.model import Model
 from engine.spec.paths import NAMED, sweepable
 from engine.spec.quantization import Quantization
@@ -67,6 +69,8 @@ class Combination:
     """Model that proposes tokens, where speculation names one."""
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     """Parameter sets that predictions may use; no part of the digest, as measurements do not."""
+    calibration: str = "none"
+    """Which of them a measurement is put beside: `auto`, `none` or a name."""
 
     def label_at(self, path: str) -> str | None:
         """Label of a field, swept or not, as drop rules compare it; None for counts, which vary point by
@@ -107,6 +111,7 @@ class Resolver:
         self._given = entries or {}
         self.entries: dict[str, dict[str, BaseModel]] = {name: {} for name in NAMED}
         self._calibrations: dict[str, Mapping[str, Calibration]] = {}
+        self._asked = _asked_sets(experiment)
         self._settled: dict[tuple[Any, ...], tuple[str, BaseModel, str]] = {}
         self._inline: dict[int, BaseModel] = {}
         self._paths: dict[tuple[str, ...], dict[str, list[str]]] = {}
@@ -176,12 +181,12 @@ class Resolver:
             digest=digest_of(digests.values()),
             digests=digests,
             calibrations=self._for_device(hardware) if self._calibrated else {},
+            calibration=self._asked[0] if self._asked else "none",
         )
 
     def _for_device(self, hardware: Hardware) -> Mapping[str, Calibration]:
         """The parameter sets for a device, read once; none where no prediction asks for any."""
-        asked = [m.calibration for m in self._experiment.measurements if isinstance(m, AnalyticalSettings)]
-        names = [name for name in asked if name != "none"]
+        names = [name for name in self._asked if name != "none"]
         if not names:
             return {}
         key = f"{hardware.name}|{hardware.vendor}|{hardware.architecture}"
@@ -244,6 +249,16 @@ class Resolver:
             entry = _LOADERS[kind](name, search=self._search)
         self.entries[kind][name] = entry
         return entry
+
+
+def _asked_sets(experiment: Experiment) -> list[str]:
+    """What predictions ask for; without any, measurements are put beside the nearest parameters."""
+    asked = [m.calibration for m in experiment.measurements if isinstance(m, AnalyticalSettings)]
+    beside = any(
+        isinstance(m, EnergySettings) or (isinstance(m, LiveSettings) and m.predict)
+        for m in experiment.measurements
+    )
+    return asked or (["auto"] if beside else [])
 
 
 def _nearest_set(name: str, known: Sequence[str]) -> str:

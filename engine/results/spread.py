@@ -31,9 +31,15 @@ GAPS: Final = ("itl_s", "inter_chunk_s")
 """Metrics whose values are the times between tokens."""
 _MOST_TIMES_BYTES: Final = 2**28
 """Text of token times that is read; a larger run has no noise of its gaps."""
-_COMPUTED: Final = ("predicted_time_s", "predicted_kv_cache_bytes", "predicted_energy_j", "parameters")
+_COMPUTED: Final = (
+    "bound_time_s",
+    "estimated_time_s",
+    "predicted_kv_cache_bytes",
+    "predicted_energy_j",
+    "parameters",
+)
 """Metrics that are computed, in whatever row they stand."""
-_OVER_TIME: Final = ("time_over_prediction",)
+_OVER_TIME: Final = ("time_over_bound", "time_over_estimate")
 _UNDER_TIME: Final = ("mfu", "mbu")
 """Metrics of a live row that are its time over, or under, something without noise."""
 Requests = Mapping[tuple[int, str | None], Mapping[int, Sequence[Mapping[str, Any]]]]

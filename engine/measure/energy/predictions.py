@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def predicted_energies(point: Point) -> tuple[dict[str, float], str | None]:
-    """Joules of prefill, all decode steps and the request, and the parameter set they rest on; empty without.
+    """Joules of prefill, all decode steps and the request, and the parameter set behind them.
 
-    A plan reads parameter sets where it has `kind: analytical` too.
+    Empty where no set fits the device.
     """
     phases, parameters = _phases(point)
     request, prefill = (_number(phases, name, "energy_j") for name in ("request", "prefill"))
@@ -42,12 +42,10 @@ def _phases(point: Point) -> tuple[dict[str, Any], str | None]:
     from engine.perfmodel.deployment import Deployment, check_deployment
     from engine.perfmodel.parameter_sets import choose
     from engine.perfmodel.summary import WorkloadArrays, summarise
-    from engine.spec.analytical import AnalyticalSettings
 
     c = point.combination
-    settings = AnalyticalSettings(kind="analytical")
-    calibration = choose(settings.calibration, c.hardware, c.calibrations)
-    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, calibration)
+    calibration = choose(c.calibration, c.hardware, c.calibrations)
+    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, calibration=calibration)
     if any(issue.severity == "error" for issue in check_deployment(deployment)):
         return {}, None
     phases = dict(summarise(deployment, WorkloadArrays.of(point.workload)).phases)

@@ -1,7 +1,8 @@
-"""What the performance model says about the very load that is measured."""
+"""What the performance model says about the very load that is measured: its bound and its estimate."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,49 +12,97 @@ if TYPE_CHECKING:
     from engine.perfmodel.point import PointPrediction
     from engine.plan.point import Point
 
-__all__ = ["Beside", "predict_beside"]
+__all__ = ["Beside", "Estimated", "predict_beside"]
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A calibrated time with its 90 % band."""
+
+    time_s: float
+    low_s: float | None
+    high_s: float | None
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Prediction of one load."""
+    """Predictions of one load."""
 
-    prediction: PointPrediction
+    bound: PointPrediction
+    estimate: PointPrediction | None
+    """None where no parameter set fits the device."""
+    calibration: str | None
+    """The parameter set behind the estimate."""
     cache_bytes: float | None
     """Keys and values after the last step: the token generated last is not in the cache yet."""
+    output_tokens: int
+    served: bool
+    """Requests come and go at a server; else they start and end together."""
 
-    def time_s(self, phase: str) -> float | None:
-        """Predicted time: a request whole, a prefill, or the mean decode step."""
-        phases = self.prediction.phases
+    def bound_s(self, phase: str) -> float | None:
+        """Least time by the data sheet: a request whole, a prefill, or the mean decode step."""
+        phases = self.bound.phases
         found = phases["request"]["tpot_s"] if phase == "decode" else phases[phase]["time_s"]
         return found if found > 0 else None
 
+    def estimated(self, phase: str) -> Estimated | None:
+        """The same as the parameter set expects it."""
+        if self.estimate is None:
+            return None
+        request = self.estimate.phases["request"]
+        if phase == "request" and self.served and "serving_ttft_s" in request:
+            # The wait for the first token is in no fit: the band is that of the tokens after it.
+            time, low, high = (
+                request["serving_ttft_s"] + (self.output_tokens - 1) * request[f"serving_tpot_s{end}"]
+                for end in ("", "_low", "_high")
+            )
+            return Estimated(time, low, high) if math.isfinite(time) else None
+        name = {"request": "e2e_s", "prefill": "ttft_s", "decode": "tpot_s"}[phase]
+        time = request.get(name, math.nan)
+        if not (math.isfinite(time) and time > 0):
+            return None
+        return Estimated(time, request.get(f"{name}_low"), request.get(f"{name}_high"))
+
     def utilization(self, phase: str, name: str, measured_s: float) -> float | None:
         """`mfu` or `mbu` at the measured time: the model's work and bytes over what the device could do."""
-        found = self.prediction.phases[phase]
+        found = self.bound.phases[phase]
         if name not in found or not found["time_s"] > 0:
             return None
         # Scaled by this very phase's time, not by the mean step: work and time must belong together.
         return found[name] * found["time_s"] / measured_s
 
 
-def predict_beside(point: Point, *, sequences: int) -> Beside | None:
-    """The prediction for `sequences` at once; None where the model cannot say anything."""
+def predict_beside(point: Point, *, sequences: int, served: bool) -> Beside | None:
+    """The predictions for `sequences` at once; None where the model cannot say anything."""
     from engine.perfmodel.deployment import Deployment, check_deployment
+    from engine.perfmodel.parameter_sets import choose
     from engine.perfmodel.point import predict_point
 
     c = point.combination
-    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism)
-    draft = Deployment(c.draft, c.hardware, c.quantization, c.parallelism) if c.draft else None
-    workload = point.workload.model_copy(update={"batch_size": sequences})
-    if any(issue.severity == "error" for issue in check_deployment(deployment)):
+
+    def predict(tokens: int, *, fitted: bool = False) -> PointPrediction:
+        models = [
+            Deployment(
+                model, c.hardware, c.quantization, c.parallelism, calibration=chosen if fitted else None
+            )
+            for model in (c.model, c.draft)
+            if model is not None
+        ]
+        workload = point.workload.model_copy(update={"batch_size": sequences, "output_tokens": tokens})
+        return predict_point(models[0], workload, draft=models[1] if len(models) > 1 else None)
+
+    if any(
+        issue.severity == "error"
+        for issue in check_deployment(Deployment(c.model, c.hardware, c.quantization, c.parallelism))
+    ):
         return None
+    tokens = point.workload.output_tokens
     try:
-        prediction = predict_point(deployment, workload, draft=draft)
-        cache = None
-        if workload.output_tokens > 1:
-            shorter = workload.model_copy(update={"output_tokens": workload.output_tokens - 1})
-            cache = predict_point(deployment, shorter, draft=draft).phases["request"]["kv_cache_bytes"]
+        # What was measured is not measured again for new parameters: the row names the set it stands beside.
+        chosen = choose(c.calibration, c.hardware, c.calibrations)
+        bound = predict(tokens)
+        cache = predict(tokens - 1).phases["request"]["kv_cache_bytes"] if tokens > 1 else None
+        estimate = None if chosen is None else predict(tokens, fitted=True)
     except EngineError:
         return None
-    return Beside(prediction, cache)
+    return Beside(bound, estimate, None if chosen is None else chosen.name, cache, tokens, served)

@@ -57,7 +57,7 @@ def _finding(rule: str, severity: str, finding: str, evidence: str | None = None
 
 def _above_roof(about: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     for row in rows:
-        ratio = row.get("time_over_prediction")
+        ratio = row.get("time_over_bound")
         if ratio is not None and ratio < _BELOW_BOUND:
             yield _finding(
                 "above-the-roof",

@@ -86,7 +86,7 @@ def tables_of(
     rows = list(extra)
     for load in measured:
         # The model predicts batches of equal requests.
-        beside = _beside(point, load.level) if settings.predict and not mixed else None
+        beside = _beside(settings, point, load.level) if settings.predict and not mixed else None
         rows += summary_rows(load, goals, beside)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
     return {
@@ -97,9 +97,12 @@ def tables_of(
     }
 
 
-def _beside(point: Point, level: Level) -> Beside | None:
+def _beside(settings: LiveSettings, point: Point, level: Level) -> Beside | None:
     # An open pattern has no number of sequences that one prediction could be made for.
-    return None if level.concurrency is None else predict_beside(point, sequences=level.concurrency)
+    if level.concurrency is None:
+        return None
+    served = isinstance(settings.target, HttpTarget)
+    return predict_beside(point, sequences=level.concurrency, served=served)
 
 
 def local_levels(target: LocalTarget, concurrency: list[int], *, lengths: Sequence[int] = ()) -> list[Level]:

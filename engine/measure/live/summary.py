@@ -260,15 +260,24 @@ def _mean_of(row: Row, name: str) -> float | None:
 
 
 def _with_prediction(row: Row, beside: Beside | None, phase: str, measured_s: float | None) -> Row:
+    """The row with what the performance model says of it, and how far the measurement is from that."""
     if beside is None or measured_s is None or measured_s <= 0:
         return row
-    predicted = beside.time_s(phase)
-    if predicted is not None:
-        row |= {"predicted_time_s": predicted, "time_over_prediction": measured_s / predicted}
+    bound, estimated = beside.bound_s(phase), beside.estimated(phase)
+    if bound is not None:
+        row |= {"bound_time_s": bound, "time_over_bound": measured_s / bound}
+    if estimated is not None:
+        row |= {
+            "calibration": beside.calibration,
+            "estimated_time_s": estimated.time_s,
+            "estimated_time_s_low": estimated.low_s,
+            "estimated_time_s_high": estimated.high_s,
+            "time_over_estimate": measured_s / estimated.time_s,
+        }
     if phase != "request":
         for name in ("mfu", "mbu"):
             row[name] = beside.utilization(phase, name, measured_s)
-        row["bound"] = beside.prediction.bounds.get(phase)
+        row["bound"] = beside.bound.bounds.get(phase)
     return row
 
 

@@ -112,8 +112,11 @@ def test_a_local_point_end_to_end(measure):
     assert row["kv_cache_bytes"] == row["predicted_kv_cache_bytes"] == 2 * 2 * 2 * 16 * 4 * 19 * 3
     assert row["host_rss_peak_bytes"] > 50e6
     assert "device_allocated_peak_bytes" not in row
-    assert row["predicted_time_s"] > 0
-    assert row["time_over_prediction"] == pytest.approx(row["e2e_s"] / row["predicted_time_s"])
+    assert row["bound_time_s"] > 0
+    assert row["time_over_bound"] == pytest.approx(row["e2e_s"] / row["bound_time_s"])
+    assert row["time_over_estimate"] == pytest.approx(row["e2e_s"] / row["estimated_time_s"])
+    assert row["bound_time_s"] <= row["estimated_time_s_low"] <= row["estimated_time_s"]
+    assert row["calibration"].startswith("h100-sxm-80gb")
     assert "concurrency 3 (generate())" in request
     decode = rows_of(tables, "decode")["concurrency 3 (static batch)"]
     assert decode["output_tokens_per_s"] == pytest.approx(3 / decode["time_s"])
@@ -322,7 +325,7 @@ def test_a_mixed_load_counts_each_request_exactly(measure, batching):
     (request,) = [row for row in tables["summary"] if row["phase"] == "request"]
     assert request["status"] == "ok"
     assert "of 8/32 prompt tokens" in request["variant"]
-    assert request.get("predicted_time_s") is None
+    assert request.get("bound_time_s") is None
 
 
 def test_memory_that_runs_out_on_the_host_ends_one_load_only(measure, monkeypatch):
