@@ -1,8 +1,8 @@
 """What energy profiling costs: `python benchmarks/energy_overhead.py [--library libnvidia-ml.so.1]`.
 
-Prints the recorder's share of a core, the time of a decode step with and without hooks, and what a coarse
-profile takes beyond its measured windows. Without an NVIDIA driver name a pretend NVML with `--library`
-(tests/measure/energy/nvml_fake.c, built as the tests build it).
+Prints the recorder's share of a core beside that of a bare loop that sleeps and reads, the time of a decode
+step with and without hooks, and what a coarse profile takes beyond its measured windows. Without an NVIDIA
+driver name a pretend NVML with `--library` (tests/measure/energy/nvml_fake.c, built as the tests build it).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.measure.energy.anatomy import dissect
 from engine.measure.energy.marks import Marks
@@ -22,25 +23,41 @@ from engine.measure.local_loop import decode_step, make_cache, prefill, random_p
 from engine.measure.local_model import LocalModel, LocalRequest, build_local_model
 from engine.spec.model import Model
 
+if TYPE_CHECKING:
+    from engine.measure.energy.tape import FieldTape
+
 
 def recorder_share(interval_s: float, seconds: float) -> None:
-    """Processor time of the recorder over wall time."""
+    """Processor time of the recorder over wall time, beside a bare loop: no recorder can go below it."""
     from engine.measure.energy.nvml import Nvml
 
     source = Nvml()
     uuids = [device.uuid for device in source.devices]
+    floor = bare_share(source.tape(1 + round(seconds / interval_s)), interval_s, seconds / 2)
     source.close()
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder("nvml", uuids=uuids, interval_s=interval_s, folder=Path(folder))
         with recorder:
             time.sleep(seconds)
             recorder.stop()
-    report = recorder.report
+    report, bare = recorder.report, f"{floor:.2%} a bare loop of sleeping and one call"
     if report is not None:
         print(
-            f"recorder at {interval_s * 1e3:g} ms: {report.cpu_share:.2%} of one core, {report.rows} rows in "
-            f"{report.seconds:.1f} s, {report.late} late"
+            f"recorder at {interval_s * 1e3:g} ms: {report.cpu_share:.2%} of one core ({bare}), "
+            f"{report.rows} rows in {report.seconds:.1f} s, {report.late} late; "
+            f"{report.start_s:.2f} s of processor time before the first reading"
         )
+
+
+def bare_share(tape: FieldTape, interval_s: float, seconds: float) -> float:
+    """Share of a core of nothing but sleeping and the call for power and energy."""
+    begin, used = time.perf_counter(), time.process_time()
+    turn = 0
+    while (moment := time.perf_counter()) < begin + seconds:
+        tape.turn(moment, slow=False)
+        turn += 1
+        time.sleep(max(0.0, begin + turn * interval_s - time.perf_counter()))
+    return (time.process_time() - used) / (time.perf_counter() - begin)
 
 
 def model_of(hidden: int, layers: int) -> LocalModel:

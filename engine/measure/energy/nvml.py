@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -10,14 +11,16 @@ from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, MeasurementError
 from engine.measure.energy.source import SLOWDOWN, WAY_OUT, Metered, Quick, Reading
+from engine.measure.energy.tape import ENERGY_FIELD, Asked, FieldTape
 
-_ENERGY: Final = 83
 _AVERAGE: Final = 185
 _INSTANT: Final = 186
 _SLOWDOWN_MARGIN: Final = 194
 _GPU_SCOPE: Final = 0
 _MODULE_SCOPE: Final = 1
 _THRESHOLD_SLOWDOWN: Final = 1
+_Call = tuple[tuple[str, ...], Callable[[], tuple[float, ...]]]
+"""Quantities, and the call that tells them in one go."""
 
 
 class Nvml:
@@ -95,13 +98,23 @@ class Nvml:
 
     def read(self, *, slow: bool = True) -> list[Reading]:
         """See `PowerSource`; raises `MeasurementError` when a device is lost."""
-        return [self._guarded(reader, slow=slow) for reader in self._readers]
+        return [self._guarded(reader, functools.partial(reader.read, slow=slow)) for reader in self._readers]
 
-    def _guarded(self, reader: _Reader, *, slow: bool) -> Reading:
+    def _guarded(self, reader: _Reader, ask: Callable[[], Reading]) -> Reading:
         try:
-            return reader.read(slow=slow)
+            return ask()
         except self._nvml.NVMLError as err:
             raise MeasurementError(f"device `{reader.device.uuid}` was lost: {err}") from err
+
+    def tape(self, turns: int) -> FieldTape:
+        """Room for so many turns of readings, filled by the driver itself."""
+        nvml = self._nvml
+        asked = [reader.asked(functools.partial(self._guarded, reader)) for reader in self._readers]
+        # Taken from the library anew: the types of arguments are told for this one use of it alone. Old
+        # drivers do not have it, and then no field is asked for.
+        call = nvml.nvmlLib["nvmlDeviceGetFieldValues"] if any(one.fields for one in asked) else None
+        gone = (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED)
+        return FieldTape(call, asked, turns=turns, gone=gone)
 
     def quick(self, *, slow: bool = False) -> Quick:
         """See `PowerSource`; sums over devices, absent where one device lacks it."""
@@ -175,7 +188,8 @@ class _Reader:
         missing = [name for name in ("power_w", "average_power_w", "energy_j") if name not in have]
         self.metered = len(missing) < 3
         self._slow = self._usable_calls()
-        missing += [name for name in ("temperature_c", "sm_clock_hz", "throttle") if name not in self._slow]
+        told = {name for names, _ in self._slow for name in names}
+        missing += [name for name in ("temperature_c", "sm_clock_hz", "throttle") if name not in told]
         self.device = self._identify(scope, missing)
 
     def _usable_fields(self) -> tuple[list[tuple[str, int, int]], str]:
@@ -189,8 +203,8 @@ class _Reader:
                     usable.append((quantity, number, place))
                     scope = name if quantity == "power_w" else scope
                     break
-        if "energy_j" in self._fetch([("energy_j", _ENERGY, 0)]):
-            usable.append(("energy_j", _ENERGY, 0))
+        if "energy_j" in self._fetch([("energy_j", ENERGY_FIELD, 0)]):
+            usable.append(("energy_j", ENERGY_FIELD, 0))
         return usable, scope
 
     def _stand_ins(self) -> dict[str, Callable[[], float]]:
@@ -216,22 +230,25 @@ class _Reader:
         for (quantity, number, _), value in zip(fields, values, strict=True):
             if value.nvmlReturn == self._nvml.NVML_SUCCESS:
                 # Millijoules in 64 bits, milliwatts in 32.
-                raw = value.value.ullVal if number == _ENERGY else value.value.uiVal
+                raw = value.value.ullVal if number == ENERGY_FIELD else value.value.uiVal
                 found[quantity] = raw / 1e3
         return found
 
-    def _usable_calls(self) -> dict[str, Callable[[], float]]:
+    def _usable_calls(self) -> list[_Call]:
         nvml, handle = self._nvml, self.handle
-        calls: dict[str, Callable[[], float]] = {
-            "temperature_c": lambda: float(self._temperature()),
-            "sm_clock_hz": lambda: 1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-            "memory_clock_hz": lambda: 1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-            "utilization": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
-            "memory_utilization": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).memory / 100,
-            "memory_used_bytes": lambda: float(self._memory()),
-            "throttle": lambda: float(self._reasons()),
-        }
-        return {name: call for name, call in calls.items() if self._works(call)}
+        calls: list[_Call] = [
+            (("temperature_c",), lambda: (float(self._temperature()),)),
+            (("sm_clock_hz",), lambda: (1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),)),
+            (("memory_clock_hz",), lambda: (1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),)),
+            (("utilization", "memory_utilization"), self._use),
+            (("memory_used_bytes",), lambda: (float(self._memory()),)),
+            (("throttle",), lambda: (float(self._reasons()),)),
+        ]
+        return [(names, call) for names, call in calls if self._works(call)]
+
+    def _use(self) -> tuple[float, float]:
+        found = self._nvml.nvmlDeviceGetUtilizationRates(self.handle)
+        return found.gpu / 100, found.memory / 100
 
     def _works(self, call: Callable[[], Any]) -> bool:
         try:
@@ -263,13 +280,35 @@ class _Reader:
             return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self.handle))
 
     def read(self, *, slow: bool) -> dict[str, float]:
-        found = self._fetch(self._fields)
-        for calls in (self._calls, self._slow) if slow else (self._calls,):
-            for name, call in calls.items():
-                value = self._answer(call)
-                if value is not None:
-                    found[name] = value
+        found = self._fetch(self._fields) | self._other()
+        return found | self._changing_slowly() if slow else found
+
+    def _other(self) -> dict[str, float]:
+        """What no field tells."""
+        found = {name: self._answer(call) for name, call in self._calls.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _changing_slowly(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for names, call in self._slow:
+            values = self._answer(call)
+            if values is not None:
+                found.update(zip(names, values, strict=True))
         return found
+
+    def asked(self, guarded: Callable[[Callable[[], Reading]], Reading]) -> Asked:
+        """What a recorder reads of this device, and how often: a mean over a second is only worth a slow look
+        where the power of this moment is there."""
+        slow = {"average_power_w"} if any(name == "power_w" for name, _, _ in self._fields) else set()
+        fields = sorted(self._fields, key=lambda field: field[0] in slow)
+        return Asked(
+            self.device.uuid,
+            ctypes.cast(self.handle, ctypes.c_void_p).value or 0,
+            fields,
+            often=sum(name not in slow for name, _, _ in fields),
+            calls=functools.partial(guarded, self._other) if self._calls else None,
+            slow=functools.partial(guarded, self._changing_slowly),
+        )
 
     def _answer(self, call: Callable[[], Any]) -> Any:
         """What a call says now; None where it fails this time. Raises when the device is gone for good."""

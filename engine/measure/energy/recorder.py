@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import subprocess
 import sys
 import time
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from engine.errors import EngineError, MeasurementError
+from engine.measure.energy.tape import COLUMNS, ReadingTape
 
 if TYPE_CHECKING:
     from engine.measure.energy.source import PowerSource
-    from engine.measure.energy.trace import Channel
+    from engine.measure.energy.tape import Tape
+    from engine.measure.energy.trace import Channel, Floats
 
 _ROWS_IN_MEMORY: Final = 2_000
 """Rows kept before they go to disk: a few hundred kilobytes, whatever the length of the measurement."""
-_SLOW_S: Final = 0.1
-"""Clocks, temperature, memory and use change slowly; each costs a call of its own."""
+SLOW_S: Final = 0.1
+"""Clocks, temperature, memory, use and the mean power of a second change slowly; most cost a call of their
+own. As often it is asked whether recording is to end."""
 _START_S: Final = 30.0
 _END_S: Final = 30.0
-COLUMNS: Final = (
-    "time_s", "device", "power_w", "average_power_w", "energy_j", "temperature_c", "utilization",
-    "memory_utilization", "memory_used_bytes", "sm_clock_hz", "memory_clock_hz", "throttle",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,9 @@ class RecorderReport:
     rows: int
     seconds: float
     cpu_s: float
-    """Processor time of the recorder while it recorded."""
+    """Processor time of the recorder while it recorded, writing to disk included."""
+    start_s: float
+    """Processor time before the first reading: interpreter, libraries, looking for devices."""
     late: int
     """Readings that came more than one interval late."""
 
@@ -103,7 +102,7 @@ class Recorder:
             raise MeasurementError("the recorder is not running")
         _stream(self._process.stdin).close()
         said = self._answer(_END_S)
-        self.report = RecorderReport(said["rows"], said["seconds"], said["cpu_s"], said["late"])
+        self.report = RecorderReport(**said)
         self._process.wait(_END_S)
         _close(self._process)
         self._process = None
@@ -153,47 +152,52 @@ def read_channels(path: Path, *, devices: Mapping[str, str]) -> list[Channel]:
 
 
 def record(
-    source: PowerSource,
+    tape: Tape,
     path: Path,
     *,
     interval_s: float,
-    until: Callable[[float], bool],
+    ended: Callable[[], bool],
     started: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Read at fixed times until `until(seconds)` - a wait - says so; what was done, as data.
+) -> dict[str, float]:
+    """Read at fixed times until `ended()`, asked ten times a second, says so; what was done, as data.
 
     `started` is called when the first reading is taken.
     """
     writer = _Writer(path)
     rows = late = turn = 0
-    begin = time.perf_counter()
-    cpu = time.process_time()
-    slow_every = max(1, round(_SLOW_S / interval_s))
+    start_s = time.process_time()
+    begin = slow_at = time.perf_counter()
     try:
         while True:
             moment = time.perf_counter()
-            found = source.read(slow=turn % slow_every == 0)
-            for device, reading in enumerate(found):
-                writer.add(reading.get("time_s", moment), device, reading)
-                rows += 1
+            slow = moment >= slow_at
+            tape.turn(moment, slow=slow)
             turn += 1
-            if turn == 1:
-                started()
+            if slow:
+                slow_at = moment + SLOW_S - interval_s / 2
+                if turn == 1:
+                    started()
+                elif ended():
+                    break
+            if len(tape) >= _ROWS_IN_MEMORY:
+                rows += writer.write(tape.drain())
             wait = begin + turn * interval_s - time.perf_counter()
             if wait < -interval_s:
                 late += 1
                 # Readings that were missed are gaps and are reported; they are not made up in a hurry.
                 turn = int((time.perf_counter() - begin) / interval_s) + 1
                 wait = begin + turn * interval_s - time.perf_counter()
-            if until(max(wait, 0.0)):
-                break
+            if wait > 0:
+                time.sleep(wait)
     finally:
+        rows += writer.write(tape.drain())
         writer.close()
     return {
         "rows": rows,
         "late": late,
         "seconds": time.perf_counter() - begin,
-        "cpu_s": time.process_time() - cpu,
+        "cpu_s": time.process_time() - start_s,
+        "start_s": start_s,
     }
 
 
@@ -210,40 +214,32 @@ class _Writer:
         self._pa = pa
         self._schema = pa.schema([(name, pa.float64()) for name in COLUMNS])
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._rows = [array("d") for _ in COLUMNS]
 
-    def add(self, moment: float, device: int, reading: Mapping[str, float]) -> None:
-        self._rows[0].append(moment)
-        self._rows[1].append(device)
-        for name, values in zip(COLUMNS[2:], self._rows[2:], strict=True):
-            values.append(reading.get(name, math.nan))
-        if len(self._rows[0]) >= _ROWS_IN_MEMORY:
-            self._flush()
-
-    def _flush(self) -> None:
-        pa, size = self._pa, len(self._rows[0])
+    def write(self, columns: Sequence[Floats]) -> int:
+        """Add rows, an array a column; how many."""
+        pa, size = self._pa, len(columns[0])
         if size:
-            buffers = [[None, pa.py_buffer(values)] for values in self._rows]
+            buffers = [[None, pa.py_buffer(values)] for values in columns]
             arrays = [pa.Array.from_buffers(pa.float64(), size, pair) for pair in buffers]
             self._file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-            self._rows = [array("d") for _ in COLUMNS]
+        return size
 
     def close(self) -> None:
-        self._flush()
         self._file.close()
 
 
 def main() -> None:
     """The process behind `Recorder`."""
     order = json.loads(sys.stdin.readline())
+    said: dict[str, Any]
     try:
-        source = _open(order)
+        source, tape = _open(order)
         names = {device.uuid: device.name for device in source.devices}
         said = record(
-            source,
+            tape,
             Path(order["path"]),
             interval_s=order["interval_s"],
-            until=_input_closed,
+            ended=_input_closed,
             started=lambda: _say({"ready": True, "pid": os.getpid(), "names": names}),
         )
         source.close()
@@ -252,9 +248,9 @@ def main() -> None:
     _say(said)
 
 
-def _input_closed(seconds: float) -> bool:
-    """Wait; True when whoever started this wants it to end, or is gone."""
-    return bool(select.select([sys.stdin], [], [], seconds)[0])
+def _input_closed() -> bool:
+    """True when whoever started this wants it to end, or is gone."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def _say(data: dict[str, Any]) -> None:
@@ -262,14 +258,16 @@ def _say(data: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _open(order: dict[str, Any]) -> PowerSource:
+def _open(order: dict[str, Any]) -> tuple[PowerSource, Tape]:
     if order["source"] == "nvidia-smi":
         from engine.measure.energy.nvidia_smi import NvidiaSmi
 
-        return NvidiaSmi(uuids=order["uuids"], interval_s=order["interval_s"])
+        program = NvidiaSmi(uuids=order["uuids"], interval_s=order["interval_s"])
+        return program, ReadingTape(program)
     from engine.measure.energy.nvml import Nvml
 
-    return Nvml(uuids=order["uuids"])
+    library = Nvml(uuids=order["uuids"])
+    return library, library.tape(_ROWS_IN_MEMORY)
 
 
 if __name__ == "__main__":

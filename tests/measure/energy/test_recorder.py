@@ -11,6 +11,7 @@ from engine.errors import MeasurementError
 from engine.measure.energy.integrate import Board
 from engine.measure.energy.recorder import Recorder, record
 from engine.measure.energy.source import Metered
+from engine.measure.energy.tape import ReadingTape
 
 UUID = "GPU-00000000-fake-0000-0000-000000000000"
 
@@ -43,6 +44,10 @@ def test_a_recording_holds_the_energy_that_was_drawn(recorder) -> None:
     assert running.report.rows == len(one.times_s)
     slow = one.readings["temperature_c"]
     assert 0 < np.isnan(slow).mean() < 1  # read every 100 ms only
+    # A mean over a second is read as seldom where the power of this moment is there, and never carried on.
+    assert np.array_equal(np.isnan(one.readings["average_power_w"]), np.isnan(slow))
+    assert not np.isnan(one.readings["power_w"]).any()
+    assert running.report.start_s > 0
 
 
 def test_nothing_is_left_behind_when_a_measurement_fails(recorder) -> None:
@@ -100,11 +105,9 @@ class Slow:
 def test_readings_that_were_missed_are_gaps(tmp_path: Path) -> None:
     source = Slow()
 
-    def until(seconds: float) -> bool:
-        time.sleep(seconds)
-        return source.turns >= 8
-
-    said = record(source, tmp_path / "s.parquet", interval_s=0.02, until=until)
-    assert said["rows"] == 8  # none was made up in a hurry
+    said = record(
+        ReadingTape(source), tmp_path / "s.parquet", interval_s=0.02, ended=lambda: source.turns >= 8
+    )
+    assert said["rows"] == source.turns  # none was made up in a hurry
     assert said["late"] >= 1
     assert said["seconds"] >= 0.12 + 5 * 0.02
