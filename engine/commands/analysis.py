@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from engine.perfmodel.deployment import Deployment
+    from engine.perfmodel.parameter_sets import Choices
     from engine.perfmodel.point import PointPrediction
     from engine.perfmodel.rows import OperatorRow
     from engine.plan.compile import Plan
@@ -118,7 +119,13 @@ class Analysis:
         from engine.perfmodel.rows import operator_rows
 
         found = self.plan.point(point)
-        return operator_rows(_deployment(found.combination, self.settings), found.workload)
+        return operator_rows(_deployment(found.combination, self.settings, self._choices), found.workload)
+
+    @cached_property
+    def _choices(self) -> Choices:
+        from engine.perfmodel.parameter_sets import Choices
+
+        return Choices(self.settings.calibration)
 
     @property
     def settings(self) -> AnalyticalSettings:
@@ -187,10 +194,10 @@ def _first(path: str, value: Any, axes: dict[str, list[Any]]) -> Any:
 def _deployed(text: str) -> Deployment:
     """The deployment of a spec without its workload; settled once for each text."""
     analysis = Analysis({**json.loads(text), "workload": {}})
-    return _deployment(analysis.plan.point(0).combination, analysis.settings)
+    return _deployment(analysis.plan.point(0).combination, analysis.settings, analysis._choices)
 
 
-def _deployment(combination: Combination, settings: AnalyticalSettings) -> Deployment:
+def _deployment(combination: Combination, settings: AnalyticalSettings, choices: Choices) -> Deployment:
     from engine.perfmodel.deployment import Deployment
 
     return Deployment(
@@ -199,6 +206,7 @@ def _deployment(combination: Combination, settings: AnalyticalSettings) -> Deplo
         combination.quantization,
         combination.parallelism,
         settings,
+        choices.of(combination.hardware, combination.calibrations),
     )
 
 

@@ -35,7 +35,7 @@ _OK, _DOES_NOT_FIT, _BEYOND_CONTEXT, _SKIPPED = range(4)
 _STATUSES: Final = ("ok", "does_not_fit", "beyond_context", "skipped")
 
 
-@measurement(AnalyticalSettings, result_version=3)
+@measurement(AnalyticalSettings, result_version=4)
 def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -> Tables:
     """Predictions of every point of a task: four rows a point, see `PHASES`."""
     from engine.results.tables import concatenate
@@ -52,14 +52,17 @@ def measure_analytical(settings: AnalyticalSettings, task: Task, tools: Tools) -
 def _operators(task: Task, settings: AnalyticalSettings) -> pa.Table:
     """Every operator of every point that can be predicted, in the points' order."""
     from engine.perfmodel.deployment import Deployment, check_deployment
+    from engine.perfmodel.parameter_sets import Choices
     from engine.perfmodel.rows import operator_rows
     from engine.results.tables import OPERATORS, make_table
 
     columns: dict[str, list[Any]] = {column.name: [] for column in OPERATORS}
     refused: dict[str, bool] = {}
+    choices = Choices(settings.calibration)
     for number, point in enumerate(task.points()):
         c = point.combination
-        deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings)
+        chosen = choices.of(c.hardware, c.calibrations)
+        deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, chosen)
         if c.digest not in refused:
             refused[c.digest] = any(issue.severity == "error" for issue in check_deployment(deployment))
         if refused[c.digest]:
@@ -116,20 +119,17 @@ def _groups(task: Task, wanted: str) -> Iterator[_Group]:
     """The points of a task by deployment, in order, each with the nearest parameters."""
     import numpy as np
 
-    from engine.perfmodel.parameter_sets import choose
+    from engine.perfmodel.parameter_sets import Choices
 
     start = 0
-    # What is compiled is found again by identity, so each device has one choice.
-    choices: dict[int, Chosen | None] = {}
+    choices = Choices(wanted)
     for _, spans in itertools.groupby(task.spans, key=lambda span: span[0].combination.digest):
         parts = list(spans)
         pieces = [block.grid.columns(first, stop) for block, first, stop in parts]
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COUNTS}
         combination = parts[0][0].combination
-        key = id(combination.hardware)
-        if key not in choices:
-            choices[key] = choose(wanted, combination.hardware, combination.calibrations)
-        group = _Group(combination, start, columns, choices[key])
+        chosen = choices.of(combination.hardware, combination.calibrations)
+        group = _Group(combination, start, columns, chosen)
         yield group
         start += group.size
 

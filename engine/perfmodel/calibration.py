@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
 from engine.perfmodel.bands import Estimate, Spent
 from engine.perfmodel.forms import TILE, Amount, alone_s, kernel_time_s, tile_share
 from engine.perfmodel.kernels import Kernel, kernels_of
@@ -297,6 +297,18 @@ def _value(terms: Terms, basis: Mapping[str, Values]) -> Values:
     return total
 
 
+def kernel_spent(timing: Timing, timed: Timed, step: Step, run: Run, *, decoding: bool) -> Spent | None:
+    """All launches of one kernel in one step of one point; None where the step does not launch it."""
+    steady = _steady(SCALAR, timing, (timed,), step, decoding=decoding).spent
+    attending = _attending(SCALAR, timing, (timed,), step, run, decoding=decoding).spent
+    return next(iter((*steady.values(), *attending.values())), None)
+
+
+def collective_s(a: Arithmetic, item: Collective, law: Law, beyond: float, units: Values) -> Values:
+    """Estimated time of one collective over so many units (tokens, logits...) of a step."""
+    return kernel_time_s(a, law.form, law.parameters, Amount(0.0, units * item.s_per_unit)) + beyond
+
+
 def communication_of(a: Arithmetic, timing: Timing, traffic: Mapping[str, Values]) -> Estimate:
     """Estimated time of the collectives of a phase; `traffic` are its steps, tokens and logits."""
     steps = traffic["1"]
@@ -308,6 +320,5 @@ def communication_of(a: Arithmetic, timing: Timing, traffic: Mapping[str, Values
         if law is None:
             other = other + count * (item.latency_s + each * item.s_per_unit)
             continue
-        time = kernel_time_s(a, law.form, law.parameters, Amount(0.0, each * item.s_per_unit)) + beyond
-        _add(spent, Spent(law, time * count, count))
+        _add(spent, Spent(law, collective_s(a, item, law, beyond, each) * count, count))
     return Estimate(spent, other)

@@ -81,20 +81,28 @@ def kernels_of(blocks: Iterable[Block], *, fused: bool, activation_bytes: float)
     """Every kernel of a step with how often it runs."""
     found: dict[Kernel, int] = {}
     for block in blocks:
-        drafts = (_draft(operator, activation_bytes) for operator in block.operators)
-        for draft in _joined(drafts, fused=fused):
-            kernel = Kernel(
-                draft.family,
-                draft.precision,
-                tuple(sorted(draft.flops.items())),
-                tuple(sorted(add_terms(draft.read, draft.moved).items())),
-                draft.mask,
-                draft.variant,
-                draft.rows,
-                draft.columns,
-            )
+        for kernel, _ in block_kernels(block, fused=fused, activation_bytes=activation_bytes):
             found[kernel] = found.get(kernel, 0) + block.count
     return found
+
+
+def block_kernels(
+    block: Block, *, fused: bool, activation_bytes: float
+) -> Iterator[tuple[Kernel, tuple[str, ...]]]:
+    """The kernels of one block in order, each with the names of the neighbouring operators that it runs."""
+    drafts = (_draft(operator, activation_bytes) for operator in block.operators)
+    for draft in _joined(drafts, fused=fused):
+        kernel = Kernel(
+            draft.family,
+            draft.precision,
+            tuple(sorted(draft.flops.items())),
+            tuple(sorted(add_terms(draft.read, draft.moved).items())),
+            draft.mask,
+            draft.variant,
+            draft.rows,
+            draft.columns,
+        )
+        yield kernel, draft.names
 
 
 def _draft(operator: Operator, activation_bytes: float) -> _Draft:

@@ -140,6 +140,21 @@ def _wider(law: Law) -> Law:
     return replace(law, widened=law.widened * SUBSTITUTED_WIDER)
 
 
+class Choices:
+    """`choose`, once for each device: what is compiled for a deployment is found again by identity."""
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+        self._known: dict[int, tuple[Hardware, Chosen | None]] = {}
+
+    def of(self, hardware: Hardware, sets: Mapping[str, Calibration]) -> Chosen | None:
+        """The parameters for a device."""
+        if id(hardware) not in self._known:
+            # The sheet is kept, so that nothing else gets its identity.
+            self._known[id(hardware)] = hardware, choose(self._wanted, hardware, sets)
+        return self._known[id(hardware)][1]
+
+
 def choose(wanted: str, hardware: Hardware, sets: Mapping[str, Calibration]) -> Chosen | None:
     """The parameters for a device; None for `none`, and where no set comes near it.
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.layers import model_blocks
 from engine.perfmodel.load import Drafting, Load, drafting, load_of_workload
+from engine.perfmodel.operator_estimates import OperatorEstimate, StepEstimates, why_no_estimates
 from engine.perfmodel.operators import Operator
 from engine.perfmodel.parallel import Collective
 from engine.perfmodel.predict import chosen_form, phase_step
@@ -18,6 +19,7 @@ from engine.perfmodel.step import Step
 from engine.spec.workload import Workload
 
 OperatorPhase = Literal["prefill", "decode", "decode_last"]
+BETWEEN_KERNELS: Final = "between kernels"
 OPERATOR_PHASES: Final[tuple[OperatorPhase, ...]] = ("prefill", "decode", "decode_last")
 
 
@@ -25,7 +27,9 @@ OPERATOR_PHASES: Final[tuple[OperatorPhase, ...]] = ("prefill", "decode", "decod
 class OperatorRow:
     """One operator of one kind of layer in one step of a phase, on the busiest device.
 
-    Amounts are those of a single occurrence; `count` says how often it occurs in a step.
+    Amounts are those of a single occurrence; `count` says how often it occurs in a step. With fitted
+    parameters the last row is what the engine does between kernels, where that was fitted, and the estimates
+    of all rows, each times its count, add up to the estimate of the step.
     """
 
     phase: str
@@ -45,8 +49,8 @@ class OperatorRow:
     """Device-memory traffic; for a collective the bytes handed to links."""
     intensity: float | None
     """FLOPs per byte; None when no bytes move."""
-    bound: str
-    """`compute`, `memory` or `communication`."""
+    bound: str | None
+    """`compute`, `memory` or `communication`; None for what an engine does between kernels."""
     precision: str | None
     """Arithmetic in use; None for communication."""
     peak_flops_per_s: float | None
@@ -66,6 +70,13 @@ class OperatorRow:
     """The roof if it does and was left there; None without a cache bandwidth, or where it does not fit."""
     formula: str
     """FLOPs and bytes with the values of their symbols."""
+    estimate_s: float | None = None
+    """Time of one occurrence with fitted parameters; None where there are none."""
+    estimate_low_s: float | None = None
+    """Lower end of its 90 % band."""
+    estimate_high_s: float | None = None
+    estimate_note: str = ""
+    """Why there is no estimate, or which operators share its kernel."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +127,38 @@ def _phase_rows(
         for name, each, more in zip(ATTENDING[mask], (seen.pairs, seen.positions), riding, strict=True):
             amounts[name] = step.sequences * each + more
     form = chosen_form(plan, step, run)
-    drafts = [
-        _row(plan, phase, block.name, block.count, operator, amounts)
-        for block in model_blocks(plan.share)
-        for operator in block.operators
-        if not operator.variant or not form or operator.variant == form
-    ]
-    drafts += [_collective_row(plan, phase, item, step) for item in plan.collectives]
+    timing = plan.timing
+    estimates = (
+        None if timing is None else StepEstimates(plan, timing, step, run, decoding=phase != "prefill")
+    )
+    drafts: list[OperatorRow] = []
+    for block in model_blocks(plan.share):
+        made = [_row(plan, phase, block.name, block.count, one, amounts) for one in block.operators]
+        if estimates is not None:
+            known = estimates.block(block, [row.time_s for row in made])
+            made = [_estimated(row, one) for row, one in zip(made, known, strict=True)]
+        chosen = zip(made, block.operators, strict=True)
+        drafts += [row for row, one in chosen if not one.variant or not form or one.variant == form]
+    for item in plan.collectives:
+        row = _collective_row(plan, phase, item, step)
+        drafts.append(row if estimates is None else _estimated(row, estimates.collective(item)))
     whole = sum(row.time_s * row.count for row in drafts) or 1.0
-    return [replace(row, share_of_time=row.time_s * row.count / whole) for row in drafts]
+    rows = [replace(row, share_of_time=row.time_s * row.count / whole) for row in drafts]
+    if estimates is None:
+        why = why_no_estimates(plan)
+        return [replace(row, estimate_note=why) for row in rows]
+    between = estimates.between_kernels_s
+    return [*rows, _between_row(plan, phase, between)] if between else rows
+
+
+def _estimated(row: OperatorRow, found: OperatorEstimate) -> OperatorRow:
+    return replace(
+        row,
+        estimate_s=found.time_s,
+        estimate_low_s=found.low_s,
+        estimate_high_s=found.high_s,
+        estimate_note=found.note,
+    )
 
 
 def _row(
@@ -223,4 +257,37 @@ def _collective_row(plan: Plan, phase: str, item: Collective, step: Step) -> Ope
         fits_l2=None,
         l2_attainable_flops_per_s=None,
         formula=formula,
+    )
+
+
+def _between_row(plan: Plan, phase: str, time_s: float) -> OperatorRow:
+    """What an engine does beside its kernels: no work of the model, so its bound is nothing."""
+    name = "" if plan.timing is None else plan.timing.name
+    return OperatorRow(
+        phase=phase,
+        layer_kind="engine",
+        operator=BETWEEN_KERNELS,
+        count=1,
+        flops=0.0,
+        parameters=0,
+        weight_bytes=0.0,
+        input_bytes=0.0,
+        output_bytes=0.0,
+        kv_read_bytes=0.0,
+        kv_write_bytes=0.0,
+        total_bytes=0.0,
+        intensity=None,
+        bound=None,
+        precision=None,
+        peak_flops_per_s=None,
+        bandwidth_bytes_per_s=None,
+        attainable_flops_per_s=None,
+        share_of_peak=None,
+        time_s=0.0,
+        share_of_time=0.0,
+        fits_l2=None,
+        l2_attainable_flops_per_s=None,
+        formula=f"fitted, {name}: time of a step outside its kernels",
+        estimate_s=time_s,
+        estimate_note="has no band of its own",
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from engine.perfmodel.deployment import Deployment
+    from engine.perfmodel.parameter_sets import Choices
     from engine.plan.point import Point
     from engine.report.inputs import ReportInputs
     from engine.spec.analytical import AnalyticalSettings
@@ -28,6 +29,7 @@ def operators_of(inputs: ReportInputs, points: Sequence[int]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from engine.perfmodel.parameter_sets import Choices
     from engine.results.tables import concatenate
 
     stored = inputs.tables.get("operators", empty("operators"))
@@ -37,9 +39,10 @@ def operators_of(inputs: ReportInputs, points: Sequence[int]) -> pa.Table:
     if settings is None:
         return kept
     columns: dict[str, list[Any]] = {column.name: [] for column in OPERATORS}
+    choices = Choices(settings.calibration)
     for number in dict.fromkeys(points):
         if number not in have and number < inputs.plan.size:  # points found in logs are not of the plan
-            for row in _predicted(inputs, number, settings):
+            for row in _predicted(inputs, number, settings, choices):
                 for name, values in columns.items():
                     values.append(row[name])
     return concatenate("operators", [kept, make_table("operators", columns)]) if columns["point"] else kept
@@ -49,8 +52,11 @@ class Predictor:
     """Predictions of points under other loads than their own, worked out when a chart asks for them."""
 
     def __init__(self, inputs: ReportInputs) -> None:
+        from engine.perfmodel.parameter_sets import Choices
+
         self._plan = inputs.plan
-        self._settings = analytical_settings(inputs)
+        self._settings = settings = analytical_settings(inputs)
+        self._choices = Choices("none" if settings is None else settings.calibration)
         self._known: dict[tuple[int, int], Mapping[str, float] | None] = {}
 
     def at(self, point: int, sequences: int) -> Mapping[str, float] | None:
@@ -68,7 +74,7 @@ class Predictor:
         point = self._plan.point(number)
         workload = point.workload.model_copy(update={"batch_size": sequences})
         try:
-            found = predict_point(_deployment(point, self._settings), workload)
+            found = predict_point(_deployment(point, self._settings, self._choices), workload)
         except EngineError:
             return None
         return found.phases["request"] if found.fits else None
@@ -79,19 +85,23 @@ def analytical_settings(inputs: ReportInputs) -> AnalyticalSettings | None:
     return next((m for m in inputs.experiment.measurements if m.kind == "analytical"), None)
 
 
-def _deployment(point: Point, settings: AnalyticalSettings) -> Deployment:
+def _deployment(point: Point, settings: AnalyticalSettings, choices: Choices) -> Deployment:
+    """The deployment of a point with the parameters that its predictions were made with."""
     from engine.perfmodel.deployment import Deployment
 
-    chosen = point.combination
-    return Deployment(chosen.model, chosen.hardware, chosen.quantization, chosen.parallelism, settings)
+    c = point.combination
+    chosen = choices.of(c.hardware, c.calibrations)
+    return Deployment(c.model, c.hardware, c.quantization, c.parallelism, settings, chosen)
 
 
-def _predicted(inputs: ReportInputs, number: int, settings: AnalyticalSettings) -> list[Mapping[str, Any]]:
+def _predicted(
+    inputs: ReportInputs, number: int, settings: AnalyticalSettings, choices: Choices
+) -> list[Mapping[str, Any]]:
     from engine.perfmodel.rows import operator_rows
 
     point = inputs.plan.point(number)
     try:
-        rows = operator_rows(_deployment(point, settings), point.workload)
+        rows = operator_rows(_deployment(point, settings, choices), point.workload)
     except EngineError:
         # An impossible deployment has no operators; its reason stands in the summary.
         return []

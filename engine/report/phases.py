@@ -37,8 +37,8 @@ def phase_times(story: Story, points: Sequence[Mapping[str, Any]]) -> list[Table
     values = tuple(_cells(names[row["point"]], row) for row in rows)
     between = tuple((None, None, None, _between(row), None, None) for row in rows)
     note = (
-        "The tables below list bounds of single operators: they add up to the bound of a phase. Calibrated "
-        "times hold for whole phases; brackets hold their 90 % bands."
+        "The operators below add up to these times, bounds and estimates alike, where a phase is one step of "
+        "one micro-batch; brackets hold 90 % bands."
     )
     units = ("", "", "s", "s", "", "")
     return [Table("operators-phases", "Bound and estimate of each phase", _COLUMNS, values, len(values), note,

@@ -11,8 +11,9 @@ from engine.report.charts.best import best_points
 from engine.report.charts.energy import energy_charts
 from engine.report.charts.measured import measured_charts
 from engine.report.charts.memory import memory_fit
+from engine.report.charts.operator_tables import operator_tables
 from engine.report.charts.pareto import trade_offs
-from engine.report.charts.roofline import operator_tables, rooflines, time_split
+from engine.report.charts.roofline import rooflines, time_split
 from engine.report.charts.scaling import scaling
 from engine.report.charts.score_pictures import score_pictures
 from engine.report.charts.scores import score_charts, score_sheet_of, score_tables

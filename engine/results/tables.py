@@ -99,11 +99,15 @@ OPERATORS: Final = _columns(
     ("kv_write_bytes", "float", "B", "Keys and values written."),
     ("total_bytes", "float", "B", "All device-memory traffic."),
     ("intensity_flops_per_byte", "float", "FLOP/B", "FLOPs over total bytes; null when nothing is moved."),
-    ("bound", "label", "", "compute, memory or communication."),
+    ("bound", "label", "", "compute, memory or communication; null for what an engine does between kernels."),
     ("peak_flops_per_s", "float", "FLOP/s", "Peak of the arithmetic the operator uses."),
     ("attainable_flops_per_s", "float", "FLOP/s", "min(peak, intensity x bandwidth)."),
-    ("time_s", "float", "s", "Time of one occurrence."),
+    ("time_s", "float", "s", "Time of one occurrence by the data sheet: a bound."),
     ("formula", "label", "", "How FLOPs and bytes are counted, to check by hand."),
+    ("estimate_s", "float", "s", "Time of one occurrence with fitted parameters; null without any."),
+    ("estimate_low_s", "float", "s", "Lower end of its 90 % band."),
+    ("estimate_high_s", "float", "s", "Upper end of its 90 % band."),
+    ("estimate_note", "label", "", "Why there is no estimate, or which operators share its kernel."),
 )
 REQUESTS: Final = _columns(
     _POINT,

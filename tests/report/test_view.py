@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.point import predict_point
 from engine.report import points as points_module
 from engine.report.inputs import ReportInputs
 from engine.report.page import View
@@ -194,3 +197,32 @@ def test_a_row_above_its_roof_is_a_banner(sweep: ReportInputs) -> None:
     (notice,) = [notice for notice in view.notices if notice.status == "impossible"]
     assert (notice.count, notice.tone) == (1, "bad")
     assert notice.examples == ("a100-sxm-80gb, bf16, batch 1, 512 + 128 tokens",)
+
+
+def test_operators_stand_beside_their_estimates_which_add_up_to_the_phase() -> None:
+    given = inputs()
+    view = build_view(
+        replace(given, tables={name: t for name, t in given.tables.items() if name != "operators"})
+    )
+    best = next(table for table in view.data if table.name.startswith("operators-"))
+    names = [column.name for column in best.columns]
+    estimate, count, phase = (names.index(name) for name in ("estimate_s", "count", "phase"))
+    total = sum(row[estimate] * row[count] for row in best.rows if row[phase] == "prefill")
+    point = given.plan.point(int(best.name.removeprefix("operators-")))
+    c = point.combination
+    chosen = choose("auto", c.hardware, c.calibrations)
+    deployment = Deployment(c.model, c.hardware, c.quantization, c.parallelism, calibration=chosen)
+    assert total == pytest.approx(predict_point(deployment, point.workload).phases["prefill"]["time_s"])
+    low, high = best.intervals[0][estimate] or (0, 0)
+    assert low < best.rows[0][estimate] < high
+    assert "Estimates times counts add up to the estimate of the step" in best.note
+
+
+def test_operators_without_fitted_parameters_say_so_once() -> None:
+    given = inputs(experiment_changes={"measurements": [{"kind": "analytical", "calibration": "none"}]})
+    view = build_view(
+        replace(given, tables={name: t for name, t in given.tables.items() if name != "operators"})
+    )
+    best = next(table for table in view.data if table.name.startswith("operators-"))
+    assert "estimate_s" not in [column.name for column in best.columns]
+    assert best.note == "Times are bounds: the experiment asks for bounds (`calibration: none`)."

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.report.charts.story import Story, chart_table
 from engine.report.charts.style import INK, PALETTE, WIDTH, columns_for, description, log_axis, rounded
-from engine.report.numbers import Scale, each_scale, scale_for
-from engine.report.page import Chart, Column, Table
+from engine.report.numbers import Scale
+from engine.report.page import Chart, Column
 from engine.results.tables import OPERATORS
-from engine.results.tables import Column as Declared
 
 if TYPE_CHECKING:
     from engine.spec.hardware import Hardware
@@ -18,37 +17,21 @@ if TYPE_CHECKING:
 _MOST_PANELS: Final = 6
 _PHASES: Final = ("prefill", "decode", "decode_last")
 _DECLARED: Final = {column.name: column for column in OPERATORS}
-_LABELS: Final = {
-    "operator": "Operator",
-    "layer_kind": "Layer",
-    "count": "Count",
-    "flops": "FLOPs",
-    "total_bytes": "Traffic",
-    "intensity_flops_per_byte": "Intensity",
-    "bound": "Limited by",
-    "time_s": "Time, one",
-    "formula": "Formula",
-    "phase": "Phase",
-    "parameters": "Parameters",
-    "attainable_flops_per_s": "Attainable",
-    "weight_bytes": "Weights read",
-    "kv_read_bytes": "Cache read",
-    "kv_write_bytes": "Cache written",
-    "input_bytes": "Activations read",
-    "output_bytes": "Activations written",
-    "peak_flops_per_s": "Peak",
-}
 
 
 def operator_rows(story: Story, point: int | None) -> list[dict[str, Any]]:
-    """The operators of a point with what a roofline needs: rate reached and share of the roof."""
+    """The operators of a point with what a roofline needs: rate reached and share of the roof.
+
+    `spent_s` is the estimate of one occurrence, or its bound where there is none.
+    """
     import pyarrow.compute as pc
 
     if point is None or not story.operators.num_rows:
         return []
     rows: list[dict[str, Any]] = story.operators.filter(pc.equal(story.operators["point"], point)).to_pylist()
     for row in rows:
-        time, flops, roof = row["time_s"], row["flops"], row["attainable_flops_per_s"]
+        flops, roof = row["flops"], row["attainable_flops_per_s"]
+        time = row["spent_s"] = row["time_s"] if row["estimate_s"] is None else row["estimate_s"]
         row["reached_flops_per_s"] = flops / time if time and flops else None
         row["roof_share"] = row["reached_flops_per_s"] / roof if row["reached_flops_per_s"] and roof else None
         row["total_time_s"] = time * row["count"] if time is not None and row["count"] is not None else None
@@ -153,7 +136,19 @@ def _caption(panels: Sequence[Panel], left_out: int) -> str:
     )
     if all(row["roof_share"] is None or row["roof_share"] > 0.999 for _, _, rows in panels for row in rows):
         caption += " The operators lie on the roof, because their times are the data-sheet bound."
+    else:
+        caption += f" {_basis_words([(best['hardware'], rows) for best, _, rows in panels])}"
     return caption + (f" {left_out} more devices are in the operator table." if left_out > 0 else "")
+
+
+def _basis_words(groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> str:
+    """What the times of these devices' operators are: estimates, bounds, or which are which."""
+    bounds = [name for name, rows in groups if all(row["estimate_s"] is None for row in rows)]
+    if not bounds:
+        return "Times are estimates with calibrated efficiencies."
+    if len(bounds) == len(groups):
+        return "Times are data-sheet bounds."
+    return f"Times are estimates with calibrated efficiencies; on {', '.join(bounds)} data-sheet bounds."
 
 
 def _roofs(
@@ -224,11 +219,10 @@ def time_split(story: Story) -> list[Chart]:
     """How the time of each phase divides over operators, at the best point of each device."""
     data: list[dict[str, Any]] = []
     table = []
-    for best in story.best_per_device[:_MOST_PANELS]:
+    groups = [(best, operator_rows(story, best["point"])) for best in story.best_per_device[:_MOST_PANELS]]
+    for best, listed in groups:
         for phase in _PHASES[:2]:
-            rows = [
-                r for r in operator_rows(story, best["point"]) if r["phase"] == phase and r["total_time_s"]
-            ]
+            rows = [r for r in listed if r["phase"] == phase and r["total_time_s"]]
             total = sum(row["total_time_s"] for row in rows)
             summed: dict[str, float] = {}
             for row in rows:
@@ -275,7 +269,8 @@ def time_split(story: Story) -> list[Chart]:
         Chart(
             "time-split",
             "Where the time goes",
-            "Each device at its best point; sums of all layers.",
+            "Each device at its best point; sums of all layers. "
+            + _basis_words([(best["hardware"], rows) for best, rows in groups if rows]),
             alt,
             description(_split_body(story, domain), list(merged.values()), alt=alt),
             chart_table("time-split", "Time by operator", columns, table),
@@ -326,36 +321,3 @@ def _split_body(story: Story, domain: list[str]) -> dict[str, Any]:
             },
         },
     }
-
-
-_SHOWN: Final = (
-    "phase", "layer_kind", "operator", "count", "flops", "total_bytes", "intensity_flops_per_byte", "bound",
-    "time_s", "formula",
-)  # fmt: skip
-
-
-def operator_tables(story: Story, points: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The operator table of each of these points, formulas included."""
-    found = []
-    for row in points:
-        listed = operator_rows(story, row["point"])
-        if listed:
-            columns = tuple(_operator_column(_DECLARED[name], [r[name] for r in listed]) for name in _SHOWN)
-            values = tuple(tuple(r[name] for name in _SHOWN) for r in listed)
-            found.append(
-                Table(f"operators-{row['point']}", story.design_name(row), columns, values, len(listed),
-                      units=tuple(_DECLARED[name].unit for name in _SHOWN))
-            )  # fmt: skip
-    return found
-
-
-def _operator_column(declared: Declared, values: Sequence[Any]) -> Column:
-    label = _LABELS.get(declared.name, declared.name.replace("_", " ").capitalize())
-    if declared.kind == "int":
-        return Column(declared.name, label, declared.meaning, "number")
-    if declared.kind == "float":
-        scale = (
-            each_scale(declared.unit) if declared.unit != "FLOP/B" else scale_for("", declared.unit, values)
-        )
-        return Column(declared.name, label, declared.meaning, "number", scale)
-    return Column(declared.name, label, declared.meaning)
