@@ -155,9 +155,10 @@ def _with_names(table: Measured, names: Mapping[str, str]) -> Measured:
 
 
 def _devices(table: Measured, own: Mapping[str, Hardware]) -> dict[str, Hardware]:
-    """The devices of the rows: those of the run itself, then the catalogue's; unknown ones are left out."""
+    """The devices of the rows: those of the run itself, then the catalogue's; unknown ones are left out, a
+    sheet with a mistake in it is an error."""
     from engine.errors import CatalogError
-    from engine.spec.catalog import load_hardware
+    from engine.spec.catalog import find, load_hardware
 
     found: dict[str, Hardware] = {}
     for name in sorted({str(device) for device in table.texts["device"]}):
@@ -165,9 +166,10 @@ def _devices(table: Measured, own: Mapping[str, Hardware]) -> dict[str, Hardware
             found[name] = own[name]
             continue
         try:
-            found[name] = load_hardware(name, search=(Path.cwd(),))
+            find("hardware", name, search=(Path.cwd(),))
         except CatalogError:
             continue  # its rows are counted with the reason
+        found[name] = load_hardware(name, search=(Path.cwd(),))
     return found
 
 

@@ -56,7 +56,7 @@ def write_calibration_report(
     page = folder / "calibration.html"
     page.write_text(document, encoding="utf-8")
     book = folder / "calibration.xlsx"
-    _workbook(lines, svgs, left_out, book)
+    _workbook(lines, parts, svgs, left_out, book)
     written = [page, book]
     try:
         paper = folder / "calibration.pdf"
@@ -138,19 +138,28 @@ def _charts(found: _Dots) -> list[tuple[str, dict[str, Any]]]:
         for i in seen
     ]
     low, high = min(d["measured"] for d in dots), max(d["measured"] for d in dots)
+    farthest = max(2.0, *(max(d["ratio"], 1 / d["ratio"]) for d in dots))
     ends = [{"measured": value, "predicted": value, "ratio": 1.0} for value in (low, high)]
     return [
-        (f"scatter-{number}", _against(dots, ends, "predicted", "Predicted, held out (us)")),
-        (f"residuals-{number}", _against(dots, ends, "ratio", "Predicted / measured")),
+        (f"scatter-{number}", _against(dots, ends, "predicted", "Predicted, held out (us)", {})),
+        (
+            f"residuals-{number}",
+            _against(dots, ends, "ratio", "Predicted / measured", {"domain": [1 / farthest, farthest]}),
+        ),
     ]
 
 
 def _against(
-    dots: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any]], field: str, title: str
+    dots: Sequence[dict[str, Any]],
+    ends: Sequence[dict[str, Any]],
+    field: str,
+    title: str,
+    scale: Mapping[str, Any],
 ) -> dict[str, Any]:
-    logarithmic = {"type": "quantitative", "scale": {"type": "log"}}
-    x = {"field": "measured", **logarithmic, "title": "Measured (us)"}
-    y = {"field": field, **logarithmic, "title": title}
+    plain = {"type": "log", "nice": False}
+    axis = {"labelOverlap": "greedy", "labelSeparation": 6}
+    x = {"field": "measured", "type": "quantitative", "scale": plain, "axis": axis, "title": "Measured (us)"}
+    y = {"field": field, "type": "quantitative", "scale": {**plain, **scale}, "axis": axis, "title": title}
     body = {
         "width": WIDTH,
         "height": 260,
@@ -229,7 +238,11 @@ def _source(name: str, svg: str, mode: str) -> str:
 
 
 def _workbook(
-    lines: Sequence[ErrorLine], svgs: Mapping[str, str], left_out: Sequence[str], target: Path
+    lines: Sequence[ErrorLine],
+    parts: Sequence[Part],
+    svgs: Mapping[str, str],
+    left_out: Sequence[str],
+    target: Path,
 ) -> None:
     from io import BytesIO
 
@@ -252,12 +265,20 @@ def _workbook(
         for cell in sheet[column][1:]:
             cell.number_format = "0.0%"
     sheet.column_dimensions["A"].width = 70
+    fits = book.create_sheet("Fits")
+    fits.append(["Fit", "Held-out errors", "Parameters"])
+    for part in parts:
+        fits.append([_cell(clean_text(text)) for text in (part.title, part.summary, part.parameters)])
+    for column in "ABC":
+        fits.column_dimensions[column].width = 70
     out = book.create_sheet("Left out")
-    for text in left_out:
+    for text in left_out or ["nothing: every row was used"]:
         out.append([_cell(clean_text(text))])
     pictures = book.create_sheet("Charts")
-    for i, svg in enumerate(svgs.values()):
-        pictures.add_image(Image(BytesIO(png(svg))), f"A{1 + i * 24}")
+    titles = {picture: part.title for part in parts for picture in part.pictures}
+    for i, (name, svg) in enumerate(svgs.items()):
+        pictures.cell(1 + i * 24, 1, _cell(clean_text(titles[name])))
+        pictures.add_image(Image(BytesIO(png(svg))), f"A{2 + i * 24}")
     book.properties.creator = "engine"
     book.properties.created = book.properties.modified = datetime.now(UTC).replace(tzinfo=None)
     book.save(target)
@@ -267,7 +288,7 @@ def _cell(value: Any) -> Any:
     """A value a spreadsheet shows and never runs; what is not a number stays empty."""
     if isinstance(value, float) and value != value:
         return None
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def _print(document: str, svgs: Mapping[str, str], target: Path) -> None:

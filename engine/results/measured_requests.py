@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import EngineError, UsageError
 from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.request_rows import RunKey, RunRows
-from engine.spec.catalog import load_hardware, load_model, load_quantization
+from engine.spec.catalog import find, load_hardware, load_model, load_quantization
 from engine.spec.hardware import Hardware
 from engine.spec.workload import Parallelism
 
@@ -135,11 +135,14 @@ def _unusable(row: Mapping[str, Any]) -> str | None:
 
 def _deployment(device: str, model: str, number_format: str, tensor: int, names: Names) -> Deployment | str:
     """What ran, or why that is unknown."""
-    try:
-        device = names.given.get(device, device)
-        sheet = names.hardware.get(device) or load_hardware(device, search=names.search)
-    except EngineError:
-        return f"no device `{device}` in the catalogue"
+    device = names.given.get(device, device)
+    sheet = names.hardware.get(device)
+    if sheet is None:
+        try:
+            find("hardware", device, search=names.search)
+        except EngineError:
+            return f"no device `{device}` in the catalogue"
+        sheet = load_hardware(device, search=names.search)  # a mistake in a user's own sheet is said
     try:
         model = names.given.get(model, model)
         shape = names.models.get(model) or load_model(model, search=names.search)

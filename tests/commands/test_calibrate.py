@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from tests.perfmodel.synthetic import measured
@@ -81,6 +82,15 @@ def test_a_fit_of_nothing_says_why(engine: Engine, timings: Path) -> None:
     assert not (timings.parent / "x.yaml").exists()
 
 
+def test_a_mistake_in_an_own_sheet_is_said(engine: Engine, timings: Path) -> None:
+    sheet = timings.parent / "hardware" / "synthetic.yaml"
+    sheet.write_text(DEVICE.replace("2 TB/s", "2 TB"), encoding="utf-8")
+    done = engine("calibrate", timings, "-o", timings.parent / "x.yaml", *COMMON)
+    assert done.code == 2
+    assert "memory_bandwidth" in done.err
+    assert "in the catalogue" not in done.err
+
+
 def test_errors_of_the_model_as_a_table(engine: Engine, timings: Path) -> None:
     done = engine("validate-model", timings, *COMMON, "--format", "markdown")
     assert done.code == 0
@@ -95,8 +105,16 @@ def test_a_report_of_the_fit(engine: Engine, timings: Path) -> None:
     assert done.code == 0, done.err
     page = (folder / "calibration.html").read_text(encoding="utf-8")
     assert "held out" in page
-    assert page.count("<figure>") == 6
-    assert (folder / "calibration.xlsx").stat().st_size > 5000
+    assert page.count('<figure class="chart">') == 6
+    assert "Nothing: every row was used." in page
+    book = openpyxl.load_workbook(folder / "calibration.xlsx")
+    assert book.sheetnames == ["Errors", "Fits", "Left out", "Charts"]
+    assert {row[-1] for row in book["Errors"].iter_rows(min_row=2, values_only=True)} == {None}
+    assert [row[0] for row in book["Fits"].iter_rows(min_row=2, values_only=True)] == [
+        f"{kind} in bf16, synthetic" for kind in ("gemm", "prefill attention", "decode attention")
+    ]
+    assert [row[0] for row in book["Left out"].iter_rows(values_only=True)] == ["nothing: every row was used"]
+    assert len(book["Charts"]._images) == 6
 
 
 LOGS = Path(__file__).parents[2] / "specs" / "example_runs"
@@ -117,7 +135,7 @@ def test_a_folder_of_logs_gives_terms_of_whole_requests(engine: Engine, timings:
     assert "operators:" not in text  # those of the device are in the catalogue
     page = (folder / "calibration.html").read_text(encoding="utf-8")
     assert "time per token, whole requests, a100-sxm-80gb, llama.cpp" in page
-    assert page.count("<figure>") == 2
+    assert page.count('<figure class="chart">') == 2
 
 
 def test_logs_of_unknown_models_say_how_to_name_them(engine: Engine, timings: Path) -> None:
