@@ -278,6 +278,7 @@ def page_data(view: View) -> dict[str, Any]:
         "name": view.name,
         "tables": {table.name: _table_data(table) for table in tables},
         "charts": {chart.name: _chart_data(chart) for chart in view.charts},
+        "only": {chart.name: dict(chart.only) for chart in view.charts if chart.only},
         "config": view.charts[0].spec["config"] if view.charts else {},
     }
 

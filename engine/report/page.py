@@ -98,6 +98,9 @@ class Chart:
     table: Table
     metrics: tuple[str, ...] = ()
     """Metrics on its axes, whose definitions it leads to."""
+    only: Mapping[str, str] = field(default_factory=dict)
+    """Device and number format of the one point it shows, for the filter of the page; empty where its rows
+    have their own."""
 
 
 @dataclass(frozen=True)

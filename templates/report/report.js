@@ -281,7 +281,20 @@
       make("button", { type: "button", "aria-label": `Save ${name} as SVG`, onclick: () => result.view.toSVG().then((text) => save(`${name}.svg`, "image/svg+xml", text)) }, "SVG"),
       make("button", { type: "button", "aria-label": `Save ${name} as PNG`, onclick: () => toPng(result.view, name) }, "PNG"));
     figure.querySelector("figcaption").after(links);
+    leftOut(figure);
     refresh(name);
+  }
+  // A chart of one point, or one that has no mark left, says so instead of looking empty.
+  function leftOut(figure) {
+    const name = figure.dataset.chart;
+    const axes = Object.entries(state.off);
+    const only = data.only[name];
+    const rows = charts.get(name)?.all.filter((row) => axes.every(([axis]) => axis in row)) ?? [];
+    const gone = only ? axes.some(([axis, off]) => off.has(only[axis])) : rows.length > 0 && !narrowed(rows).length;
+    if (gone === figure.classList.contains("left-out")) return;
+    figure.classList.toggle("left-out", gone);
+    if (gone) figure.querySelector("h3").after(make("p", { class: "note left-out-note" }, "Left out: what it shows is not among the devices and number formats chosen."));
+    else figure.querySelector(".left-out-note").remove();
   }
   // The picture has one description; parts without one of their own are no pictures for a screen reader.
   function flatten(svg) {
@@ -308,6 +321,7 @@
     const chart = charts.get(name);
     if (!chart || !inSight.has(name) || chart.shown === selection()) return;
     chart.shown = selection();
+    leftOut(document.getElementById(`chart-${name}`));
     chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
   }
   function refilter() {
@@ -317,6 +331,7 @@
     for (const table of tables) { table.page = 0; table.stale = true; }
     for (const table of tables) if (table.inSight) table.redraw();
     for (const name of inSight) refresh(name);
+    for (const name of Object.keys(data.only)) leftOut(document.getElementById(`chart-${name}`));
   }
   function hint() {
     const place = document.querySelector(".filters .hint");

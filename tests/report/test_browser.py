@@ -152,6 +152,25 @@ def test_filters_narrow_charts_and_tables(visit: Visit) -> None:
     assert not any("l40s" in row for row in rows)
 
 
+def test_a_chart_of_which_nothing_is_left_says_so(
+    browser: Any, bundle: str, measured_view: View, tmp_path: Path
+) -> None:
+    svgs = {chart.name: chart_svg(chart.name, chart.spec) for chart in measured_view.charts}
+    target = tmp_path / "report.html"
+    target.write_text(render_page(measured_view, svgs, mode="screen", bundle=bundle), encoding="utf-8")
+    visit = Visit(browser, target.as_uri())
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    box = visit.page.locator("fieldset[data-filter=hardware] input[value=h100-sxm-80gb]")
+    figure = draw(visit, "score-waterfall")
+    box.uncheck()
+    assert "Left out" in figure.inner_text()
+    assert figure.get_attribute("class") == "chart left-out"
+    box.check()
+    assert "Left out" not in figure.inner_text()
+    assert visit.complaints == []
+    visit.context.close()
+
+
 def test_columns_can_be_chosen(visit: Visit) -> None:
     page = visit.page
     assert page.locator("table[data-table=points] th[data-column=mfu]").count() == 0

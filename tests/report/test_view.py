@@ -226,3 +226,28 @@ def test_operators_without_fitted_parameters_say_so_once() -> None:
     best = next(table for table in view.data if table.name.startswith("operators-"))
     assert "estimate_s" not in [column.name for column in best.columns]
     assert best.note == "Times are bounds: the experiment asks for bounds (`calibration: none`)."
+
+
+def test_the_filter_of_the_page_reaches_every_chart(sweep_view: View, measured_view: View) -> None:
+    # By the rows, which have a device and a format, or by those of the one point a chart shows.
+    for view in (sweep_view, measured_view):
+        for chart in view.charts:
+            rows = [row for row in chart.spec["data"]["values"] if row.get("kind") != "roof"]
+            own = all({"hardware", "quantization"} <= set(row) for row in rows)
+            assert own or set(chart.only) == {"hardware", "quantization"}, chart.name
+    waterfall = next(chart for chart in measured_view.charts if chart.name == "score-waterfall")
+    assert waterfall.only == {"hardware": "h100-sxm-80gb", "quantization": "bf16"}
+
+
+def test_scaling_names_what_is_held() -> None:
+    axes = {
+        "model": ["llama-3.1-8b", "mistral-7b-v0.3"],
+        "parallelism.tensor": [1, 2],
+        "workload.batch_size": [1, 16],
+    }
+    view = build_view(inputs(experiment_changes={"sweep": {"axes": axes}}))
+    (section,) = [section for section in view.sections if section.name == "scaling"]
+    winner = view.points.rows[0]
+    names = [column.name for column in view.points.columns]
+    expected = f"{winner[names.index('model')]}, TP {winner[names.index('tensor')]}."
+    assert section.charts[0].caption.startswith("At 2,048 prompt and 256 output tokens, " + expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.report.charts.components import MOST_COMPONENTS, component_bars, layer_map, quantity_of
@@ -10,7 +11,7 @@ from engine.report.charts.energy_points import energy_by_point
 from engine.report.charts.flow import sankey, sankey_body
 from engine.report.charts.power import power_over_time
 from engine.report.charts.request_flow import request_flow
-from engine.report.charts.story import Story, chart_table
+from engine.report.charts.story import Story, chart_table, filtered_by
 from engine.report.charts.style import PALETTE, description
 from engine.report.numbers import Scale, scale_for
 from engine.report.page import Chart, Column, Table
@@ -19,14 +20,16 @@ from engine.report.page import Chart, Column, Table
 def energy_charts(story: Story) -> list[Chart]:
     """Charts of the components and samples tables, where they have rows."""
     rows = _components(story)
-    made = (
-        energy_by_point(story),
-        request_flow(story, _measured(story)),
+    measured = _measured(story)
+    of_one = (
+        request_flow(story, measured),
         _flows(story, rows),
         component_bars(rows),
         layer_map(story, rows),
-        power_over_time(story),
     )
+    only = filtered_by(story.tables, measured[0]["point"]) if measured else {}
+    shown = [replace(chart, only=only) for chart in of_one if chart is not None]
+    made = (energy_by_point(story), *shown, power_over_time(story))
     return [chart for chart in made if chart is not None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from engine.report.charts.story import Story, chart_table
+from engine.report.charts.story import Story, chart_table, filtered_by
 from engine.report.charts.style import INK, PALETTE, WIDTH, description, rounded
 from engine.report.numbers import scale_for
 from engine.report.page import Chart, Column
@@ -21,7 +21,11 @@ def energy_by_point(story: Story) -> Chart | None:
     if len({row["point"] for row in rows}) < 2:
         return None
     names = dict(zip((row["point"] for row in rows), _names(story, rows), strict=True))
-    bars = [bar for row in rows[:_MOST] for bar in _bars(row, names[row["point"]])]
+    bars = [
+        bar | filtered_by(story.tables, row["point"])
+        for row in rows[:_MOST]
+        for bar in _bars(row, names[row["point"]])
+    ]
     scale = scale_for("energy_per_output_token_j", "J", [bar["value"] for bar in bars])
     data = [
         {**bar, **{key: None if bar[key] is None else rounded(bar[key] / scale.factor)

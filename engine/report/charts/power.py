@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from engine.report.charts.story import Story, chart_table
+from engine.report.charts.story import Story, chart_table, filtered_by
 from engine.report.charts.style import PALETTE, WIDTH, description, rounded
 from engine.report.numbers import Scale
 from engine.report.page import Chart, Column, Table
@@ -37,7 +37,7 @@ def power_over_time(story: Story) -> Chart | None:
     alt = f"Line of power over {seconds:.0f} s for {counted(len(devices), 'device')}."
     body = _body(devices, phases, _spans(rows))
     return Chart("power", "Power over time", caption, alt, description(body, data, alt=alt),
-                 _table(rows, devices, phases))  # fmt: skip
+                 _table(rows, devices, phases), only=filtered_by(story.tables, rows[0]["point"]))  # fmt: skip
 
 
 def _readings(story: Story) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.metrics import METRICS
-from engine.report.charts.story import Story, chart_table, label_of, setting_column
+from engine.report.charts.story import SPLITS, Story, chart_table, label_of, setting_column
 from engine.report.charts.style import WIDTH, axis, columns_for, description, measure
 from engine.report.page import Chart, Column
 from engine.report.records import Records
@@ -142,15 +142,22 @@ def _steps(found: list[int]) -> list[int]:
 
 
 def _held_words(story: Story, along: str) -> str:
+    """What all points of the chart share with the best one, of what varies in the run."""
     winner = story.winner or {}
     words = []
     if along == "batch_size" and winner.get("prompt_tokens"):
-        words.append(
-            f"At {winner['prompt_tokens']:,} prompt and {winner['output_tokens'] or 0:,} output tokens"
-        )
+        words.append(f"{winner['prompt_tokens']:,} prompt and {winner['output_tokens'] or 0:,} output tokens")
     if along == "prompt_tokens" and winner.get("batch_size"):
-        words.append(f"At batch {winner['batch_size']:,}")
-    return ", ".join(words)
+        words.append(f"batch {winner['batch_size']:,}")
+    others = [name for name in _HELD if name not in ("prompt_tokens", "output_tokens", "batch_size")]
+    words += [_held(name, winner[name]) for name in others if name in story.varied and winner.get(name)]
+    return story.redact.text(f"At {', '.join(words)}") if words else ""
+
+
+def _held(name: str, value: str | int) -> str:
+    if name in SPLITS:
+        return f"{SPLITS[name]} {value}"
+    return f"{label_of(name).lower()} {value:,}" if isinstance(value, int) else value
 
 
 def _body(

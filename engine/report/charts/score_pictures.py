@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
 from engine.report.charts.scores import axes_of, label_of_objective, names_of
-from engine.report.charts.story import Story, chart_table
+from engine.report.charts.story import Story, chart_table, filtered_by
 from engine.report.charts.style import PALETTE, QUIET, WIDTH, description, log_axis, rounded
 from engine.report.numbers import Scale, quantity, significant
 from engine.report.page import Chart, Column
@@ -70,6 +70,7 @@ def _waterfall(story: Story, result: ScoreResult) -> Chart | None:
     return Chart(
         "score-waterfall", title, caption, alt, description(body, data, alt=alt),
         chart_table("score-waterfall", title, columns, rows), metrics,
+        filtered_by(story.tables, best[0]["point"]),
     )  # fmt: skip
 
 

@@ -95,6 +95,19 @@ class Story:
         return self.name(row, without=("variant",), full=bool(row.get("variant")))
 
 
+def filtered_by(tables: Mapping[str, pa.Table], point: int | None) -> dict[str, str]:
+    """Device and number format of a point, by which a page narrows its charts; empty where unknown."""
+    import pyarrow.compute as pc
+
+    table = tables.get("points")
+    if table is None or point is None:
+        return {}
+    rows = table.filter(pc.equal(table["point"], point)).select(list(FILTERS)).to_pylist()
+    return {name: value for row in rows[:1] for name, value in row.items() if value}
+
+
+FILTERS: Final = ("hardware", "quantization")
+"""Settings that a page can be narrowed by."""
 _NAMED: Final = (
     "model",
     "hardware",
@@ -108,7 +121,8 @@ _NAMED: Final = (
     "data",
     "settings",
 )
-_SHORT: Final = {"tensor": "TP", "pipeline": "PP", "expert": "EP", "data": "DP"}
+SPLITS: Final = {"tensor": "TP", "pipeline": "PP", "expert": "EP", "data": "DP"}
+"""Ways to split a model over devices, as people abbreviate them."""
 
 
 def _phrase(setting: str, row: Mapping[str, Any]) -> str:
@@ -121,8 +135,8 @@ def _phrase(setting: str, row: Mapping[str, Any]) -> str:
         return f"{value:,} tokens" if outputs is None else f"{value:,} + {outputs:,} tokens"
     if setting == "output_tokens":
         return ""
-    if setting in _SHORT:
-        return f"{_SHORT[setting]} {value}" if value > 1 else ""
+    if setting in SPLITS:
+        return f"{SPLITS[setting]} {value}" if value > 1 else ""
     return str(value)
 
 

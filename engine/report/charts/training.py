@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.metrics import METRICS
-from engine.report.charts.story import chart_table
+from engine.report.charts.story import chart_table, filtered_by
 from engine.report.charts.style import PALETTE, QUIET, WIDTH, description, rounded
 from engine.report.numbers import Scale, quantity, significant
 from engine.report.page import Chart, Column, Section, Table
@@ -107,7 +107,9 @@ def _curve(tables: Mapping[str, pa.Table], column: str, name: str, title: str, a
     lines = [[row[along], row[column], _when(row)] for row in shown]
     table = chart_table(name, title, columns, lines, total=len(rows))
     body = _line_and_dots(along.capitalize(), axis)
-    return Chart(name, title, caption, alt, description(body, data, alt=alt), table)
+    points = list(dict.fromkeys(row["point"] for row in rows))
+    only = filtered_by(tables, points[0]) if len(points) == 1 else {}
+    return Chart(name, title, caption, alt, description(body, data, alt=alt), table, only=only)
 
 
 def _line_and_dots(along: str, axis: str) -> dict[str, Any]:
