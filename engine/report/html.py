@@ -12,7 +12,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.errors import ReportError
-from engine.report.draw import svg_size
 from engine.report.numbers import prefixes
 from engine.report.own import OwnSection
 from engine.report.page import Chart, Column, Fact, Table, View
@@ -126,7 +125,6 @@ def render_page(
             main_columns=main,
             print_columns=_on_paper(view.best, main),
             column_shares=_column_shares,
-            picture_size=lambda name: _picture_size(svgs[name]),
             more="the workbook has all of them"
             if mode == "screen"
             else "the HTML report and the workbook have all of them",
@@ -134,12 +132,6 @@ def render_page(
             added=[(one.name, one.title, Markup(one.body)) for one in added],  # noqa: S704 - cleaned by `own`
         )
     )
-
-
-def _picture_size(svg: str) -> str:
-    """How much of a page a drawing may take: nothing, `tall` or `whole`, from its height in pixels."""
-    _, height = svg_size(svg)
-    return "" if height <= 430 else "tall" if height <= 660 else "whole"
 
 
 def trusted(text: str) -> Markup:
@@ -190,6 +182,7 @@ def page_templates() -> Environment:
     )
     environment.filters["groupby_kept"] = _grouped
     environment.filters["lower_first"] = _lower_first
+    environment.filters["code"] = _with_code
     return environment
 
 
@@ -256,6 +249,19 @@ def _column_shares(table: Table, shown: Sequence[int], limit: int) -> list[float
 def _lower_first(label: str) -> str:
     """A label inside a sentence; acronyms keep their capitals."""
     return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
+def _with_code(text: str) -> Markup:
+    """Text whose names in backticks are set as code; an odd backtick is one of the text."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    marked = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    ]
+    return Markup("").join(marked)
 
 
 def _filters(view: View) -> list[tuple[str, str, list[str]]]:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import ReportError
 from engine.report.draw import chart_svg
-from engine.report.html import packed_data, policy, render_page, script_json
+from engine.report.html import packed_data, page_templates, policy, render_page, script_json
 from engine.report.inputs import ReportInputs
 from engine.report.page import View
 from engine.report.view import build_view
@@ -157,3 +157,15 @@ def test_long_data_is_compressed_the_same_way_every_time() -> None:
     assert len(packed) < len(text) / 50
     assert gzip.decompress(base64.b64decode(packed)).decode() == text
     assert packed_data('{"x":1}') == '{"x":1}'
+
+
+def test_names_in_backticks_are_code_and_nothing_else_gets_through() -> None:
+    made = page_templates().from_string("{{ text|code }}").render
+    assert made(text="see `a<b` & `c`") == "see <code>a&lt;b</code> &amp; <code>c</code>"
+    assert made(text="a lone ` stays <b>") == "a lone ` stays &lt;b&gt;"
+
+
+def test_definitions_show_no_backtick(sweep_page: str) -> None:
+    shown = sweep_page.split('id="definitions-title"')[1].split("</section>")[0]
+    assert "`" not in shown
+    assert "<code>" in shown
