@@ -182,7 +182,7 @@ async def open_loop(
     inbox = _Inbox(stream=stream)
     reached = False
     loop = asyncio.get_running_loop()
-    started_ns, started = time.perf_counter_ns(), loop.time()
+    started_ns = time.perf_counter_ns()
 
     async def one(record: Sent) -> None:
         async with gate:
@@ -192,13 +192,14 @@ async def open_loop(
     async with LoopWatch() as watch:
         tasks: list[asyncio.Task[None]] = []
         for item, arrival in zip(asked, schedule, strict=True):
-            wait = started + arrival.at_s - loop.time()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            scheduled = started_ns + round(arrival.at_s * 1e9)
+            # The loop's own clock has whole milliseconds and stands still within a pass: by it, requests
+            # leave before they are due.
+            while (wait_ns := scheduled - time.perf_counter_ns()) > 0:
+                await asyncio.sleep(wait_ns / 1e9)
             if inbox.hopeless or (deadline_ns is not None and time.perf_counter_ns() > deadline_ns):
                 break
             reached = reached or gate.locked()
-            scheduled = started_ns + round(arrival.at_s * 1e9)
             record = Sent(item, scheduled, scheduled)
             sent.append(record)
             tasks.append(loop.create_task(one(record)))

@@ -95,6 +95,12 @@ def test_open_patterns_count_from_the_schedule(measure):
     assert "saturated" in {f["rule"] for f in tables["findings"]}
 
 
+def test_no_request_leaves_before_it_is_due(measure):
+    with running(instant) as (base, _):
+        tables = measure(live(base, {"pattern": "poisson", "rate": ["150 /s"], "requests": 40}, repeats=1))
+    assert min(r["sent_s"] - r["scheduled_s"] for r in request_rows(tables)) >= 0
+
+
 def test_a_server_that_keeps_up_is_not_saturated(measure):
     with running(lambda: paced(0.05, 0.001)) as (base, _):
         tables = measure(live(base, {"pattern": "constant", "rate": ["50 /s"], "requests": 20}, repeats=1))
