@@ -110,7 +110,8 @@ class Request:
         if self.output_tokens is None or self.first_ns is None or self.last_ns is None:
             return None
         later = self.output_tokens - self.first_tokens
-        if later <= 0 or len(self.event_ns) < 2:
+        # Pieces that all came in one read say nothing of the time between tokens, least of all that it is 0.
+        if later <= 0 or self.first_ns == self.last_ns:
             return None
         return (self.last_ns - self.first_ns) / 1e9 / later
 

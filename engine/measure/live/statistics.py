@@ -24,6 +24,8 @@ __all__ = [
 PERCENTILES: Final = (50, 90, 95, 99)
 _RISK: Final = 0.05
 _LEAST_REPEATS: Final = 3
+_LEAST_OF_RUN: Final = 0.4
+"""Share of an open load that its steady window must cover."""
 
 
 def narrow_enough(repeats: Sequence[Repeat], precision: float | None) -> bool:
@@ -65,8 +67,9 @@ def percentiles(values: Sequence[float]) -> dict[int, float | None]:
 def steady_window(requests: Sequence[Request], concurrency: int | None) -> tuple[int, int] | None:
     """Start and end (ns) of the time in which the load is what it says; None when there is none.
 
-    Closed loop: from all slots busy to the last dispatch. Open: from the first fifth to the last dispatch,
-    when requests in flight do not rise. Draining is never inside.
+    Closed loop: from all slots busy to the last dispatch. Open: from the first dispatch after a fifth of the
+    time to the last one, so that as many requests come in as the rate says, bursts too. Draining is never
+    inside.
     """
     sent = sorted(request.sent_ns for request in requests)
     if not sent:
@@ -77,7 +80,11 @@ def steady_window(requests: Sequence[Request], concurrency: int | None) -> tuple
             return None
         start = sent[concurrency - 1]
     else:
-        start = sent[0] + (last - sent[0]) // 5
+        fifth = sent[0] + (last - sent[0]) // 5
+        start = next(at for at in sent if at >= fifth)
+        # What is left of two or three bursts says nothing of the rate.
+        if last - start < _LEAST_OF_RUN * (last - sent[0]):
+            return None
     return (start, last) if last > start else None
 
 

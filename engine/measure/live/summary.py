@@ -37,14 +37,17 @@ class Goals:
 
 
 def meets(request: Request, require: Mapping[str, str]) -> bool:
-    """Whether a request ended well and within every limit; a metric it lacks because one token has no gap
-    is no miss, any other lacking metric is."""
+    """Whether a request ended well and within every limit; a metric it lacks because there was no gap - one
+    token, or everything in one read - is no miss, any other lacking metric is."""
     if not request.good:
         return False
     for name, text in require.items():
         value = getattr(request, name)
         if value is None:
-            if name in ("tpot_s", "output_tokens_per_s_per_user") and (request.output_tokens or 0) == 1:
+            at_once = (request.output_tokens or 0) == 1 or (
+                request.first_ns is not None and request.first_ns == request.last_ns
+            )
+            if name in ("tpot_s", "output_tokens_per_s_per_user") and at_once:
                 continue
             return False
         if not parse_condition(name, text).holds(value):
@@ -210,9 +213,10 @@ def _rates(measured: Measured, goals: Goals) -> Row:
             tokens = sum((r.output_tokens or 0) + (r.prompt_tokens or 0) for r in good)
             note("total_tokens_per_s", _per_second(tokens, whole))
             rates = [(r.output_tokens or 0) / r.e2e_s for r in good if r.e2e_s > 0]
-            # One wave of requests, as the profiler sends: many waves have no larger sum.
-            at_once = min(len(rates), level.concurrency or len(rates))
-            if rates:
+            # One wave of requests, as the profiler sends: many waves have no larger sum, and a load that
+            # sends at a rate has no waves.
+            at_once = min(len(rates), level.concurrency or 0)
+            if at_once:
                 note("sum_of_request_tokens_per_s", at_once * math.fsum(rates) / len(rates))
         if goals.require:
             met = sum(meets(r, goals.require) for r in ended)
@@ -220,9 +224,10 @@ def _rates(measured: Measured, goals: Goals) -> Row:
             all_scheduled = [r for r in repeat.requests if r.run_phase in ("measured", "drain")]
             note("goodput_share", sum(meets(r, goals.require) for r in all_scheduled) / len(all_scheduled))
         if level.concurrency is None and len(repeat.requests) > 1:
-            first = min(r.scheduled_ns for r in repeat.requests)
-            last = max(r.scheduled_ns for r in repeat.requests)
-            note("offered_requests_per_s", _per_second(len(repeat.requests) - 1, (first, last)))
+            due = [r.scheduled_ns for r in repeat.requests]
+            first, last = min(due), max(due)
+            # Those due at the last moment, one or a burst, belong to the time after it.
+            note("offered_requests_per_s", _per_second(sum(at < last for at in due), (first, last)))
         if repeat.client is not None:
             note("client_lag_s", repeat.client.lag_p99_s)
             note("client_cpu_share", repeat.client.cpu_share)

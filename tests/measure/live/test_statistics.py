@@ -65,6 +65,14 @@ def test_pieces_of_one_read_have_no_gaps():
     assert replace(request(tokens=4), event_ns=(5, 5, 5, 9)).own_stamps == 2
 
 
+def test_an_answer_in_one_read_has_no_time_per_token_and_misses_no_limit_on_it():
+    at_once = request(tokens=4, gap=0)
+    assert at_once.tpot_s is None
+    assert at_once.output_tokens_per_s_per_user is None
+    assert meets(at_once, {"tpot_s": "<= 1 ms", "ttft_s": "<= 60 ms"})
+    assert not meets(at_once, {"tpot_s": "<= 1 ms", "ttft_s": "<= 40 ms"})
+
+
 @pytest.mark.parametrize(("merged", "told"), [(1, True), (2, False)])
 def test_a_few_merged_reads_do_not_hide_the_gaps_of_all(merged, told):
     """Of 5 requests with 4 pieces one may share its read (19 of 20 = 95 %), two may not."""
@@ -161,3 +169,26 @@ def test_repeats_make_the_interval_and_requests_do_not():
     assert row["ttft_s_high"] - row["ttft_s"] == pytest.approx(0.001963, abs=1e-6)
     assert row["ttft_s_n"] == 150
     assert row["ttft_s_p99"] is None
+
+
+def open_load(*sent):
+    requests = [request(i, sent=at, first=50, gap=10, tokens=5) for i, at in enumerate(sent)]
+    measured = Measured(Level("burst", rate=8.0, pattern="burst"), [Repeat(0, requests, 0, 10**9)])
+    return summary_rows(measured, Goals({}, 0.01, 5, 16), None)[0]
+
+
+def test_bursts_are_offered_and_served_at_their_rate():
+    """Three bursts of 8, one a second: the second is served inside [1 s, 2 s], 8 requests in a second."""
+    row = open_load(*[1000.0 * (i // 8) for i in range(24)])
+    assert row["offered_requests_per_s"] == 8  # 16 before the last moment in 2 s, not 23
+    assert row["requests_per_s"] == 8
+    assert row["output_tokens_per_s"] == 40
+
+
+def test_two_bursts_have_no_steady_window():
+    row = open_load(*[1000.0 * (i // 8) + i % 8 for i in range(16)])
+    assert row["requests_per_s"] == pytest.approx(16 / 1.097)  # all from 0 to 1007 + 90 ms
+
+
+def test_a_load_without_a_concurrency_has_no_sum_of_rates():
+    assert "sum_of_request_tokens_per_s" not in open_load(*range(0, 1000, 50))
