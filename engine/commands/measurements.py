@@ -53,6 +53,8 @@ def open_sources(path: Path, runs: Path, renamed: Renamed, terminal: Terminal) -
 
     if path.is_file():
         return _of_file(path, renamed)
+    if path.suffix in (".csv", ".parquet", ".tsv") and not path.exists():
+        raise UsageError(f"there is no file `{path}`")
     if path.is_dir() and not (path / PLAN).exists():
         return _of_logs(path, renamed, terminal)
     return _of_run(path, runs, renamed)

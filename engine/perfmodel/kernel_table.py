@@ -26,6 +26,8 @@ from engine.spec.hardware import Hardware, Precision
 GATE: Final = 0.97
 """Measured over bound below which a row is impossible; 3 % for clocks above the published one."""
 _LONGEST_S: Final = 3600.0
+_MOST: Final = 1e15
+"""No dimension is as large, and products of three stay numbers."""
 DIMENSIONS: Final[dict[OperatorKind, tuple[str, ...]]] = {
     "gemm": ("m", "n", "k"),
     "prefill_attention": ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim"),
@@ -83,7 +85,8 @@ def gated_rows(
     drop(~(measured > 0), "time is not above zero")
     drop(measured > _LONGEST_S, "longer than an hour: wrong unit?")
     for name, value in values.items():
-        drop(~(np.isfinite(value) & (value > 0)), f"`{name}` is missing or not above zero")
+        whole = (value >= 1) & (value < _MOST) & (value == np.floor(value))
+        drop(~whole, f"`{name}` is missing or not a whole number above zero")
     kept = np.flatnonzero(alive)
     here = {name: value[kept] for name, value in values.items()}
     compute, memory, waves = amounts(kind, precision, here, hardware)

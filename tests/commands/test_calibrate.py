@@ -82,6 +82,11 @@ def test_a_fit_of_nothing_says_why(engine: Engine, timings: Path) -> None:
     assert not (timings.parent / "x.yaml").exists()
 
 
+def test_an_absent_table_is_no_run(engine: Engine, timings: Path) -> None:
+    done = engine("calibrate", "typo.csv", "-o", timings.parent / "x.yaml")
+    assert (done.code, done.err) == (2, "error: there is no file `typo.csv`\n")
+
+
 def test_a_mistake_in_an_own_sheet_is_said(engine: Engine, timings: Path) -> None:
     sheet = timings.parent / "hardware" / "synthetic.yaml"
     sheet.write_text(DEVICE.replace("2 TB/s", "2 TB"), encoding="utf-8")

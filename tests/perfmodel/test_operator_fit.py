@@ -49,16 +49,18 @@ def test_impossible_broken_and_missing_rows_are_dropped_with_a_count() -> None:
     rows["measured_s"][3] = 1e9
     rows["n"][4] = np.nan
     rows["measured_s"][5] = 1e-9
+    rows["k"][6:8] = 0.5, 1e300
     fitted = fit_operator("gemm", "bf16", rows, DEVICE)
     assert fitted.gated.dropped == {
         "no time, or not a number": 1,
         "time is not above zero": 2,
         "longer than an hour: wrong unit?": 1,
-        "`n` is missing or not above zero": 1,
+        "`n` is missing or not a whole number above zero": 1,
+        "`k` is missing or not a whole number above zero": 2,
         "faster than the data sheet allows": 1,
     }
-    assert fitted.fit.dropped == 6
-    assert fitted.fit.rows == len(rows["m"]) - 6
+    assert fitted.fit.dropped == 8
+    assert fitted.fit.rows == len(rows["m"]) - 8
 
 
 def test_rows_in_another_unit_are_told_from_their_neighbours() -> None:
