@@ -50,7 +50,7 @@ def _clock_cost() -> float:
     """Seconds that one stamp of the loop takes."""
     from engine.measure.local_loop import _HostClock
 
-    clock = _HostClock("cpu")
+    clock = _HostClock(("cpu",))
     clock.start()
     begin = time.perf_counter()
     for _ in range(100_000):

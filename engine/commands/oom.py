@@ -76,6 +76,7 @@ def print_experiment(experiment: Experiment, *, search: Sequence[Path]) -> int:
 
 def _local_loads(experiment: Experiment, search: Sequence[Path]) -> Iterator[tuple[str, OomCheck]]:
     from engine.measure.live.oom import available_memory, check_memory
+    from engine.measure.local_target import spread_over
     from engine.plan.compile import compile_plan
     from engine.spec.catalog import load_quantization
     from engine.spec.live import LiveSettings, LocalTarget
@@ -85,16 +86,18 @@ def _local_loads(experiment: Experiment, search: Sequence[Path]) -> Iterator[tup
         if not isinstance(settings, LiveSettings) or not isinstance(settings.target, LocalTarget):
             continue
         target = settings.target
-        available = available_memory(target.device)
         for point in task.points():
             c = point.combination
+            devices = spread_over(c.parallelism)
+            available = available_memory(target.device, devices=devices)
             longest = settings.load.longest_prompt(point.workload.prompt_tokens)
             workload = point.workload.model_copy(update={"prompt_tokens": longest})
             form = c.quantization if target.dtype == "auto" else load_quantization(target.dtype)
             for number in settings.load.concurrency or [workload.batch_size]:
                 check = check_memory(
-                    c.model, form, workload, sequences=number, available=available, reserve=settings.reserve
-                )
+                    c.model, form, workload, sequences=number, available=available, reserve=settings.reserve,
+                    devices=devices,
+                )  # fmt: skip
                 tokens = f"{workload.prompt_tokens}+{workload.output_tokens} tokens"
                 yield (
                     f"{c.labels['model']}, {c.labels['quantization']}, {tokens}, concurrency {number}",

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.errors import MeasurementError
 from engine.measure.local_model import LocalModel
+from engine.measure.local_spread import synchronize
 
 __all__ = [
     "Generation",
@@ -80,7 +81,8 @@ class Loop:
         sequences, length = prompts.shape
         cache = make_cache(self._local, self._cache, length=length + output_tokens)
         mask, positions = _laid_out(mask, length + output_tokens, self._local.device)
-        clock = _EventClock() if self._local.device == "cuda" else _HostClock(self._local.device)
+        cuda = self._local.device == "cuda"
+        clock = _EventClock(self._local.devices) if cuda else _HostClock(self._local.devices)
         outputs = []
         with torch.inference_mode():
             clock.start()
@@ -193,7 +195,7 @@ def generate_with_library(
 
     stamps = _Stamps()
     with torch.inference_mode():
-        _settle(local.device)
+        synchronize(local.devices)
         started = time.perf_counter_ns()
         found = local.module.generate(
             prompts,
@@ -205,7 +207,7 @@ def generate_with_library(
             # A streamer takes one sequence only; a stopping rule is asked after every step of any batch.
             **({"streamer": stamps} if prompts.shape[0] == 1 else {"stopping_criteria": [stamps.never]}),
         )
-        _settle(local.device)
+        synchronize(local.devices)
         ended = time.perf_counter_ns()
     produced = int(found.shape[1]) - int(prompts.shape[1])
     if produced != output_tokens or len(stamps.taken) < output_tokens:
@@ -240,20 +242,20 @@ class _Stamps:
 class _HostClock:
     """Stamps on the host after each step; the CPU works while it is asked, other devices are waited for."""
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = devices
         self._stamps: list[int] = []
         self._started = 0
 
     def start(self) -> None:
-        _settle(self._device)
+        synchronize(self._devices)
         self._started = time.perf_counter_ns()
 
     def first(self) -> None:
         self.step()
 
     def step(self) -> None:
-        _settle(self._device)
+        synchronize(self._devices)
         self._stamps.append(time.perf_counter_ns())
 
     def stop(self) -> tuple[int, tuple[int, ...], int]:
@@ -261,24 +263,24 @@ class _HostClock:
 
 
 class _EventClock:
-    """Events in the stream of a CUDA device, placed on the host's time line; one wait a phase."""
+    """Events in the stream of a CUDA device, placed on the host's time line; one wait a phase.
 
-    def __init__(self) -> None:
+    Of several devices it is the first: chosen tokens come back to it, after all others have done their part.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = devices
         self._events: list[Any] = []
         self._started = self._first_ns = 0
 
     def start(self) -> None:
-        import torch
-
-        torch.cuda.synchronize()
+        synchronize(self._devices)
         self._started = time.perf_counter_ns()
 
     def first(self) -> None:
         # The first token is read by the host, as a user would have to wait for it.
-        import torch
-
         self._mark()
-        torch.cuda.synchronize()
+        synchronize(self._devices)
         self._first_ns = time.perf_counter_ns()
 
     def step(self) -> None:
@@ -292,21 +294,8 @@ class _EventClock:
         self._events.append(event)
 
     def stop(self) -> tuple[int, tuple[int, ...], int]:
-        import torch
-
-        torch.cuda.synchronize()
+        synchronize(self._devices)
         ended = time.perf_counter_ns()
         first = self._events[0]
         offsets = (round(first.elapsed_time(event) * 1e6) for event in self._events)
         return self._started, tuple(self._first_ns + offset for offset in offsets), ended
-
-
-def _settle(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-    elif device == "mps":
-        import torch
-
-        torch.mps.synchronize()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +20,7 @@ from engine.measure.local_quantized import (
     stored_as,
     stored_bytes,
 )
+from engine.measure.local_spread import devices_for, free_bytes, spread, synchronize
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
 
@@ -54,6 +55,8 @@ class LocalRequest:
     """`torchao`, `bitsandbytes`, or `auto`: the first of them that is installed and can."""
     threads: int | None = None
     """CPU threads; as many as this process may use when None."""
+    devices: int = 1
+    """Devices of this machine that the layers are spread over, in contiguous groups."""
     search: tuple[Path, ...] = ()
     """Folders that a relative path of weights starts from."""
     seed: int = 0
@@ -67,6 +70,8 @@ class LocalModel:
     """The transformers model, in evaluation mode."""
     device: str
     """`cpu`, `cuda` or `mps`."""
+    devices: tuple[str, ...]
+    """The device, or each of those that hold a group of layers, in their order."""
     dtype: torch.dtype
     vocab_size: int
     """Token ids below this are valid."""
@@ -94,6 +99,7 @@ def build_local_model(request: LocalRequest) -> LocalModel:
     torch = _torch()
     begin = time.perf_counter()
     device = choose_device(request.device)
+    devices = devices_for(device, request.devices)
     threads = request.threads or usable_cores()
     if device == "cpu":
         torch.set_num_threads(threads)
@@ -106,24 +112,25 @@ def build_local_model(request: LocalRequest) -> LocalModel:
     if request.weights == "random":
         from engine.measure.local_weights import build_random
 
-        module = build_random(
-            request.model, dtype=dtype, device=device, attention=attention, seed=request.seed
+        module, placed = build_random(
+            request.model, dtype=dtype, devices=devices, attention=attention, seed=request.seed
         )
         if library is not None:
             quantize(module, bits=request.weight_bits, group_size=request.group_size)
     else:
-        module = _load(request, dtype=dtype, device=device, attention=attention, library=library)
-    if device == "cuda":
-        torch.cuda.synchronize()
+        module, placed = _load(request, dtype=dtype, devices=devices, attention=attention, library=library)
+    synchronize(devices)
     local = LocalModel(
         module=module,
         device=device,
+        devices=devices,
         dtype=dtype,
         vocab_size=int(module.config.get_text_config(decoder=True).vocab_size),
         weights_bytes=_bytes_of(module),
         load_s=time.perf_counter() - begin,
         requested=_requested(request, device=device, threads=threads, library=library),
-        observed=_observed(module, device=device, quantized=library is not None),
+        observed=_observed(module, device=device, quantized=library is not None)
+        | ({"placement": placed} if placed else {}),
     )
     _refuse_mismatch(local)
     return local
@@ -181,17 +188,28 @@ def usable_cores() -> int:
 
 
 def _load(
-    request: LocalRequest, *, dtype: Any, device: str, attention: str | None, library: str | None
-) -> Any:
-    """Real weights from a folder or the hub; the access token is read by the hub library, never by us."""
+    request: LocalRequest,
+    *,
+    dtype: Any,
+    devices: Sequence[str],
+    attention: str | None,
+    library: str | None,
+) -> tuple[Any, str | None]:
+    """Real weights from a folder or the hub, and where they lie when that is several devices; the access
+    token is read by the hub library, never by us."""
     from transformers import AutoModelForCausalLM
 
+    if library is not None and len(devices) > 1:
+        raise MeasurementError(
+            f"`{library}` loads weights onto one device, the point asks for {len(devices)}",
+            hint="`quantization: bf16` can be spread, and random weights of 8 bits can",
+        )
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if attention is not None:
         options["attn_implementation"] = attention
     if library is not None:
         options |= loading_options(
-            library, bits=request.weight_bits, group_size=request.group_size, dtype=dtype, device=device
+            library, bits=request.weight_bits, group_size=request.group_size, dtype=dtype, device=devices[0]
         )
     source = _folder(request) or request.weights
     try:
@@ -199,10 +217,13 @@ def _load(
     # The hub, the class of the model and each library of kernels have their own.
     except (OSError, ValueError, ImportError) as err:
         raise _cannot_load(request, err) from err
-    if library is None:
-        module.to(device)
+    placed = None
+    if len(devices) > 1:
+        placed = spread(module, devices, rooms=free_bytes(devices))
+    elif library is None:
+        module.to(devices[0])
     module.generation_config.eos_token_id = None
-    return module.eval()
+    return module.eval(), placed
 
 
 def _folder(request: LocalRequest) -> str | None:
@@ -239,6 +260,8 @@ def _requested(request: LocalRequest, *, device: str, threads: int, library: str
     found["weights"] = request.weights
     if library is not None:
         found |= {"weight bits": str(request.weight_bits), "quantizer": library}
+    if request.devices > 1:
+        found["placement"] = f"layers over {request.devices} devices"
     if device == "cpu":
         found["threads"] = str(threads)
     return found
@@ -265,7 +288,8 @@ def _observed(module: Any, *, device: str, quantized: bool) -> dict[str, str]:
         found["threads"] = str(torch.get_num_threads())
         found["cpu capability"] = torch.backends.cpu.get_cpu_capability()
     if device == "cuda":
-        found["device name"] = torch.cuda.get_device_name()
+        places = {p.device for p in module.parameters()}
+        found["device name"] = ", ".join(sorted({torch.cuda.get_device_name(place) for place in places}))
         found["cuda"] = str(torch.version.cuda)
     return found
 

@@ -6,10 +6,12 @@ the values: dense models and full-length answers do not, the choice of experts a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.local_config import transformers_config
+from engine.measure.local_spread import free_bytes, spread
 from engine.perfmodel.parameters import count_parameters
 from engine.spec.model import Model
 
@@ -18,8 +20,11 @@ __all__ = ["build_random", "fill", "stored_parameters"]
 _SPREAD: Final = 0.02
 
 
-def build_random(model: Model, *, dtype: Any, device: str, attention: str | None, seed: int) -> Any:
-    """The exact architecture of `model` on `device`, filled with random numbers, ready to run.
+def build_random(
+    model: Model, *, dtype: Any, devices: Sequence[str], attention: str | None, seed: int
+) -> tuple[Any, str | None]:
+    """The exact architecture of `model`, filled with random numbers, ready to run; and which layers lie where
+    when that is on several devices.
 
     Raises `MeasurementError` when the class of transformers is not the shape that was asked for.
     """
@@ -32,11 +37,15 @@ def build_random(model: Model, *, dtype: Any, device: str, attention: str | None
         built = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
     built.tie_weights()
     _check_size(built, model)
-    built.to_empty(device=device)
+    placed = None
+    if len(devices) > 1:
+        placed = spread(built, devices, rooms=free_bytes(devices), empty=True)
+    else:
+        built.to_empty(device=devices[0])
     built.tie_weights()
     fill(built, seed=seed)
     built.generation_config.eos_token_id = None
-    return built.eval()
+    return built.eval(), placed
 
 
 def stored_parameters(built: Any) -> int:
@@ -74,7 +83,10 @@ def fill(built: Any, *, seed: int) -> None:
                 continue
             place = str(parameter.device)
             if place not in generators:
-                generators[place] = torch.Generator(device=parameter.device).manual_seed(seed % 2**63)
+                generators[place] = torch.Generator(device=parameter.device).manual_seed(
+                    # Devices would else repeat each other's layers.
+                    (seed + (parameter.device.index or 0)) % 2**63
+                )
             parameter.uniform_(-_SPREAD, _SPREAD, generator=generators[place])
     _check_buffers(built)
 

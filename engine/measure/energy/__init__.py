@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["measure_energy"]
 
 
-@measurement(EnergySettings, result_version=1, needs={"nvml"})
+@measurement(EnergySettings, result_version=2, needs={"nvml"})
 def measure_energy(settings: EnergySettings, task: Task, tools: Tools) -> Tables:
-    """Energy of one point by phase, layer and component, with samples and findings.
+    """Energy of one point by phase, layer and component, with samples, findings and what was observed.
 
     Raises `EnvironmentMissing` where no power can be read and the spec does not say to skip.
     """

@@ -36,7 +36,7 @@ SIMULATED = "simulated power: no device was metered"
 
 
 def tables_of(trace: Trace, subject: Subject, settings: EnergySettings) -> Tables:
-    """`summary`, `components`, `samples` and `findings` of a recording, for point 0."""
+    """`summary`, `components`, `samples`, `findings` and what was `observed` of a recording, for point 0."""
     from engine.results.tables import make_table
 
     board = Board(trace.channels, period_s=trace.period_s, held=not _logged(trace))
@@ -50,6 +50,12 @@ def tables_of(trace: Trace, subject: Subject, settings: EnergySettings) -> Table
         "components": _components(trace, board, settings, parts),
         "samples": _samples(trace),
         "findings": _findings(trace, board, settings, closures, related, parts),
+        # With what it was metered - sensor periods, driver, limits - beside what live loads observed, so that
+        # two runs are compared in it.
+        "observed": [
+            {"point": 0, "setting": name, "observed": None if value is None else str(value)}
+            for name, value in trace.facts.items()
+        ],
     }
     return {name: make_table(name, _columns(rows)) for name, rows in found.items()}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.errors import MeasurementError
+from engine.measure.local_spread import layers_of
 
 _ATTENTION: Final = re.compile(r"Attention|Attn|DeltaNet|Mixer")
 _FEED_FORWARD: Final = re.compile(r"MLP|FeedForward|Moe|MoE|FFN")
@@ -72,20 +73,14 @@ def dissect(model: Any) -> Anatomy:
 
 
 def _layers(model: Any) -> list[Any]:
-    from torch import nn
-
-    wanted = int(model.config.get_text_config(decoder=True).num_hidden_layers)
-    found: list[Any] = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == wanted]
+    found = layers_of(model)
     if not found:
+        wanted = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         raise MeasurementError(
             f"`{type(model).__name__}` holds no list of {wanted} layers",
             hint="energy of phases can still be measured: `granularity: phase`",
         )
-    return list(max(found, key=_size))
-
-
-def _size(modules: Any) -> int:
-    return sum(int(p.numel()) for p in modules.parameters())
+    return found
 
 
 def _between(model: Any, inside: set[int]) -> Iterator[Any]:

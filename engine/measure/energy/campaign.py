@@ -15,6 +15,7 @@ from engine.measure.energy.probe import SensorPeriods, probe
 from engine.measure.energy.requests import Runner, shortest_window, tokenizer_of
 from engine.measure.energy.source import SLOWDOWN, HostClock, Metered, PowerSource, Quick, open_source
 from engine.measure.energy.trace import ASSUMED_PERIOD_S, HOOKED, Event, LoopReads, Trace
+from engine.measure.local_spread import synchronize
 from engine.results.estimate import difference, estimate
 
 if TYPE_CHECKING:
@@ -133,21 +134,10 @@ def _run(
 
 
 def _build(settings: EnergySettings, point: Point, tools: Tools) -> LocalModel:
-    from engine.measure.local_model import LocalRequest, build_local_model, dtype_name_of
+    from engine.measure.local_model import build_local_model
+    from engine.measure.local_target import request_of
 
-    target, c = settings.target, point.combination
-    return build_local_model(
-        LocalRequest(
-            model=c.model,
-            weights=target.weights,
-            device=target.device,
-            dtype=dtype_name_of(c.quantization, wanted=target.dtype),
-            attention=target.attention,
-            threads=target.threads,
-            search=(tools.spec_folder,),
-            seed=tools.seed,
-        )
-    )
+    return build_local_model(request_of(settings.target, point, folder=tools.spec_folder, seed=tools.seed))
 
 
 def _runner(campaign: _Campaign, local: LocalModel, point: Point, tools: Tools) -> Runner:
@@ -184,7 +174,7 @@ def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
     if source is None or source.name == "nvidia-smi":
         return None
 
-    work = _pulse() if runner.local.device == "cuda" else runner.fill
+    work = _pulse(runner.local.devices) if runner.local.device == "cuda" else runner.fill
 
     def load(elapsed_s: float) -> None:
         if int(elapsed_s / 0.2) % 2:
@@ -199,17 +189,18 @@ def _probe(campaign: _Campaign, runner: Runner) -> SensorPeriods | None:
     return found
 
 
-def _pulse() -> Callable[[], Any]:
-    """Work of about a millisecond that ends before the call does: a whole prefill would take longer than a
-    sensor's period, and one that is only queued would run on into the pauses."""
+def _pulse(devices: Sequence[str]) -> Callable[[], Any]:
+    """Work on every device, of about a millisecond, that ends before the call does: a whole prefill would
+    take longer than a sensor's period, and one that is only queued would run on into the pauses."""
     import torch
 
-    matrix = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
-    product = torch.empty_like(matrix)
+    matrices = [torch.randn(4096, 4096, device=device, dtype=torch.bfloat16) for device in devices]
+    products = [torch.empty_like(matrix) for matrix in matrices]
 
     def run() -> None:
-        torch.matmul(matrix, matrix, out=product)
-        torch.cuda.synchronize()
+        for matrix, product in zip(matrices, products, strict=True):
+            torch.matmul(matrix, matrix, out=product)
+        synchronize(devices)
 
     return run
 
@@ -222,7 +213,14 @@ def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -
 
     settings = campaign.settings
     cuda = runner.local.device == "cuda"
-    graphs = Graphs() if cuda else None
+    devices = runner.local.devices
+    # A graph is recorded in the stream of one device.
+    graphs = Graphs() if cuda and len(devices) == 1 else None
+    if len(devices) > 1:
+        campaign.notes.append(
+            f"layers lie on {len(devices)} devices: loops run without CUDA graphs, kernels have gaps between "
+            "them, and an energy is the sum over the devices, those that wait included"
+        )
     plan = plan_loops(settings.loop, period_s=period_s, metered=settings.metered)
     works = []
     with torch.inference_mode():
@@ -230,11 +228,13 @@ def _loops(campaign: _Campaign, runner: Runner, tools: Tools, period_s: float) -
         for phase, calls in captured.items():
             own = works_of(
                 calls, phase=phase, granularity=settings.granularity, cuda=cuda, heads=settings.heads,
-                graphs=graphs,
+                graphs=graphs, devices=devices,
             )  # fmt: skip
             works += own
             if settings.ablation:
-                works += ablated(calls, anatomy, phase=phase, cuda=cuda, first=len(own), graphs=graphs)
+                works += ablated(
+                    calls, anatomy, phase=phase, cuda=cuda, first=len(own), graphs=graphs, devices=devices
+                )
         if settings.heads and not any(work.parent == "context" for work in works):
             campaign.notes.append("attention of this model cannot be cut into heads: none was timed apart")
         for name, why in graphs.failed.items() if graphs else ():
@@ -259,7 +259,7 @@ def _captured(campaign: _Campaign, runner: Runner) -> tuple[Any, dict[str, Any]]
 
     model = runner.local.module
     anatomy = dissect(model)
-    budget = room_for_inputs(runner.local.device)
+    budget = room_for_inputs(runner.local.devices)
     with Capture(model, anatomy, budget_bytes=budget) as first:
         cache, chosen = runner.fill()
     with Capture(model, anatomy, budget_bytes=budget) as second:
@@ -284,14 +284,14 @@ def _mark_layers(campaign: _Campaign, runner: Runner) -> None:
     cuda = runner.local.device == "cuda"
     anatomy = dissect(model)
     campaign.rest()
-    with Marks(anatomy, cuda=cuda) as marks:
+    with Marks(anatomy, cuda=cuda, devices=runner.local.devices) as marks:
         begin = time.perf_counter()
         cache, chosen = runner.fill()
         found = marks.events("prefill")
         end = time.perf_counter()
     tokens = int(runner.prompts.numel())
     campaign.events += [Event("phase", "prefill", begin, end, variant=HOOKED, tokens=tokens), *found]
-    with torch.inference_mode(), Marks(anatomy, cuda=cuda) as marks:
+    with torch.inference_mode(), Marks(anatomy, cuda=cuda, devices=runner.local.devices) as marks:
         begin = time.perf_counter()
         decode_step(model, chosen, cache, positions=runner.positions(1))
         found = marks.events("decode")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.measure.energy.anatomy import Anatomy
+from engine.measure.local_spread import free_bytes
 
 _CONTEXT: Final = "context"
 """Scores, softmax and their product with the values."""
@@ -22,15 +23,15 @@ _SHARE_OF_FREE: Final = 0.35
 """Of the free memory, for the inputs of one phase: there are two, and loops need room to work in."""
 
 
-def room_for_inputs(device: str) -> int | None:
-    """Bytes that copies of one phase may take on a device; None where nobody counts (main memory)."""
-    if device != "cuda":
+def room_for_inputs(devices: Sequence[str]) -> int | None:
+    """Bytes that copies of one phase may take: as if all came to lie on the device that has least; None where
+    nobody counts (main memory)."""
+    if not devices[0].startswith("cuda"):
         return None
     import torch
 
-    free, _ = torch.cuda.mem_get_info()
-    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return int(_SHARE_OF_FREE * (free + unused))
+    unused = (torch.cuda.memory_reserved(one) - torch.cuda.memory_allocated(one) for one in devices)
+    return int(_SHARE_OF_FREE * min(map(sum, zip(free_bytes(devices), unused, strict=True))))
 
 
 @dataclass(eq=False)

@@ -34,6 +34,8 @@ class TorchWork:
     order: int
     turn: Callable[[], None]
     cuda: bool = False
+    devices: tuple[str, ...] = ()
+    """Those it runs on, where they are several."""
     share: dict[int, float] = field(default_factory=dict)
 
     def launch(self, turns: int) -> Any:
@@ -48,14 +50,16 @@ class TorchWork:
         for _ in range(turns):
             self.turn()
 
-        event = torch.cuda.Event()
-        event.record()
-        return event
+        events = [torch.cuda.Event() for _ in self.devices or (None,)]
+        for event, device in zip(events, self.devices or (None,), strict=True):
+            event.record(torch.cuda.current_stream(device))
+        return events
 
     def wait(self, token: Any) -> None:
         """Until the event has passed; no device-wide wait, so that the next chunk goes on running."""
         if self.cuda:
-            token.synchronize()
+            for event in token:
+                event.synchronize()
             return
         for _ in range(token):
             self.turn()
@@ -69,10 +73,11 @@ def works_of(
     cuda: bool,
     heads: bool = False,
     graphs: Graphs | None = None,
+    devices: tuple[str, ...] = (),
 ) -> list[TorchWork]:
     """Loops of one phase, whole step first: layers one by one, or components over all layers.
 
-    `graphs` records them on CUDA; without, they run as they are.
+    `graphs` records them on CUDA; without, they run as they are. `devices` are those that hold the layers.
     """
     groups: dict[tuple[str, str | None, int | None], list[Call]] = {}
     for call in calls:
@@ -83,16 +88,16 @@ def works_of(
         groups |= {(f"heads {g}", "context", None): own for g, own in _heads(groups).items()}
     works = []
     for order, ((component, parent, layer), group) in enumerate(groups.items()):
-        turn = _turn(group)
+        turn = _turn(group, devices=devices if cuda else ())
         run, turns = graphs.of(f"{phase} {component}", turn) if graphs else (turn, 1)
         works.append(
             TorchWork(
                 component, phase, parent, layer, count=len(group), visits=len(group) * turns, order=order,
-                turn=run, cuda=cuda,
+                turn=run, cuda=cuda, devices=devices,
                 share=_shares(group, cuda=cuda) if granularity == "component" else {},
             )
         )  # fmt: skip
-        if component == WHOLE and cuda:
+        if component == WHOLE and graphs is not None:
             works.append(TorchWork(EAGER, phase, None, None, 1, 1, order, turn=turn, cuda=True))
     return works
 
@@ -103,14 +108,39 @@ def _wanted(call: Call, granularity: Granularity) -> bool:
     return call.component != "layer"
 
 
-def _turn(calls: Sequence[Call]) -> Callable[[], None]:
-    """One run of each call: over all layers, so that weights stream from memory as they do in the model."""
+def _turn(calls: Sequence[Call], *, devices: Sequence[str]) -> Callable[[], None]:
+    """One run of each call: over all layers, so that weights stream from memory as they do in the model.
+
+    On several devices each group of layers waits for the one before it, as it does in the model: they would
+    else run at the same time, and the joules of one run would hide in those of another.
+    """
+    homes = [_home(call) for call in calls] if len(devices) > 1 else [None] * len(calls)
 
     def turn() -> None:
-        for call in calls:
+        for number, call in enumerate(calls):
+            if homes[number] != homes[number - 1]:
+                _hand_over(homes[number - 1], homes[number])
             call.run()
 
     return turn
+
+
+def _home(call: Call) -> Any:
+    """The device a call works on: that of its weights, else of what it is given."""
+    import torch
+
+    own = call.function.parameters() if isinstance(call.function, torch.nn.Module) else ()
+    values = (*call.args, *call.kwargs.values())
+    given = (value for value in values if isinstance(value, torch.Tensor))
+    return next((tensor.device for tensor in (*own, *given)), None)
+
+
+def _hand_over(before: Any, after: Any) -> None:
+    import torch
+
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(before))
+    torch.cuda.current_stream(after).wait_event(event)
 
 
 class Graphs:
@@ -196,9 +226,10 @@ def _quickest(call: Call, *, cuda: bool) -> float:
             import torch
 
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
+            stream = torch.cuda.current_stream(_home(call))
+            begin.record(stream)
             call.run()
-            end.record()
+            end.record(stream)
             end.synchronize()
             found.append(begin.elapsed_time(end) / 1e3)
         else:
@@ -265,6 +296,7 @@ def ablated(
     cuda: bool,
     first: int,
     graphs: Graphs | None = None,
+    devices: tuple[str, ...] = (),
 ) -> list[TorchWork]:
     """The whole step without its attention, and without its feed-forward: their work is not done at all."""
     whole = next(call for call in calls if call.component == WHOLE)
@@ -281,8 +313,9 @@ def ablated(
 
         name = WITHOUT + component
         run, turns = graphs.of(f"{phase} {name}", turn) if graphs else (turn, 1)
-        work = TorchWork(name, phase, None, None, 1, turns, first + number, turn=run, cuda=cuda)
-        found.append(work)
+        found.append(
+            TorchWork(name, phase, None, None, 1, turns, first + number, turn=run, cuda=cuda, devices=devices)
+        )
     return found
 
 

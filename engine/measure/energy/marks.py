@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from engine.measure.energy.anatomy import Anatomy, Place
 from engine.measure.energy.trace import Event, EventKind
+from engine.measure.local_spread import synchronize
 
 _KINDS: Final[dict[str, EventKind]] = {
     "layer": "layer", "attention": "component", "ffn": "component", "embedding": "component",
@@ -24,25 +25,30 @@ class Marks:
     """Time stamps at both ends of each place while used as a context.
 
     `forward` of each module is wrapped for that time: a wrapper costs under a microsecond, a pair of torch's
-    own hooks five. On CUDA the stamps are events in the stream, read once at the end; the host never waits.
+    own hooks five. On CUDA the stamps are events in the stream of the place's device, read once at the end;
+    the host never waits.
     """
 
-    def __init__(self, anatomy: Anatomy, *, cuda: bool) -> None:
+    def __init__(self, anatomy: Anatomy, *, cuda: bool, devices: Sequence[str] = ()) -> None:
         self._anatomy = anatomy
         self._cuda = cuda
+        self._devices = devices or ("cuda",)
         self._stack = contextlib.ExitStack()
         self._marks: list[tuple[Place, Any, Any]] = []
-        self._zero: tuple[Any, float] | None = None
+        self._zero: dict[Any, tuple[Any, Any, float]] = {}
+        """Device -> its stream, an event in it, and when that happened on the host's clock."""
 
     def __enter__(self) -> Marks:
         if self._cuda:
             import torch
 
-            torch.cuda.synchronize()
-            self._zero = (_event(), time.perf_counter())
-        stamp = _event if self._cuda else time.perf_counter
+            synchronize(self._devices)
+            for device in map(torch.device, self._devices):
+                stream = torch.cuda.current_stream(device)
+                self._zero[device] = (stream, _event(stream), time.perf_counter())
         for place in self._anatomy.places:
             if place.component in _KINDS:
+                stamp = self._stamp_of(place.module) if self._cuda else time.perf_counter
                 place.module.forward = _timed(place, place.module.forward, stamp, self._marks.append)
                 self._stack.callback(delattr, place.module, "forward")
         return self
@@ -50,12 +56,19 @@ class Marks:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _stamp_of(self, module: Any) -> Callable[[], Any]:
+        """What marks the stream in which a module works: that of its weights, else of the first device."""
+        first = next(iter(self._zero))
+        found = next((p.device for p in module.parameters()), first)
+        device = found if found in self._zero else first
+
+        stream = self._zero[device][0]
+        return lambda: (device, _event(stream))
+
     def events(self, phase: str, *, repeat: int = 0) -> list[Event]:
         """The windows, on the host's clock."""
         if self._cuda:
-            import torch
-
-            torch.cuda.synchronize()
+            synchronize(self._devices)
         found = []
         for place, begin, end in self._marks:
             name = None if place.component == "layer" else place.component
@@ -66,9 +79,11 @@ class Marks:
         return sorted(found, key=lambda event: event.begin_s)
 
     def _at(self, stamp: Any) -> float:
-        if self._zero is None:
+        if not self._cuda:
             return float(stamp)
-        return self._zero[1] + self._zero[0].elapsed_time(stamp) / 1e3  # type: ignore[no-any-return]
+        device, event = stamp
+        _, begin, moment_s = self._zero[device]
+        return float(moment_s + begin.elapsed_time(event) / 1e3)
 
 
 def _timed(place: Place, forward: Any, stamp: Callable[[], Any], note: Callable[[Any], None]) -> Any:
@@ -82,9 +97,9 @@ def _timed(place: Place, forward: Any, stamp: Callable[[], Any], note: Callable[
     return timed
 
 
-def _event() -> Any:
+def _event(stream: Any) -> Any:
     import torch
 
     event = torch.cuda.Event(enable_timing=True)
-    event.record()
+    event.record(stream)
     return event

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.measure.energy.capture import CacheState
 from engine.measure.energy.integrate import RESOLVABLE_PERIODS
 from engine.measure.energy.trace import Event
+from engine.measure.local_spread import synchronize
 
 if TYPE_CHECKING:
     from engine.measure.local_model import LocalModel
@@ -193,10 +194,7 @@ class Runner:
                      intensity=low)  # fmt: skip
 
     def _settle(self) -> None:
-        if self.local.device == "cuda":
-            import torch
-
-            torch.cuda.synchronize()
+        synchronize(self.local.devices)
 
 
 class _Stamps:

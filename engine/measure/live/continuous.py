@@ -91,7 +91,7 @@ def _repeat(
         max(requests or 4 * concurrency, concurrency), concurrency, repeat=number, phase="measured"
     )
     ended = time.perf_counter_ns()
-    memory = memory_of(driver.local.device, driver.gpu, kv_cache=None)
+    memory = memory_of(driver.local.devices, driver.gpu, kv_cache=None)
     return Repeat(number, records, started, ended, before, look(driver.gpu), memory)
 
 

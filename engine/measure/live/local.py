@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.measure.live.machine import GpuProbe, look, memory_of
+from engine.measure.live.machine import GpuProbe, look, memory_of, peaks_of
 from engine.measure.live.records import Level, Measured, Repeat, Request, mark_interrupted
 from engine.measure.live.statistics import narrow_enough
 from engine.measure.local_loop import Generation, Loop, generate_with_library, padded, random_prompts
@@ -94,7 +94,7 @@ class LocalDriver:
             measured.status = "failed"
             measured.failure = f"out of memory: {str(err).splitlines()[0][:200]}"
             if self.local.device == "cuda":
-                torch.cuda.empty_cache()
+                torch.cuda.empty_cache()  # of every device
 
     def _rule_out(self, measured: Measured, others: Sequence[Measured]) -> bool:
         """Whether a smaller or equal load ran out of memory already: this one is then not tried."""
@@ -143,14 +143,15 @@ class LocalDriver:
             cache = generation.kv_cache_bytes
             requests += self._requests(generation, lengths, repeat=number, batch=batch, phase="measured")
         ended = time.perf_counter_ns()
-        memory = memory_of(self.local.device, self.gpu, kv_cache=cache)
+        memory = memory_of(self.local.devices, self.gpu, kv_cache=cache)
         return Repeat(number, requests, started, ended, before, look(self.gpu), memory)
 
     def _reset_peaks(self) -> None:
         if self.local.device == "cuda":
             import torch
 
-            torch.cuda.reset_peak_memory_stats()
+            for device in self.local.devices:
+                torch.cuda.reset_peak_memory_stats(device)
 
     def _dealt(self, level: Level, batch: int) -> tuple[int, ...]:
         """Prompt length of each sequence of a batch."""
@@ -200,9 +201,7 @@ class LocalDriver:
     def _peaks(self) -> tuple[int | None, int | None]:
         if self.local.device != "cuda":
             return None, None
-        import torch
-
-        return int(torch.cuda.max_memory_allocated()), int(torch.cuda.max_memory_reserved())
+        return peaks_of(self.local.devices)
 
 
 def is_out_of_memory(err: BaseException) -> bool:

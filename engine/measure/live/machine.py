@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.measure.live.oom import visible_device
 from engine.measure.live.records import Machine, Memory, Repeat
 
-__all__ = ["GpuProbe", "host_rss_peak", "look", "memory_of", "noise"]
+__all__ = ["GpuProbe", "host_rss_peak", "look", "memory_of", "noise", "peaks_of"]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _STEAL_SHARE: Final = 0.02
@@ -21,52 +21,56 @@ _CLOCK_DRIFT: Final = 0.05
 
 
 class GpuProbe:
-    """Clock, temperature and memory of the first visible NVIDIA device; answers None where there is none."""
+    """Clock, temperature and memory of the first so many visible NVIDIA devices; answers None where there is
+    none, and where one of several does not answer."""
 
-    def __init__(self, *, wanted: bool) -> None:
+    def __init__(self, *, devices: int) -> None:
         self._nvml: Any = None
-        self._handle: Any = None
-        if wanted:
+        self._handles: list[Any] = []
+        if devices:
             with contextlib.suppress(ImportError):
-                self._connect()
+                self._connect(devices)
 
-    def _connect(self) -> None:
+    def _connect(self, devices: int) -> None:
         import pynvml
 
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            self._handle = visible_device(pynvml)
+            self._handles = [visible_device(pynvml, number) for number in range(devices)]
             self._nvml = pynvml
 
-    def _ask(self, question: str, *arguments: Any) -> Any:
+    def _ask(self, question: str, *arguments: Any) -> list[Any] | None:
         if self._nvml is None:
             return None
         try:
-            return getattr(self._nvml, question)(self._handle, *arguments)
+            return [getattr(self._nvml, question)(handle, *arguments) for handle in self._handles]
         except self._nvml.NVMLError:
             return None
 
     def clock_hz(self) -> float | None:
-        """Clock of the multiprocessors now."""
+        """Clock of the multiprocessors now; the slowest of several devices."""
         found = self._ask("nvmlDeviceGetClockInfo", 1)
-        return None if found is None else found * 1e6
+        return None if found is None else min(found) * 1e6
 
     def temperature_c(self) -> float | None:
-        """Die temperature now."""
+        """Die temperature now; the hottest of several devices."""
         found = self._ask("nvmlDeviceGetTemperature", 0)
-        return None if found is None else float(found)
+        return None if found is None else float(max(found))
 
     def used_bytes(self) -> int | None:
-        """Memory in use on the device, whoever uses it."""
+        """Memory in use on the devices, whoever uses it."""
         found = self._ask("nvmlDeviceGetMemoryInfo")
-        return None if found is None else int(found.used)
+        return None if found is None else sum(int(one.used) for one in found)
 
     def process_bytes(self) -> int | None:
         """Memory the driver ascribes to this process; None where containers hide it."""
-        for entry in self._ask("nvmlDeviceGetComputeRunningProcesses") or ():
-            if entry.pid == os.getpid() and entry.usedGpuMemory is not None:
-                return int(entry.usedGpuMemory)
-        return None
+        told = [
+            [entry.usedGpuMemory for entry in entries if entry.pid == os.getpid()]
+            for entries in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
+        ]
+        if not told or not all(own and own[0] is not None for own in told):
+            return None
+        return sum(int(own[0]) for own in told)
 
 
 def look(gpu: GpuProbe) -> Machine:
@@ -109,19 +113,28 @@ def host_rss_peak() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def memory_of(device: str, gpu: GpuProbe, *, kv_cache: int | None) -> Memory:
-    """Peaks since they were last reset; device values are None without an accelerator."""
-    if device != "cuda":
+def memory_of(devices: Sequence[str], gpu: GpuProbe, *, kv_cache: int | None) -> Memory:
+    """Peaks since they were last reset, over all devices; theirs are None without an accelerator."""
+    if not devices[0].startswith("cuda"):
         return Memory(host_rss_peak=host_rss_peak(), kv_cache=kv_cache)
-    import torch
-
+    allocated, reserved = peaks_of(devices)
     return Memory(
         host_rss_peak=host_rss_peak(),
-        device_allocated_peak=int(torch.cuda.max_memory_allocated()),
-        device_reserved_peak=int(torch.cuda.max_memory_reserved()),
+        device_allocated_peak=allocated,
+        device_reserved_peak=reserved,
         device_process=gpu.process_bytes(),
         device_used=gpu.used_bytes(),
         kv_cache=kv_cache,
+    )
+
+
+def peaks_of(devices: Sequence[str]) -> tuple[int, int]:
+    """Bytes that tensors held at most, and that the allocator did, summed over CUDA devices."""
+    import torch
+
+    return (
+        sum(int(torch.cuda.max_memory_allocated(one)) for one in devices),
+        sum(int(torch.cuda.max_memory_reserved(one)) for one in devices),
     )
 
 

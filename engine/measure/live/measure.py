@@ -19,7 +19,7 @@ from engine.measure.registry import Incomplete
 from engine.spec.live import HttpTarget, LiveSettings, LocalTarget
 
 if TYPE_CHECKING:
-    from engine.measure.local_model import LocalModel
+    from engine.measure.local_model import LocalModel, LocalRequest
     from engine.measure.registry import Tools
     from engine.plan.point import Point
     from engine.results.tables import Tables
@@ -132,8 +132,8 @@ def _measure_local(
     workload = point.workload
     lengths = tuple(settings.load.prompt_lengths or ())
     levels = local_levels(target, settings.load.concurrency or [workload.batch_size], lengths=lengths)
-    request = _request(settings, target, point, tools)
-    available = available_memory(target.device)
+    request = _request(target, point, tools)
+    available = available_memory(target.device, devices=request.devices)
     refused = _refused(settings, target, point, levels, request.dtype, available)
     todo = [level for level in levels if level.variant not in refused]
     if not todo:
@@ -174,7 +174,7 @@ def _drive_local(
         seed=tools.seed,
         deadline_ns=begin_ns + round(settings.time_limit * _MARGIN * 1e9),
         warmup_s=settings.warmup,
-        gpu=GpuProbe(wanted=local.device == "cuda"),
+        gpu=GpuProbe(devices=len(local.devices) if local.device == "cuda" else 0),
         say=tools.say,
         requests=settings.load.requests,
         lengths=tuple(settings.load.prompt_lengths or ()),
@@ -216,30 +216,17 @@ def _clocks(measured: list[Measured]) -> list[dict[str, Any]]:
     return found
 
 
-def _request(settings: LiveSettings, target: LocalTarget, point: Point, tools: Tools) -> Any:
-    from engine.measure.local_model import LocalRequest, dtype_name_of
+def _request(target: LocalTarget, point: Point, tools: Tools) -> LocalRequest:
+    from engine.measure.local_target import request_of
 
-    combination = point.combination
-    if combination.parallelism.devices > 1:
+    request = request_of(target, point, folder=tools.spec_folder, seed=tools.seed)
+    if request.devices > 1 and (target.compile or target.batching == "continuous"):
+        asked = "compile: true" if target.compile else "batching: continuous"
         raise MeasurementError(
-            f"a local target runs on one device, the point asks for {combination.parallelism.devices}",
-            hint="measure a server that spreads the model, with `target: {kind: openai}`",
+            f"`{asked}` needs the whole model on one device, the point asks for {request.devices}",
+            hint="leave it out, or measure a server that spreads the model",
         )
-    quantization = combination.quantization
-    bits = min(quantization.weight_attn, quantization.weight_ffn)
-    return LocalRequest(
-        combination.model,
-        weights=target.weights,
-        device=target.device,
-        dtype=dtype_name_of(quantization, wanted=target.dtype),
-        attention=target.attention,
-        weight_bits=16 if target.dtype != "auto" else 4 if bits <= 4 else 8 if bits <= 8 else 16,
-        group_size=quantization.group_size,
-        quantizer=target.quantizer,
-        threads=target.threads,
-        search=(tools.spec_folder,),
-        seed=tools.seed,
-    )
+    return request
 
 
 def _refused(
@@ -264,6 +251,7 @@ def _refused(
             sequences=level.concurrency or 1,
             available=available,
             reserve=settings.reserve,
+            devices=point.combination.parallelism.pipeline,
         )
         if check.verdict == "does_not_fit":
             found[level.variant] = Measured(level, status="does_not_fit", failure=check.sentence)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from engine.spec.hardware import Hardware, Peaks
 from engine.spec.model import Model
 from engine.spec.quantization import Quantization
-from engine.spec.workload import Workload
+from engine.spec.workload import Parallelism, Workload
 
 __all__ = ["Available", "OomCheck", "available_memory", "bounded", "check_memory", "document_rule"]
 
@@ -38,6 +38,8 @@ class Available:
     """`cpu` or `cuda`."""
     source: str
     """Where the number comes from."""
+    devices: int = 1
+    """Devices that were looked at: `free_bytes` is that of the one with the least."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class OomCheck:
     """Most requests of this length at once; 0 when not even one fits."""
     limit: str
     """What binds the largest concurrency."""
+    devices: int = 1
+    """Devices that the layers are spread over; every number is then that of the fullest one."""
 
     @property
     def needed_bytes(self) -> float:
@@ -72,6 +76,8 @@ class OomCheck:
             f"activations {self.activations_bytes / 1e9:.2f} GB, runtime {self.runtime_bytes / 1e9:.2f} GB"
         )
         text = f"needs {needed:.2f} GB ({parts}), free {free:.2f} GB"
+        if self.devices > 1:
+            text = f"over {self.devices} devices the fullest {text}"
         if self.verdict == "does_not_fit":
             return f"{text}; the largest concurrency that fits is {self.largest_concurrency}"
         return text
@@ -85,12 +91,17 @@ def check_memory(
     sequences: int,
     available: Available,
     reserve: float = 0.1,
+    devices: int = 1,
 ) -> OomCheck:
-    """Whether `sequences` requests of the workload fit at once, and how many would."""
+    """Whether `sequences` requests of the workload fit at once, and how many would.
+
+    With layers spread over several devices the fullest of them decides, with what is free on the one that has
+    least.
+    """
     runtime = _RUNTIME_BYTES.get(available.device, 0.0)
 
     def parts(count: int) -> tuple[float, float, float]:
-        return _parts(model, quantization, workload, count)
+        return _parts(model, quantization, workload, count, devices)
 
     def total(count: int) -> float:
         return sum(parts(count)) + runtime
@@ -107,24 +118,38 @@ def check_memory(
     if largest >= _LARGEST:
         limit = "none below 65,536 requests"
     return OomCheck(
-        verdict, weights, cache, activations, runtime, kept_free, available.free_bytes, largest, limit
+        verdict,
+        weights,
+        cache,
+        activations,
+        runtime,
+        kept_free,
+        available.free_bytes,
+        largest,
+        limit,
+        devices,
     )
 
 
 def _parts(
-    model: Model, quantization: Quantization, workload: Workload, sequences: int
+    model: Model, quantization: Quantization, workload: Workload, sequences: int, devices: int
 ) -> tuple[float, float, float]:
-    """Weights, cache and activations of the performance model, on one device without limits."""
+    """Weights, cache and activations of the performance model, on the fullest of devices without limits."""
     from engine.perfmodel.deployment import Deployment
     from engine.perfmodel.point import predict_point
 
     # Memory does not depend on speed: any device with room shows what the workload asks for.
     anything = Hardware.model_validate(
-        {"name": "any", "peak": dict.fromkeys(Peaks.model_fields, 1e15), "memory_bandwidth": 1e15},
+        {
+            "name": "any",
+            "peak": dict.fromkeys(Peaks.model_fields, 1e15),
+            "memory_bandwidth": 1e15,
+            "pcie": "PCIe5 x16",
+        },
         context={"trusted": True},
     )
     shown = predict_point(
-        Deployment(model, anything, quantization),
+        Deployment(model, anything, quantization, Parallelism(pipeline=devices)),
         workload.model_copy(update={"batch_size": sequences}),
     ).phases["request"]
     return shown["weights_bytes"], shown["kv_cache_bytes"], shown["activations_bytes"]
@@ -146,12 +171,14 @@ def _largest(total: object, free: float) -> int:
     return low
 
 
-def available_memory(device: str = "auto") -> Available:
-    """What is free now: of the first visible GPU, else of this host within its control group."""
+def available_memory(device: str = "auto", *, devices: int = 1) -> Available:
+    """What is free now: of the first visible GPU or the fullest of several, else of this host within its
+    control group."""
     if device in ("auto", "cuda"):
-        free = _gpu_free()
+        free = _gpu_free(devices)
         if free is not None:
-            return Available(free, "cuda", "free memory of the device now")
+            which = "the device" if devices == 1 else f"the fullest of {devices} devices"
+            return Available(free, "cuda", f"free memory of {which} now", devices)
     free, source = _host_free()
     return Available(free, "cpu", source)
 
@@ -188,15 +215,17 @@ def _data_bytes() -> int | None:
     return None if found is None else int(found) * 1024
 
 
-def visible_device(nvml: Any) -> Any:
-    """NVML's handle of the device torch calls `cuda:0`; raises NVML's error when there is none."""
-    name = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+def visible_device(nvml: Any, number: int = 0) -> Any:
+    """NVML's handle of the device torch calls `cuda:<number>`; raises NVML's error when there is none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number)] if visible is None else visible.split(",")[number : number + 1]
+    name = names[0].strip() if names else ""
     if name.isdigit():
         return nvml.nvmlDeviceGetHandleByIndex(int(name))
     return nvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def _gpu_free() -> float | None:
+def _gpu_free(devices: int) -> float | None:
     if not Path("/dev/nvidiactl").exists():
         return None
     with contextlib.suppress(ImportError):
@@ -205,7 +234,8 @@ def _gpu_free() -> float | None:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
             try:
-                return float(pynvml.nvmlDeviceGetMemoryInfo(visible_device(pynvml)).free)
+                handles = [visible_device(pynvml, number) for number in range(devices)]
+                return min(float(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles)
             finally:
                 pynvml.nvmlShutdown()
     return None

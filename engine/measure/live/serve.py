@@ -284,7 +284,7 @@ class ServerRun:
     async def repeat(self, measured: Measured, number: int, *, stagger_s: float = 0.0) -> None:
         """One measurement of a load, added to its repeats."""
         level = measured.level
-        gpu = GpuProbe(wanted=False)
+        gpu = GpuProbe(devices=0)
         schedule = self._schedule(level, number)
         requests = self._ask(len(schedule) if schedule else self._count(level), schedule)
         before = look(gpu)

@@ -202,7 +202,7 @@ def test_requests_that_overlap_in_this_process(measure):
 
 def test_what_cannot_fit_is_recorded_and_never_started(measure, monkeypatch):
     monkeypatch.setattr(
-        "engine.measure.live.measure.available_memory", lambda _: oom.Available(0.72e9, "cpu", "given")
+        "engine.measure.live.measure.available_memory", lambda *_, **__: oom.Available(0.72e9, "cpu", "given")
     )
     tables = measure(
         {"target": CPU, "load": {"concurrency": [1, 60000]}, **QUICK, "check_oom": True},
@@ -333,7 +333,7 @@ def test_memory_that_runs_out_on_the_host_ends_one_load_only(measure, monkeypatc
     from engine.measure.live import measure as live_measure
 
     free = oom.Available(300e6, "cpu", "a small machine")
-    monkeypatch.setattr(live_measure, "available_memory", lambda _: free)
+    monkeypatch.setattr(live_measure, "available_memory", lambda *_, **__: free)
     tables = measure(
         {"target": CPU, "load": {"concurrency": [1, 16384]}, **QUICK},
         workload={"prompt_tokens": 64},

@@ -47,13 +47,39 @@ def driver(monkeypatch):
 def test_the_device_asked_is_the_one_torch_sees(driver, monkeypatch, visible, handle):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert oom.visible_device(driver) == handle
-    probe = GpuProbe(wanted=True)
+    probe = GpuProbe(devices=1)
     assert (probe.clock_hz(), probe.temperature_c()) == (1.98e9, 51.0)
     assert (probe.used_bytes(), probe.process_bytes()) == (5_000, 3_000)
 
 
+def test_several_devices_are_one_deployment(driver, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver.nvmlDeviceGetClockInfo = lambda handle, _kind: {"index 0": 1980, "index 1": 1755}[handle]
+    driver.nvmlDeviceGetTemperature = lambda handle, _sensor: {"index 0": 51, "index 1": 64}[handle]
+    probe = GpuProbe(devices=2)
+    # The slowest clock, the hottest die, and memory of both: 2 x 5,000 and 2 x 3,000.
+    assert (probe.clock_hz(), probe.temperature_c()) == (1.755e9, 64.0)
+    assert (probe.used_bytes(), probe.process_bytes()) == (10_000, 6_000)
+
+
+def test_memory_is_counted_for_the_fullest_device():
+    """Llama-3.1-70B in bf16: 141 GB of weights do not fit into 85 GB, half of its layers do."""
+    model, form = load_model("llama-3.1-70b"), load_quantization("bf16")
+    load = Workload(prompt_tokens=128, output_tokens=128)
+    free = oom.Available(85e9, "cuda", "given")
+    alone = oom.check_memory(model, form, load, sequences=1, available=free)
+    assert (alone.verdict, alone.largest_concurrency) == ("does_not_fit", 0)
+    assert alone.weights_bytes == 70_553_706_496 * 2
+    both = oom.check_memory(model, form, load, sequences=1, available=free, devices=2)
+    # 40 of 80 layers of 855,654,400 numbers each, and the larger end: head and last norm.
+    assert both.weights_bytes == 2 * (40 * 855_654_400 + 128_256 * 8192 + 8192)
+    assert both.kv_cache_bytes == pytest.approx(alone.kv_cache_bytes / 2)
+    assert both.verdict == "fits"
+    assert both.sentence.startswith("over 2 devices the fullest needs 71.")
+
+
 def test_without_a_driver_nothing_is_known():
-    probe = GpuProbe(wanted=False)
+    probe = GpuProbe(devices=0)
     assert (probe.clock_hz(), probe.used_bytes(), probe.process_bytes()) == (None, None, None)
     state = look(probe)
     assert state.gpu_clock_hz is None

@@ -119,7 +119,7 @@ def test_72_optimal_and_conservative_commands(command, arguments):
 def test_73_exit_status_tells_the_risk_and_nobody_is_asked(command, monkeypatch, free, code, risk):
     # Needed at c=1: 16.06 GB + 0.08 + 0.04 + 0.6 of context = 16.78 GB; 90 % of 18 GB is 16.2 GB.
     given = oom.Available(free, "cuda", "given")
-    monkeypatch.setattr(oom, "available_memory", lambda device="auto": given)
+    monkeypatch.setattr(oom, "available_memory", lambda device="auto", **_: given)
     result = command("bench", "--model", "llama-3.1-8b", "--concurrency", "1", "--check-oom")
     assert result.exit_code == code
     assert f"concurrency 1: {risk} risk" in result.output
@@ -149,7 +149,9 @@ def test_75_rule_of_the_reference_beside_the_formula(command, monkeypatch):
         oom.document_rule("8b", prompt_tokens=512, output_tokens=64, concurrency=4, gpu_gib=g).risk
         for g in (70.0, 55.0)
     ] == ["medium", "high"]
-    monkeypatch.setattr(oom, "available_memory", lambda device="auto": oom.Available(80e9, "cuda", "given"))
+    monkeypatch.setattr(
+        oom, "available_memory", lambda device="auto", **_: oom.Available(80e9, "cuda", "given")
+    )
     shown = command("bench", "--model", "llama-3.1-8b", "--concurrency", "4", "--check-oom").output
     assert "formula: weights + cache 16.36 GB = 15.24 GiB" in shown
     assert 'rule of the document: 52.86 "GB"' in shown
