@@ -6,6 +6,7 @@ several data lines, events and characters cut anywhere between reads.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from engine.measure.live.http_client import Exchange
 __all__ = ["Answer", "read_answer"]
 
 _DONE: Final = b"[DONE]"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SHOWN: Final = 500
 _TEXT_KEY: Final = re.compile(rb'"(?:content|text)": ?"')
 _NOT_PLAIN: Final = re.compile(rb'["\\\n]')
@@ -30,8 +32,6 @@ def _loads() -> Callable[[bytes], Any]:
     try:
         import orjson
     except ModuleNotFoundError:
-        import json
-
         return json.loads
     return orjson.loads
 
@@ -70,7 +70,10 @@ def read_answer(exchange: Exchange, *, stream: bool) -> Answer:
     if exchange.status is not None and exchange.status != 200:
         return _refused(exchange)
     pieces = exchange.pieces
-    if b"gzip" in exchange.headers.get(b"content-encoding", b""):
+    packed = exchange.headers.get(b"content-encoding", b"identity").strip().lower()
+    if b"gzip" not in packed and packed not in (b"", b"identity"):
+        return Answer("protocol", f"the answer is packed as `{_shown(packed)}`, which nobody asked for")
+    if b"gzip" in packed:
         unpacked = _unpacked(pieces)
         if unpacked is None:
             return Answer("protocol", "the compressed answer cannot be read")
@@ -205,7 +208,7 @@ class _Pattern:
             return
         start = places[0].end()
         end = data.find(b'"', start)
-        if data[start:end] == text.encode() and b"\\" not in data[start:end]:
+        if data[start:end] == text.encode(errors="replace") and b"\\" not in data[start:end]:
             self._before, self._after = data[:start], data[end:]
 
     def take(self, reading: _Reading, blocks: Sequence[bytes], first: int, stamps: Sequence[int]) -> int:
@@ -262,6 +265,8 @@ def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes
 
 def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     reading, pattern = _Reading(), _Pattern()
+    if pieces and pieces[0].startswith(_BYTE_ORDER_MARK):
+        pieces = [pieces[0].removeprefix(_BYTE_ORDER_MARK), *pieces[1:]]
     blocks, times = _blocks(pieces, stamps)
     fault: tuple[str, str] | None = None
     position = 0
@@ -281,9 +286,12 @@ def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
 def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) -> tuple[str, str] | None:
     """Take in the events of one block; a fault when one cannot be understood."""
     for event in block.split(b"\n\n"):
-        data = _data(event.split(b"\n"))
+        lines = event.split(b"\n")
+        data = _data(lines)
         if data is None:
             continue
+        if any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines):
+            return "error-event", f"the server sent an error: {_shown(data)}"
         if reading.first is None:
             reading.first = stamp
         if data == _DONE:
@@ -299,7 +307,7 @@ def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) 
 def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -> tuple[str, str] | None:
     """Take in one event; a fault when it cannot be understood."""
     try:
-        event = _parse(data)
+        event = _read_json(data)
     except UnicodeDecodeError:
         return "bad-utf8", f"an event is not UTF-8: {_shown(data)}"
     except (ValueError, RecursionError):
@@ -308,8 +316,9 @@ def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -
         return "bad-json", f"an event is not JSON: {_shown(data)}"
     if not isinstance(event, dict):
         return "bad-json", f"an event is not an object: {_shown(data)}"
-    if event.get("error") is not None:
-        return "error-event", f"the server sent an error: {_shown(str(event['error']).encode())}"
+    if event.get("error") is not None or event.get("object") == "error":
+        shown = event.get("error") or event.get("message")
+        return "error-event", f"the server sent an error: {_shown(str(shown).encode())}"
     usage = event.get("usage")
     if isinstance(usage, dict):
         reading.usage = usage
@@ -330,6 +339,15 @@ def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -
     return None
 
 
+def _read_json(data: bytes) -> Any:
+    try:
+        return _parse(data)
+    except ValueError:
+        # orjson refuses an escaped half of a character, which JSON allows and servers send that cut text
+        # between the halves (RFC 8259, section 8.2).
+        return json.loads(data)
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
@@ -346,11 +364,12 @@ def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: A
         thought = delta.get("reasoning_content") or delta.get("reasoning")
     else:
         text, thought = choice.get("text"), None
+    if isinstance(text, list):
+        text, thought = _of_parts(text)
     if text or thought:
         reading.stamps.append(stamp)
         reading.texts.append(str(text or thought).encode(errors="replace"))
-        told = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        reading.counts.append(told if isinstance(told, int) else None)
+        reading.counts.append(_count(usage.get("completion_tokens")) if isinstance(usage, dict) else None)
         if text and reading.answer is None:
             reading.answer = stamp
     reason = choice.get("finish_reason")
@@ -359,10 +378,18 @@ def _take_choice(reading: _Reading, stamp: int, choice: dict[str, Any], usage: A
     return text if isinstance(text, str) and text else None
 
 
+def _of_parts(parts: list[Any]) -> tuple[str, str]:
+    """Visible text and reasoning of content that comes as a list of parts."""
+    mappings = [part for part in parts if isinstance(part, dict)]
+    text = "".join(str(part["text"]) for part in mappings if part.get("text"))
+    return text, "".join(_of_parts(part["thinking"])[0] for part in mappings
+                         if isinstance(part.get("thinking"), list))  # fmt: skip
+
+
 def _whole(body: bytes, done_ns: int) -> Answer:
     """An answer in one piece."""
     try:
-        event = _parse(body)
+        event = _read_json(body)
     except (ValueError, RecursionError):
         return Answer("bad-json" if _is_utf8(body) else "bad-utf8", f"not JSON: {_shown(body)}")
     if not isinstance(event, dict):
@@ -407,6 +434,8 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
     text = b"".join(reading.texts)
     if fault is None and not _is_utf8(text):
         fault = ("bad-utf8", f"the text is not UTF-8: {_shown(text)}")
+    if reading.stamps:
+        tokens = tokens or None  # text came, so a count of nothing is none
     if fault is None and not reading.stamps and not tokens:
         fault = ("empty-answer", f"no text came, finish reason `{reading.finish}`")
     return Answer(
@@ -417,7 +446,7 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
         event_tokens=_by_event(reading.counts, tokens),
         first_event_ns=reading.first,
         first_answer_ns=reading.answer,
-        prompt_tokens=_count(usage.get("prompt_tokens")),
+        prompt_tokens=_count(usage.get("prompt_tokens")) or None,
         cached_prompt_tokens=cached,
         output_tokens=tokens,
         reasoning_tokens=_count(output.get("reasoning_tokens")) if isinstance(output, dict) else None,
@@ -439,6 +468,8 @@ def _by_event(counts: list[int | None], total: int | None) -> tuple[int, ...] | 
 
 
 def _count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

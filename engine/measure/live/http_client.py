@@ -201,7 +201,11 @@ class _Connection(asyncio.Protocol):
                 self._transport.patient = b"chunked" in headers.get(b"transfer-encoding", b"")
 
     def on_message_complete(self) -> None:
-        if self.exchange is not None and self.exchange.status != 100:
+        if self.exchange is None:
+            return
+        if 100 <= (self.exchange.status or 0) < 200:
+            self.exchange.headers.clear()  # an interim answer (100, 102, 103): the real one follows
+        else:
             self._ended = len(self.exchange.pieces)
             if not self._keep:
                 self.close()

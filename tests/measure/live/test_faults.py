@@ -150,3 +150,79 @@ def test_text_cut_in_mid_character_is_put_together():
     answers, _, _, _ = exchange_with(FAULTS["byte-by-byte"].answer)
     assert answers[0].text == " tökén end"
     assert answers[0].output_tokens == 2
+
+
+def streamed(*events, before=b"", after=b"data: [DONE]\n\n"):
+    """A server that sends these bytes as an event stream of known length."""
+
+    def answer(_asked, reply):
+        body = b"".join(events) + after
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
+        reply.raw(before + head + body)
+
+    return answer
+
+
+def event(text, **more):
+    return b"data: " + piece(text, chat=True, **more) + b"\n\n"
+
+
+@pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </a>"])
+def test_an_interim_answer_is_not_the_answer(interim):
+    script = streamed(event(" a", finish="stop"), before=b"HTTP/1.1 " + interim + b"\r\n\r\n")
+    answers, exchanges, _, client = exchange_with(script, requests=2)
+    assert [answer.text for answer in answers] == [" a", " a"]
+    assert [answer.error_class for answer in answers] == [None, None]
+    assert b"link" not in exchanges[0].headers
+    assert client.opened == 1
+
+
+@pytest.mark.parametrize("last", [
+    b'data: {"object": "error", "message": "engine died", "code": 500}\n\n',
+    b"event: error\ndata: engine died\n\n",
+    b'event:error\ndata: {"detail": "engine died"}\n\n',
+])  # fmt: skip
+def test_an_error_without_a_key_of_that_name_is_an_error(last):
+    answers, _, _, _ = exchange_with(streamed(event(" a"), last))
+    assert answers[0].error_class == "error-event"
+    assert "engine died" in answers[0].error
+
+
+def test_a_packing_nobody_asked_for_is_named():
+    def answer(_asked, reply):
+        reply.whole(b"\x0b\x02\x80", kind="text/event-stream", more=b"Content-Encoding: br\r\n")
+
+    answers, _, _, _ = exchange_with(answer)
+    assert answers[0].error_class == "protocol"
+    assert answers[0].error == "the answer is packed as `br`, which nobody asked for"
+
+
+def test_a_character_cut_between_its_halves_is_no_failure():
+    halves = [
+        b'data: {"choices": [{"delta": {"content": "%s"}}]}\n\n' % half for half in (b"\\ud83d", b"\\ude00")
+    ]
+    answers, _, _, _ = exchange_with(streamed(event(" a"), *halves, event(" b", finish="stop")))
+    assert answers[0].error_class is None
+    assert len(answers[0].event_ns) == 4
+
+
+def test_a_byte_order_mark_hides_no_event():
+    answers, _, _, _ = exchange_with(streamed(b"\xef\xbb\xbf" + event(" a"), event(" b", finish="stop")))
+    assert answers[0].text == " a b"
+
+
+@pytest.mark.parametrize(("told", "counted"), [(0, None), (2.0, 2), (2.5, None), (-1, None)])
+def test_counts_that_cannot_be_are_none(told, counted):
+    more = {"usage": {"prompt_tokens": told, "completion_tokens": told}}
+    answers, _, _, _ = exchange_with(streamed(event(" a"), event(" b", finish="stop", **more)))
+    assert answers[0].error_class is None
+    assert (answers[0].prompt_tokens, answers[0].output_tokens) == (counted, counted)
+
+
+def test_content_in_parts_is_text_and_reasoning():
+    thought = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+    parts = [{"type": "text", "text": " a"}, {"type": "text", "text": " b"}]
+    answers, _, _, _ = exchange_with(streamed(event(thought), event(parts, finish="stop")))
+    assert answers[0].text == "hm a b"
+    assert len(answers[0].event_ns) == 2
+    assert answers[0].first_answer_ns == answers[0].event_ns[1]
