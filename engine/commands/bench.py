@@ -74,6 +74,12 @@ class _Lists(click.Command):
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
 )
 @click.option(
+    "--devices",
+    type=click.IntRange(1, 4096),
+    default=1,
+    help="Spread the layers over so many devices of this machine.",
+)
+@click.option(
     "--weights",
     default="random",
     show_default=True,
@@ -167,6 +173,7 @@ def _request(options: dict[str, Any], *, check: bool) -> BenchRequest:
         output_tokens=options["gen_toks"],
         dtype=options["dtype"],
         device=options["device"],
+        devices=options["devices"],
         weights=weights,
         base_url=options["base_url"],
         served_model=options["served_model"],
@@ -194,6 +201,7 @@ def _check(request: BenchRequest) -> None:
             prompt_tokens=max(request.prompt_tokens),
             output_tokens=request.output_tokens,
             concurrency=request.concurrency,
+            devices=request.devices,
         )
     )
 

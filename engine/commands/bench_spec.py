@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.commands.loading import model_in_spec
-from engine.errors import CatalogError
+from engine.errors import CatalogError, UsageError
 
-__all__ = ["BenchRequest", "bench_yaml", "known_device"]
+__all__ = ["BenchRequest", "bench_yaml", "known_device", "require_device"]
 
 _FILES: Final = (".json", ".yaml", ".yml")
 _UNKNOWN: Final = {
@@ -49,11 +49,23 @@ class BenchRequest:
     mixed: bool = False
     """Short and long prompts in one load, instead of one load each."""
     time_limit_s: float = 3600.0
+    devices: int = 1
+    """Devices of this machine that the layers are spread over."""
+
+
+def require_device(hardware: str | None, devices: int) -> None:
+    """Raise `UsageError` where layers go over several devices and nobody knows what joins them."""
+    if devices > 1 and hardware is None:
+        raise UsageError(
+            f"`--devices {devices}` needs to know what joins them, and this machine's device is not known",
+            hint="name it with `--hardware`, such as `--hardware h100-sxm-80gb`",
+        )
 
 
 def bench_yaml(request: BenchRequest, *, detected: str | None) -> str:
     """The spec as text; `detected` is the catalogue's name of this machine's device, None when unknown."""
     hardware = request.hardware or detected
+    require_device(hardware, request.devices)
     measured = _measurement(request, known=hardware is not None)
     spec: dict[str, Any] = {
         "version": 1,
@@ -66,6 +78,8 @@ def bench_yaml(request: BenchRequest, *, detected: str | None) -> str:
             "output_tokens": request.output_tokens,
         },
     }
+    if request.devices > 1:
+        spec["parallelism"] = {"pipeline": request.devices}
     if len(request.prompt_tokens) > 1 and not request.mixed:
         spec["sweep"] = {"axes": {"workload.prompt_tokens": list(request.prompt_tokens)}}
     spec["measurements"] = [*([{"kind": "analytical"}] if hardware else []), measured]

@@ -27,6 +27,7 @@ def check_and_print(
     prompt_tokens: int,
     output_tokens: int,
     concurrency: Sequence[int],
+    devices: int = 1,
 ) -> int:
     """Print each verdict with the rule of the document beside it; the exit code of the worst."""
     from engine.measure.live.oom import available_memory, check_memory, document_rule
@@ -35,11 +36,11 @@ def check_and_print(
 
     shape, form = load_model(model, search=[Path.cwd()]), load_quantization(dtype)
     workload = Workload(prompt_tokens=prompt_tokens, output_tokens=output_tokens)
-    available = available_memory(device)
+    available = available_memory(device, devices=devices)
     click.echo(f"{available.source}: {_both(available.free_bytes)}")
     worst = 0
     for number in concurrency:
-        check = check_memory(shape, form, workload, sequences=number, available=available)
+        check = check_memory(shape, form, workload, sequences=number, available=available, devices=devices)
         click.echo(f"concurrency {number}: {_RISKS[check.verdict]} risk: {check.sentence}")
         gpu_gib = available.free_bytes / 2**30 if available.device == "cuda" else None
         rule = document_rule(

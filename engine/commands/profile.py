@@ -58,6 +58,12 @@ DTYPES: Final = ("bf16", "fp16", "fp32")
 )
 @click.option("--dtype", "-d", type=click.Choice(DTYPES), default="bf16", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 4096),
+    default=1,
+    help="Spread the layers over so many devices of this machine.",
+)
 @click.option("--hardware", help="Catalogue name of the device, to predict beside; found out when absent.")
 @click.option("--prompt-toks", "-p", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--gen-toks", type=click.IntRange(1), default=64, show_default=True, help="Generated tokens.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.commands.bench_spec import require_device
 from engine.commands.loading import model_in_spec
 from engine.errors import UsageError
 
@@ -41,6 +42,7 @@ class ProfileRequest:
     ablation: bool
     on_missing: str
     name: str | None
+    devices: int = 1
 
     @property
     def folder_name(self) -> str:
@@ -56,6 +58,7 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
     if source == "replay" and request.trace is None:
         raise UsageError("`--source replay` needs `--trace FILE`")
     hardware = request.hardware or detected
+    require_device(hardware, request.devices)
     lines = [
         "# Written by `engine profile`; edit it and use `engine run`.",
         "version: 1",
@@ -67,6 +70,7 @@ def profile_yaml(request: ProfileRequest, *, detected: str | None) -> str:
         f"  prompt_tokens: {request.prompt_toks}",
         f"  output_tokens: {request.gen_toks}",
         f"  batch_size: {request.batch}",
+        *([f"parallelism: {{pipeline: {request.devices}}}"] if request.devices > 1 else []),
         "measurements:",
         *(["  - kind: analytical"] if hardware else []),
         "  - kind: energy",

@@ -162,6 +162,11 @@ class Task:
         return sum(stop - start for _, start, stop in self.spans)
 
     @property
+    def stages(self) -> int:
+        """Groups of layers, each with a device of its own; 1 for a task on no point."""
+        return max((block.combination.parallelism.pipeline for block, _, _ in self.spans), default=1)
+
+    @property
     def point_numbers(self) -> list[range]:
         """Numbers of the points, one range per span."""
         return [range(b.first_point + start, b.first_point + stop) for b, start, stop in self.spans]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,39 +16,37 @@ from engine.results.lock import FolderLock
 _POLL_S: Final = 0.5
 
 
-def device_of(settings: Any) -> str | None:
-    """The device a measured task needs for itself; None when it uses none of this machine."""
+def devices_of(settings: Any, *, count: int = 1) -> tuple[str, ...]:
+    """The devices a measured task needs for itself, `count` where its layers are spread over several; none
+    when it uses nothing of this machine."""
     if settings.kind == "energy":
-        return None if settings.source == "replay" else _accelerator()
+        return () if settings.source == "replay" else _accelerators(count)
     target = getattr(settings, "target", None)
     if target is None or target.kind != "local":
-        return None
-    return "cpu" if target.device == "cpu" else _accelerator()
+        return ()
+    return ("cpu",) if target.device == "cpu" else _accelerators(count)
 
 
-def _accelerator() -> str:
-    # Which of several devices a task gets is decided by CUDA_VISIBLE_DEVICES; runs that see different
-    # ones do not disturb each other.
+def _accelerators(count: int) -> tuple[str, ...]:
+    # A task takes the first of those it sees; runs that take different ones do not disturb each other.
     if not Path("/dev/nvidia0").exists():
-        return "cpu"
-    return "gpu-" + os.environ.get("CUDA_VISIBLE_DEVICES", "0").replace(",", "-").replace("/", "-")
+        return ("cpu",)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]
+    return tuple("gpu-" + name.strip().replace("/", "-") for name in names)
 
 
 @contextmanager
-def hold_device(
-    device: str | None, *, say: Callable[[str], None], folder: Path | None = None
+def hold_devices(
+    devices: Sequence[str], *, say: Callable[[str], None], folder: Path | None = None
 ) -> Iterator[None]:
-    """Hold a device of this machine; waits while another run has it, and says who."""
-    if device is None:
-        yield
-        return
+    """Hold devices of this machine; waits while another run has one, and says who."""
     base = folder or Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    path = base / f"engine-{os.getuid()}-{device}.lock"
-    lock = _wait_for(path, device, say)
-    try:
+    with ExitStack() as held:
+        # In one order for all, so that no two runs wait for each other.
+        for device in sorted(devices):
+            held.callback(_wait_for(base / f"engine-{os.getuid()}-{device}.lock", device, say).release)
         yield
-    finally:
-        lock.release()
 
 
 def _wait_for(path: Path, device: str, say: Callable[[str], None]) -> FolderLock:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from engine.run.device import device_of, hold_device
+from engine.run.device import devices_of, hold_devices
 from engine.run.executor import Executor, Finished, Job, perform
 from engine.run.process import PROGRAM, Worker
 
@@ -55,7 +55,8 @@ class LocalExecutor:
 
     def _alone(self, task: Task, job: Job) -> Finished:
         """Run a measured task in a process of its own, which alone holds the device."""
-        with hold_device(device_of(task.settings), say=job.say):
+        devices = devices_of(task.settings, count=task.stages)
+        with hold_devices(devices, say=job.say):
             worker = Worker(job, program=self._program)
             try:
                 return worker.perform(task, time_limit_s=time_limit_s(task.settings))

@@ -43,6 +43,11 @@ class Needs:
     hardware: str | None = None
     """Device the node must be labelled with; any node when None."""
 
+    @property
+    def words(self) -> str:
+        """The devices in words."""
+        return f"{self.hardware} x {self.gpus}" if self.gpus > 1 else str(self.hardware)
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -87,9 +92,9 @@ def needs_of(task: Task) -> Needs | None:
     if task.kind == "analytical":
         return Needs()
     if task.kind == "live" and settings.target.kind == "local" and settings.target.device != "cpu":
-        return Needs(1, _device(task))
+        return Needs(task.stages, _device(task))
     if task.kind == "energy" and settings.source != "replay":
-        return Needs(1, _device(task))
+        return Needs(task.stages, _device(task))
     return None
 
 
@@ -100,17 +105,17 @@ def _device(task: Task) -> str:
 def refuse_infeasible(needs: Sequence[Needs], nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raise `EnvironmentMissing` naming every device that no living node of the cluster offers."""
     alive = [node for node in nodes if node.get("Alive")]
-    missing = sorted(
-        {n.hardware for n in needs if n.hardware is not None and not any(_offers(node, n) for node in alive)}
-    )
+    lacking = [n for n in needs if n.hardware is not None and not any(_offers(node, n) for node in alive)]
+    missing = sorted({n.words for n in lacking})
     if not missing:
         return
     labels = sorted({node["Labels"][LABEL] for node in alive if LABEL in node.get("Labels", {})})
     names = ", ".join(f"`{name}`" for name in missing)
+    label = f"{LABEL}={min(str(n.hardware) for n in lacking)}"
     raise EnvironmentMissing(
         f"no node of the cluster offers {names} with an accelerator "
         f"({len(alive)} nodes; labelled: {', '.join(labels) or 'none'})",
-        hint=f"start nodes with `ray start --labels {LABEL}={missing[0]}`, or leave the device out",
+        hint=f"start nodes with `ray start --labels {label}`, or leave the device out",
     )
 
 

@@ -65,7 +65,8 @@ class Parallelism(Settings):
     tensor: Annotated[int, Field(ge=1, le=4096)] = 1
     """Tensor parallelism: every matrix is cut over this many devices."""
     pipeline: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Pipeline parallelism: layers are spread over this many stages."""
+    """Pipeline parallelism: layers are spread over this many stages. A local target puts each stage on a
+    device of this machine, which is how it runs a model that one device cannot hold."""
     expert: Annotated[int, Field(ge=1, le=4096)] = 1
     """Expert parallelism: experts are spread over this many devices of the tensor x data group."""
     data: Annotated[int, Field(ge=1, le=4096)] = 1

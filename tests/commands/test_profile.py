@@ -53,7 +53,13 @@ def test_the_spec_it_stands_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [["--time-only"], ["--ablation", "--granularity", "layer"], ["--batch", "8"]]
+    "more",
+    [
+        ["--time-only"],
+        ["--ablation", "--granularity", "layer"],
+        ["--batch", "8"],
+        ["--devices", "2", "--hardware", "h100-sxm-80gb"],
+    ],
 )
 def test_every_spec_it_writes_is_valid(more: list[str], tmp_path: Path) -> None:
     shown = profile("--model", "llama-3.2-3b", "--print-spec", *more)
@@ -61,6 +67,18 @@ def test_every_spec_it_writes_is_valid(more: list[str], tmp_path: Path) -> None:
     spec.write_text(shown.stdout)
     kinds = [m.kind for m in load_checked(spec).experiment.measurements]
     assert kinds.count("energy") == 1
+
+
+def test_several_devices_need_a_name() -> None:
+    shown = profile(
+        "--model", "llama-3.3-70b", "--devices", "2", "--hardware", "h100-sxm-80gb", "--print-spec"
+    )
+    assert "\nparallelism: {pipeline: 2}\n" in shown.stdout
+    unknown = profile("--model", "llama-3.3-70b", "--devices", "2", "--print-spec")
+    assert isinstance(unknown.exception, UsageError)
+    assert unknown.exception.message == (
+        "`--devices 2` needs to know what joins them, and this machine's device is not known"
+    )
 
 
 def test_replay_needs_a_recording() -> None:

@@ -23,6 +23,8 @@ def test_measured_tasks_ask_for_the_device_of_their_point():
     assert needs({"kind": "energy"}, sweep=swept) == [Needs(gpus=1, hardware="board")]
     assert needs({"kind": "live", "target": {"kind": "local"}}) == [Needs(gpus=1, hardware="board")]
     assert needs({"kind": "analytical"}) == [Needs()]
+    spread = {"parallelism": {"pipeline": 2}}
+    assert needs({"kind": "live", "target": {"kind": "local"}}, **spread) == [Needs(gpus=2, hardware="board")]
 
 
 def test_what_reads_files_or_an_endpoint_stays_here():
@@ -37,6 +39,13 @@ def test_what_reads_files_or_an_endpoint_stays_here():
 
 def node(alive=True, gpus=1, **labels):
     return {"Alive": alive, "Labels": labels, "Resources": {"CPU": 8, "GPU": gpus}}
+
+
+def test_a_node_must_have_all_devices_of_a_task():
+    refuse_infeasible([Needs(2, "h100")], [node(hardware="h100", gpus=2)])
+    with pytest.raises(EnvironmentMissing, match=r"offers `h100 x 2` with an accelerator") as failure:
+        refuse_infeasible([Needs(2, "h100")], [node(hardware="h100", gpus=1)])
+    assert "hardware=h100`" in failure.value.hint
 
 
 def test_devices_that_no_node_offers_are_named_before_anything_runs():

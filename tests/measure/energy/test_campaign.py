@@ -29,7 +29,7 @@ QUICK = {
 
 
 def measured(
-    tmp_path: Path, *, workload: tuple[int, int] = (8, 5), **settings: Any
+    tmp_path: Path, *, workload: tuple[int, int] = (8, 5), pipeline: int = 1, **settings: Any
 ) -> dict[str, list[dict[str, Any]]]:
     """Tables of one point, as lists of rows."""
     experiment = Experiment.model_validate(
@@ -40,6 +40,7 @@ def measured(
             "hardware": "h100-sxm-80gb",
             "quantization": "fp32",
             "workload": {"prompt_tokens": workload[0], "output_tokens": workload[1], "batch_size": 2},
+            "parallelism": {"pipeline": pipeline},
             # A prediction stands beside: its energies are put next to the metered ones.
             "measurements": [{"kind": "analytical"}, {**QUICK, **settings}],
         }
@@ -259,3 +260,30 @@ def test_a_loop_without_a_counter_takes_the_power_the_recorder_saw() -> None:
     trial = evaluate(with_power(loop, seen), period_s=0.1, limits=EnergyLimits())
     assert trial.method == "instant power"
     assert trial.energy_j == pytest.approx(400.0 * 0.02 / 100)
+
+
+@pytest.mark.parametrize("granularity, method", [("component", "loop"), ("layer", "time_weighted")])
+def test_layers_on_two_devices_are_metered_like_those_on_one(
+    tmp_path: Path, monkeypatch, granularity: str, method: str
+) -> None:
+    # Two names for one processor: layers get their hooks and groups, nothing has to cross.
+    monkeypatch.setattr("engine.measure.local_model.devices_for", lambda *_: ("cpu", "cpu:1"))
+    ablation = {"ablation": True} if method == "loop" else {}
+    found = measured(
+        tmp_path, pipeline=2, metrics=["time"], granularity=granularity, method=method, **ablation
+    )
+    observed = {row["setting"]: row["observed"] for row in found["observed"]}
+    assert observed["model placement"] == "cpu layers 0 to 1, cpu:1 layers 2 to 2"
+    steps = {row["component"] for row in found["components"] if row["phase"] == "decode"}
+    assert ({"attention", "ffn"} if granularity == "component" else {"layer"}) <= steps
+    told = [row["finding"] for row in found["findings"] if "2 devices" in row["finding"]]
+    text = (
+        "layers lie on 2 devices: loops run without CUDA graphs, kernels have gaps between them, and an "
+        "energy is the sum over the devices, those that wait included"
+    )
+    assert told == ([text] if method == "loop" else [])
+
+
+def test_what_is_refused_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentMissing, match="spreads its layers over 2 devices and torch sees 1"):
+        measured(tmp_path, pipeline=2, metrics=["time"])

@@ -157,6 +157,21 @@ def test_75_rule_of_the_reference_beside_the_formula(command, monkeypatch):
     assert 'rule of the document: 52.86 "GB"' in shown
 
 
+def test_layers_over_two_devices_are_checked_for_the_fuller_one(monkeypatch):
+    asked = []
+
+    def given(device="auto", *, devices=1):
+        asked.append(devices)
+        return oom.Available(85e9, "cuda", "given", devices)
+
+    monkeypatch.setattr(oom, "available_memory", given)
+    call = ("bench", "--model", "llama-3.3-70b", "--concurrency", "1", "--check-oom")
+    assert command(*call).exit_code == 3
+    spread = command(*call, "--devices", "2")
+    assert (spread.exit_code, asked) == (0, [1, 2])
+    assert "low risk: over 2 devices the fullest needs 71." in spread.output
+
+
 def test_76_memory_table_and_the_context_that_gives_the_bands():
     model, form = llama()
     rows = memory_table(model, form, tokens_per_request=576)
