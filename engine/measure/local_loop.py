@@ -156,16 +156,18 @@ def make_cache(local: LocalModel, kind: str, *, length: int) -> Any:
 
 
 def cache_bytes(cache: Any) -> int | None:
-    """Bytes of the keys, values and states that a cache holds; None when it holds no tensors we know."""
+    """Bytes of the keys, values and states that a cache holds, on the fullest device; None when it holds no
+    tensors we know."""
     import torch
 
-    seen: dict[int, int] = {}
+    seen: dict[Any, dict[int, int]] = {}
     for layer in getattr(cache, "layers", ()):
         for value in vars(layer).values():
             for tensor in value.values() if isinstance(value, dict) else (value,):
                 if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.ndim > 1:
-                    seen[id(tensor)] = tensor.numel() * tensor.element_size()
-    return sum(seen.values()) or None
+                    here = seen.setdefault(tensor.device, {})
+                    here[id(tensor)] = tensor.numel() * tensor.element_size()
+    return max((sum(here.values()) for here in seen.values()), default=0) or None
 
 
 def random_prompts(local: LocalModel, *, sequences: int, length: int, seed: int) -> Any:

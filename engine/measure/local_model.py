@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class LocalModel:
     vocab_size: int
     """Token ids below this are valid."""
     weights_bytes: int
-    """Bytes of parameters, tied tables once."""
+    """Bytes of parameters, tied tables once; on the fullest device where they lie on several."""
     load_s: float
     """Time to build or load, and to move to the device."""
     requested: Mapping[str, str]
@@ -252,7 +253,10 @@ def _cannot_load(request: LocalRequest, err: Exception) -> MeasurementError | En
 
 
 def _bytes_of(module: Any) -> int:
-    return sum(stored_bytes(p) for p in module.parameters())
+    held: Counter[Any] = Counter()
+    for parameter in module.parameters():
+        held[parameter.device] += stored_bytes(parameter)
+    return max(held.values())
 
 
 def _requested(request: LocalRequest, *, device: str, threads: int, library: str | None) -> dict[str, str]:

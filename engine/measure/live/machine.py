@@ -58,19 +58,19 @@ class GpuProbe:
         return None if found is None else float(max(found))
 
     def used_bytes(self) -> int | None:
-        """Memory in use on the devices, whoever uses it."""
+        """Memory in use on the fullest device, whoever uses it."""
         found = self._ask("nvmlDeviceGetMemoryInfo")
-        return None if found is None else sum(int(one.used) for one in found)
+        return None if found is None else max(int(one.used) for one in found)
 
     def process_bytes(self) -> int | None:
-        """Memory the driver ascribes to this process; None where containers hide it."""
+        """Memory the driver ascribes to this process where that is most; None where containers hide it."""
         told = [
             [entry.usedGpuMemory for entry in entries if entry.pid == os.getpid()]
             for entries in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
         ]
         if not told or not all(own and own[0] is not None for own in told):
             return None
-        return sum(int(own[0]) for own in told)
+        return max(int(own[0]) for own in told)
 
 
 def look(gpu: GpuProbe) -> Machine:
@@ -114,7 +114,7 @@ def host_rss_peak() -> int:
 
 
 def memory_of(devices: Sequence[str], gpu: GpuProbe, *, kv_cache: int | None) -> Memory:
-    """Peaks since they were last reset, over all devices; theirs are None without an accelerator."""
+    """Peaks since they were last reset; those of the fullest device are None without an accelerator."""
     if not devices[0].startswith("cuda"):
         return Memory(host_rss_peak=host_rss_peak(), kv_cache=kv_cache)
     allocated, reserved = peaks_of(devices)
@@ -129,12 +129,12 @@ def memory_of(devices: Sequence[str], gpu: GpuProbe, *, kv_cache: int | None) ->
 
 
 def peaks_of(devices: Sequence[str]) -> tuple[int, int]:
-    """Bytes that tensors held at most, and that the allocator did, summed over CUDA devices."""
+    """Bytes that tensors held at most, and that the allocator did, each on the fullest CUDA device."""
     import torch
 
     return (
-        sum(int(torch.cuda.max_memory_allocated(one)) for one in devices),
-        sum(int(torch.cuda.max_memory_reserved(one)) for one in devices),
+        max(int(torch.cuda.max_memory_allocated(one)) for one in devices),
+        max(int(torch.cuda.max_memory_reserved(one)) for one in devices),
     )
 
 

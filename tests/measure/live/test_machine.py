@@ -57,9 +57,12 @@ def test_several_devices_are_one_deployment(driver, monkeypatch):
     driver.nvmlDeviceGetClockInfo = lambda handle, _kind: {"index 0": 1980, "index 1": 1755}[handle]
     driver.nvmlDeviceGetTemperature = lambda handle, _sensor: {"index 0": 51, "index 1": 64}[handle]
     probe = GpuProbe(devices=2)
-    # The slowest clock, the hottest die, and memory of both: 2 x 5,000 and 2 x 3,000.
+    driver.nvmlDeviceGetMemoryInfo = lambda handle: types.SimpleNamespace(
+        used={"index 0": 5_000, "index 1": 7_000}[handle]
+    )
+    # The slowest clock, the hottest die, and the memory of the fullest device.
     assert (probe.clock_hz(), probe.temperature_c()) == (1.755e9, 64.0)
-    assert (probe.used_bytes(), probe.process_bytes()) == (10_000, 6_000)
+    assert (probe.used_bytes(), probe.process_bytes()) == (7_000, 3_000)
 
 
 def test_memory_is_counted_for_the_fullest_device():
