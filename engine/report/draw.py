@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from engine.errors import ReportError
 from engine.report.flatten import flattened
+from engine.spec.remembered import recall, remember
 
 _CLIP: Final = re.compile(r'(id="|url\(#)((?:clip|gradient_)[0-9]+)(?=["\)])')
+_EXPORT: Final = "window.vegaEmbed = vegaEmbed;"
 _ROOT: Final = re.compile(r'<svg ([^>]*?)width="([0-9.]+)" height="([0-9.]+)"')
 
 
@@ -45,6 +47,13 @@ def svg_size(svg: str) -> tuple[float, float]:
     return float(match.group(2)), float(match.group(3))
 
 
+def svg_resized(svg: str, factor: float) -> str:
+    """The same drawing, `factor` times as large."""
+    width, height = svg_size(svg)
+    size = f'width="{width * factor:.10g}" height="{height * factor:.10g}"'
+    return _ROOT.sub(lambda root: f"<svg {root[1]}{size}", svg, count=1)
+
+
 def png(svg: str, *, scale: float = 1.5) -> bytes:
     """The picture as PNG."""
     import vl_convert
@@ -55,8 +64,14 @@ def png(svg: str, *, scale: float = 1.5) -> bytes:
 
 
 def script_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`; takes about two seconds."""
+    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`."""
     import vl_convert
 
-    found: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # Joining the libraries takes two seconds and gives the same text for the same version.
+    made_from = f"scripts of vl-convert {vl_convert.__version__}: {_EXPORT}".encode()
+    known = (recall(made_from) or {}).get("script")
+    if isinstance(known, str):
+        return known
+    found: str = vl_convert.javascript_bundle(_EXPORT)
+    remember(made_from, {"script": found})
     return found

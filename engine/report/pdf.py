@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import gc
 import hashlib
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import EnvironmentMissing, ReportError
+from engine.report.draw import svg_resized, svg_size
 
 SCHEME: Final = "chart:"
 """Addresses under which the document names its charts."""
+_MILLIMETRE: Final = 96 / 25.4
+_HEIGHTS: Final = ((430.0, 92 * _MILLIMETRE), (660.0, 128 * _MILLIMETRE), (float("inf"), 215 * _MILLIMETRE))
+"""Drawings up to so many pixels high take so many on paper: two figures of usual height fit on a page,
+taller ones have one to themselves."""
 _SECONDS: Final = 300
 _MEMORY_BYTES: Final = 3 * 2**30
 _PACKAGES: Final = (
@@ -65,21 +73,37 @@ def child_environment() -> dict[str, str]:
 
 
 class Pending:
-    """A document on its way to paper; `finish` waits for it."""
+    """A document on its way to paper; `finish` waits for it.
 
-    def __init__(self, child: subprocess.Popen[bytes], document: str, svgs: Mapping[str, str]) -> None:
+    The pictures may follow later with `give`: reading the document and its styles takes a second without.
+    """
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], document: str, svgs: Mapping[str, str] | None = None
+    ) -> None:
         self._child = child
         self._complaint = b""
-        given = {"document": document, "pictures": dict(svgs)}
+        self._pictures: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         # The pipe holds less than a document, so it is fed while the caller goes on with the other formats.
-        self._feeder = threading.Thread(
-            target=self._feed, args=(json.dumps(given).encode("utf-8"),), daemon=True
-        )
+        self._feeder = threading.Thread(target=self._feed, args=(_line(document),), daemon=True)
         self._feeder.start()
+        if svgs is not None:
+            self.give(svgs)
+
+    def give(self, svgs: Mapping[str, str]) -> None:
+        """Hand over the charts by name, which the document waits for."""
+        self._pictures.put(svgs)
 
     def _feed(self, document: bytes) -> None:
         try:
-            _, self._complaint = self._child.communicate(document)
+            if self._child.stdin is not None:
+                self._child.stdin.write(document)
+                self._child.stdin.flush()
+        except (OSError, ValueError) as err:
+            self._complaint = str(err).encode()
+        pictures = _line(dict(self._pictures.get()))
+        try:
+            _, self._complaint = self._child.communicate(pictures)
         except (OSError, ValueError) as err:
             self._complaint = str(err).encode()
 
@@ -106,31 +130,44 @@ class Pending:
             )
 
 
-def render(document: str, pictures: Mapping[str, str], target: Path) -> None:
-    """Lay out an HTML document as PDF; `pictures` are its charts as SVG. Same input, same bytes."""
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8") + b"\n"
+
+
+def render(document: str, pictures: Callable[[], Mapping[str, str]], target: Path) -> None:
+    """Lay out an HTML document as PDF; `pictures` gives its charts as SVG and is called when the first is
+    needed. Same input, same bytes."""
     import weasyprint
 
+    known = functools.cache(pictures)
+    html = weasyprint.HTML(string=document, base_url=None, url_fetcher=_loader(known))
+    pages = html.render()
     seal = hashlib.sha256(document.encode("utf-8"))
-    for name in sorted(pictures):
-        seal.update(pictures[name].encode("utf-8"))
-    html = weasyprint.HTML(string=document, base_url=None, url_fetcher=_loader(pictures))
-    html.write_pdf(target, pdf_identifier=seal.digest()[:16], custom_metadata=False)
+    for name in sorted(known()):
+        seal.update(known()[name].encode("utf-8"))
+    pages.write_pdf(target, pdf_identifier=seal.digest()[:16], custom_metadata=False)
 
 
-def _loader(pictures: Mapping[str, str]) -> Any:
+def _loader(pictures: Callable[[], Mapping[str, str]]) -> Any:
     """A loader that knows the report's own charts and loads nothing else: no file, no network."""
     from weasyprint.urls import URLFetcher, URLFetcherResponse
 
     class OwnCharts(URLFetcher):  # type: ignore[misc]
         def fetch(self, url: str, headers: Any = None) -> Any:
             name = url.removeprefix(SCHEME)
-            if not url.startswith(SCHEME) or name not in pictures:
+            if not url.startswith(SCHEME) or name not in pictures():
                 raise ValueError(f"a report fetches nothing, not {url[:80]}")
-            return URLFetcherResponse(
-                url, pictures[name], {"Content-Type": "image/svg+xml", **(headers or {})}
-            )
+            svg = _fitted(pictures()[name])
+            return URLFetcherResponse(url, svg, {"Content-Type": "image/svg+xml", **(headers or {})})
 
     return OwnCharts(allowed_protocols=(SCHEME.rstrip(":"),), allow_redirects=False)
+
+
+def _fitted(svg: str) -> str:
+    """The drawing no higher than a page gives it; the style sheet cannot tell, for it is read before."""
+    _, height = svg_size(svg)
+    limit = next(most for pixels, most in _HEIGHTS if height <= pixels)
+    return svg if height <= limit else svg_resized(svg, limit / height)
 
 
 def _limit_memory() -> None:
@@ -143,14 +180,16 @@ def _limit_memory() -> None:
 
 def _main(target: str) -> int:
     _limit_memory()
+    # A layout makes few cycles and ends with the process: collecting them takes a tenth of its time.
+    gc.disable()
     try:
         import weasyprint  # noqa: F401 - the import itself fails without the system's Pango
     except OSError as err:
         sys.stderr.write(f"{err}\n")
         return EnvironmentMissing.exit_code
-    given = json.loads(sys.stdin.buffer.read())
-    os.environ["SOURCE_DATE_EPOCH"] = _epoch(given["document"])
-    render(given["document"], given["pictures"], Path(target))
+    document = json.loads(sys.stdin.buffer.readline())
+    os.environ["SOURCE_DATE_EPOCH"] = _epoch(document)
+    render(document, lambda: json.loads(sys.stdin.buffer.readline()), Path(target))
     return 0
 
 

@@ -79,14 +79,14 @@ def _render(
         paper = Path(scratch) / "report.pdf"
         printer = pdf.start(paper) if "pdf" in targets else None
         drawer = Drawer(scripts="html" in targets)
+        pending: pdf.Pending | None = None
         try:
             view, added = prepare()
+            if printer is not None:
+                pending = pdf.Pending(printer, render_page(view, {}, mode="pdf", added=added))
             svgs = drawer.draw(view.charts)
-            pending = (
-                pdf.Pending(printer, render_page(view, svgs, mode="pdf", added=added), svgs)
-                if printer
-                else None
-            )
+            if pending is not None:
+                pending.give(svgs)
             makers: dict[Format, Callable[[Path], None]] = {
                 "xlsx": lambda target: workbook(view, svgs, target),
                 "html": lambda target: _put(target, _screen(view, svgs, drawer, added)),
@@ -98,6 +98,8 @@ def _render(
             if printer is not None and printer.poll() is None:
                 printer.kill()
                 printer.wait()
+            if pending is not None:
+                pending.give({})  # lets its feeder go where drawing failed
 
 
 def _with_own_sections(view: View, inputs: ReportInputs) -> tuple[View, list[OwnSection]]:

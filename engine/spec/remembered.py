@@ -1,8 +1,9 @@
-"""What catalogue files said when they were last read, by their content.
+"""What catalogue files said when they were last read, by their content, and whatever else takes long to make.
 
 Reading YAML with positions takes some 10 ms a file; a command that names a dozen devices would spend most of
-its time on it. Values are kept under the hash of the file's bytes in the user's cache folder, so an edited
-file is simply read again. Nothing depends on the cache: what cannot be read or written is ignored.
+its time on it. The scripts of a report take two seconds to join. Values are kept under the hash of what they
+were made from in the user's cache folder, so an edited file is simply read again. Nothing depends on the
+cache: what cannot be read or written is ignored.
 """
 
 from __future__ import annotations
