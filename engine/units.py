@@ -265,6 +265,17 @@ def format_quantity(value: float | None, dimension: Dimension) -> str:
     return f"{_four_digits(value / float(table.units[chosen]))} {chosen}"
 
 
+def short_text(text: str) -> str:
+    """A quantity in its base unit as people write it, `2000000000 B` as `2 GB`; any other text, and whatever
+    would lose a digit, stays as it is."""
+    number, _, unit = text.partition(" ")
+    for dimension, table in _TABLES.items():
+        if unit == next(iter(table.units)) and re.fullmatch(_NUMBER, number):
+            short = format_quantity(float(number), dimension)
+            return short if parse(short, dimension) == float(number) else text
+    return text
+
+
 def _four_digits(number: float) -> str:
     if number == 0:
         return "0"

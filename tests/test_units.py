@@ -16,6 +16,7 @@ from engine.units import (
     format_quantity,
     parse,
     pattern_for,
+    short_text,
     units_of,
 )
 
@@ -198,6 +199,14 @@ def test_text_for_people(value: float | None, dimension: Dimension, text: str):
 def test_exact_text_names_the_base_unit():
     assert exact_text(80e9, "bytes") == "80000000000 B"
     assert exact_text(3.1e-11, "joules_per_byte") == "3.1e-11 J/B"
+
+
+def test_short_text_keeps_every_digit():
+    assert short_text("2000000000 B") == "2 GB"
+    assert short_text("0.5 s") == "500 ms"
+    assert short_text("2000000001 B") == "2000000001 B"
+    assert short_text("two B") == "two B"
+    assert short_text("h100 sxm") == "h100 sxm"
 
 
 def test_hostile_numbers_cost_nothing():

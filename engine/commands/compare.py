@@ -242,6 +242,8 @@ def _require_shared(found: Comparison, runs: Sequence[ComparedRun]) -> None:
             if fields
             else ("`engine export RUN points` shows what each run has")
         )
+        same = next((one.same for one in against.unmatched if one.same), "")
+        hint += f"; if names differ and nothing else, `{same}` says so" if same else ""
         raise NothingSelected(f"`{run.name}` shares no point with `{runs[0].name}`: {why}", hint=hint)
 
 

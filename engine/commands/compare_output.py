@@ -30,10 +30,12 @@ def print_comparison(found: Comparison, *, top: int) -> None:
     from engine.report.comparison_tables import lines_of, varied_fields
 
     _say(_run_line(found.baseline))
+    _disturbed(found.baseline)
     lines = lines_of(found)
     varied = varied_fields(found)
     for against in found.against:
         _say(_run_line(against.run))
+        _disturbed(against.run)
         _differences("spec", against.spec)
         _differences("environment", against.environment)
         own = [line for line in lines if line.against is against]
@@ -52,6 +54,12 @@ def _run_line(run: RunFacts) -> str:
     if run.ended or run.started:
         words.append(str(run.ended or run.started))
     return f"{run.title}: {', '.join(words)}"
+
+
+def _disturbed(run: RunFacts) -> None:
+    if run.disturbed:
+        more = f"; {len(run.disturbed) - 1:,} more" if len(run.disturbed) > 1 else ""
+        _say(f"  measured on a disturbed machine: {run.disturbed[0]}{more}")
 
 
 def _differences(title: str, differences: Sequence[Difference]) -> None:
@@ -108,6 +116,9 @@ def _unmatched(against: Against) -> Iterator[str]:
         own = [one for one in against.unmatched if one.letter == letter]
         if own:
             yield f"only in {letter}: {len(own):,} points, such as {own[0].identity.label} ({own[0].reason})"
+            same = next((one.same for one in own if one.same), "")
+            if same:
+                yield f"  if the names mean the same: {same}"
 
 
 def print_json(found: Comparison, *, share: bool) -> None:

@@ -144,6 +144,7 @@ def comparison_notices(comparison: Comparison, redact: Redactor) -> tuple[Notice
         ):
             own = [one for one in against.unmatched if one.letter == letter]
             if own:
+                same = next((one.same for one in own if one.same), "")
                 examples = [f"{one.identity.label}: {one.reason}" for one in own[:_MOST_EXAMPLES]]
                 found.append(
                     Notice(
@@ -152,6 +153,7 @@ def comparison_notices(comparison: Comparison, redact: Redactor) -> tuple[Notice
                         len(own),
                         f"{redact.text(other.title)} has no such point",
                         tuple(redact.text(text) for text in examples),
+                        redact.text(f"If names differ and nothing else, `{same}` says so.") if same else "",
                     )
                 )
         if against.never_ok:
@@ -175,6 +177,14 @@ def _about_runs(comparison: Comparison, redact: Redactor) -> Iterator[Notice]:
         if run.unfinished:
             yield Notice("unfinished", f"{redact.text(run.title)} is not finished", run.unfinished,
                          "tasks of its plan have no result")  # fmt: skip
+        if run.disturbed:
+            yield Notice(
+                "disturbed",
+                f"{redact.text(run.title)} was measured on a disturbed machine",
+                len(run.disturbed),
+                redact.text("; ".join(run.disturbed[:_MOST_EXAMPLES])),
+                detail="Differences may be the machine's: measure again, or give `--noise`.",
+            )
         if run.sessions > 1:
             yield Notice(
                 "sessions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class ComparedRun:
     """Of its plan."""
     unfinished: int = 0
     """Tasks of its plan without a result."""
+    findings: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class RunFacts:
     command: str | None
     seed: int | None
     unfinished: int = 0
+    disturbed: tuple[str, ...] = ()
+    """What its findings say of other work on the machine, stolen time and wandering clocks."""
 
     @property
     def title(self) -> str:
@@ -155,6 +159,13 @@ class Unmatched:
     identity: Identity
     points: tuple[int, ...]
     reason: str
+    names: tuple[tuple[str, str], ...] = ()
+    """Names (its own, the other's) that alone keep it from the nearest point; empty where more does."""
+
+    @property
+    def same(self) -> str:
+        """The options that would make it the same as that point, such as `--same llama_7b=llama-2-7b`."""
+        return " ".join(f"--same {shlex.quote(f'{mine}={theirs}')}" for mine, theirs in self.names)
 
 
 @dataclass(frozen=True)

@@ -39,4 +39,5 @@ def compared_run(
         sessions,
         plan.fingerprint,
         sum(state not in ("done", "failed") for state in states),
+        store.read(plan, "findings"),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import UsageError
 from engine.metrics import METRICS
@@ -40,6 +40,9 @@ from engine.results.matching import (
 from engine.results.significance import contrast
 from engine.results.spread import GAPS, Reading, Requests, good_requests
 from engine.results.tables import SUFFIXES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MOST_CHANGES: Final = 500_000
 """Metrics at points of two runs: half a minute and a gigabyte."""
@@ -200,7 +203,18 @@ def _facts(run: ComparedRun, letter: str) -> RunFacts:
         last.get("command"),
         last.get("seed"),
         run.unfinished,
+        _disturbed(run.findings),
     )
+
+
+_DISTURBANCES: Final = ("busy-machine", "stolen-time", "clock-drift", "idle-drift")
+"""Findings after which a measurement may differ from the next one for no reason of its own."""
+
+
+def _disturbed(findings: pa.Table | None) -> tuple[str, ...]:
+    rows = findings.to_pylist() if findings is not None else []
+    told = [row["finding"] for row in rows if row["rule"] in _DISTURBANCES and row["finding"]]
+    return tuple(dict.fromkeys(told))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +253,7 @@ def _against(before: _Prepared, after: _Prepared, facts: RunFacts, options: Comp
 
 def _unmatched(lonely: Iterable[Lonely], letter: str) -> Iterator[Unmatched]:
     for one in lonely:
-        yield Unmatched(letter, one.group.identity, one.group.points, one.reason)
+        yield Unmatched(letter, one.group.identity, one.group.points, one.reason, one.names)
 
 
 def _point(

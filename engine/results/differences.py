@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.units import short_text
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -39,7 +41,7 @@ def spec_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     """Every value of two resolved specs that differs, by path.
 
     Entries of the catalogue are looked into only where both runs have one of that name: what else a run has
-    follows from the names it uses.
+    follows from the names it uses. Their paths are those of the spec: `hardware.h100-sxm-80gb.memory`.
     """
     ours = {key: value for key, value in before.items() if key != _CATALOGUE}
     theirs = {key: value for key, value in after.items() if key != _CATALOGUE}
@@ -48,7 +50,7 @@ def spec_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     for kind in sorted({*entries_before, *entries_after}):
         mine, other = entries_before.get(kind) or {}, entries_after.get(kind) or {}
         for name in sorted({*mine, *other}):
-            path = f"{_CATALOGUE}.{kind}.{name}"
+            path = f"{kind}.{name}"
             if name in mine and name in other:
                 found += _differences(mine[name], other[name], path)
             else:
@@ -99,7 +101,7 @@ def shown(value: Any) -> str | None:
     elif isinstance(value, Mapping):
         text = "{" + ", ".join(f"{key}: {_or_none(shown(item))}" for key, item in value.items()) + "}"
     else:
-        text = str(value)
+        text = short_text(str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 4] + " ..."
 
 

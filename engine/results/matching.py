@@ -108,6 +108,8 @@ class Lonely:
 
     group: Group
     reason: str
+    names: tuple[tuple[str, str], ...] = ()
+    """Names (its own, the other's) that alone keep it from the nearest point; empty where more does."""
 
 
 def kinds_of(summary: pa.Table) -> set[Kind]:
@@ -345,16 +347,22 @@ def _lonely(group: Group, others: Sequence[Group], fields: Sequence[str], ambigu
     nearest = min((_conflicts(group.identity, o.identity, fields) for o in alike), key=len)
     if not nearest:
         return Lonely(group, "a better match took its only candidate")
-    return Lonely(group, "nearest point differs in " + ", ".join(nearest))
+    told = [f"{field} ({mine} against {theirs})" for field, mine, theirs in nearest]
+    named = all(field in _NAMES for field, *_ in nearest)
+    names = tuple((str(mine), str(theirs)) for _, mine, theirs in nearest) if named else ()
+    return Lonely(group, "nearest point differs in " + ", ".join(told), names)
 
 
-def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[str]:
-    """`hardware (a100 against h100)` for every field that keeps two points apart."""
+_NAMES: Final = ("model", "hardware", "quantization")
+
+
+def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[tuple[str, Value, Value]]:
+    """(field, mine, theirs) for every field that keeps two points apart."""
     found = []
     for field in fields:
         mine, theirs = one.get(field), other.get(field)
         if mine is not None and theirs is not None and mine != theirs:
-            found.append(f"{field} ({mine} against {theirs})")
+            found.append((field, mine, theirs))
     if not found and one.source != other.source:
-        found.append(f"source ({one.source} against {other.source})")
+        found.append(("source", one.source, other.source))
     return found

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from engine.errors import UsageError
 from engine.metrics import METRICS
+from engine.report.comparison_words import comparison_notices, redactor
 from engine.results.compared import Against, Change, ComparedRun, CompareOptions
 from engine.results.comparison import compare, loosening
 from engine.results.matching import FIELDS
-from tests.results.comparing import interval, live, noisy, requests, run
+from tests.results.comparing import interval, live, noisy, requests, run, table
 
 
 def against(before: ComparedRun, after: ComparedRun, **options) -> Against:
@@ -404,3 +405,28 @@ def test_more_than_anybody_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match="2 points with 2 metrics each are too many to compare"):
         compare([one, one])
     assert against(one, one, metrics=("tpot_s",)).tests == 0
+
+
+def test_points_that_only_names_keep_apart_say_how_to_join_them() -> None:
+    before = run([{"tpot_s": 1.0}], points=[{"model": "llama 7b"}])
+    after = run([{"tpot_s": 1.0}], points=[{"model": "llama-2-7b"}])
+    assert [one.same for one in against(before, after).unmatched] == [
+        "--same llama-7b=llama-2-7b",
+        "--same llama-2-7b=llama-7b",
+    ]
+    joined = against(before, after, same=(("llama 7b", "llama-2-7b"),))
+    assert len(joined.points) == 1
+    other = run([{"tpot_s": 1.0}], points=[{"model": "llama-2-7b", "batch_size": 7}])
+    assert {one.same for one in against(before, other).unmatched} == {""}
+
+
+def test_a_disturbed_machine_is_told_once_a_run() -> None:
+    found = "load average reached 9.0 on 2 cores; others ran here too"
+    rows = [{"rule": "busy-machine", "finding": found}] * 2 + [{"rule": "prefix-cache", "finding": "other"}]
+    noisy_run = run([{"tpot_s": 1.0}], findings=table("findings", rows))
+    compared = compare([noisy_run, run([{"tpot_s": 1.0}])])
+    assert compared.baseline.disturbed == (found,)
+    assert compared.against[0].run.disturbed == ()
+    (notice,) = comparison_notices(compared, redactor(compared, share=False))
+    assert notice.title == "A run was measured on a disturbed machine"
+    assert (notice.reason, notice.count) == (found, 1)

@@ -36,11 +36,11 @@ def test_two_of_a_kind_are_numbered() -> None:
 
 
 def test_entries_of_the_catalogue_are_looked_into_where_both_have_them() -> None:
-    before = {"x-catalogue": {"hardware": {"h100": {"memory": 80}, "a100": {"memory": 40}}}}
-    after = {"x-catalogue": {"hardware": {"h100": {"memory": 94}}}}
+    before = {"x-catalogue": {"hardware": {"h100": {"memory": "80000000000 B"}, "a100": {"memory": 40}}}}
+    after = {"x-catalogue": {"hardware": {"h100": {"memory": "94500000000 B"}}}}
     assert texts(spec_differences(before, after)) == [
-        "x-catalogue.hardware.a100: used -> none",
-        "x-catalogue.hardware.h100.memory: 80 -> 94",
+        "hardware.a100: used -> none",
+        "hardware.h100.memory: 80 GB -> 94.5 GB",
     ]
 
 
