@@ -157,7 +157,7 @@ def test_75_rule_of_the_reference_beside_the_formula(command, monkeypatch):
     assert 'rule of the document: 52.86 "GB"' in shown
 
 
-def test_layers_over_two_devices_are_checked_for_the_fuller_one(monkeypatch):
+def test_layers_over_two_devices_are_checked_for_the_fuller_one(command, monkeypatch):
     asked = []
 
     def given(device="auto", *, devices=1):
