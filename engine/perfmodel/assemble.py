@@ -7,26 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
 from engine.errors import EngineError
-from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.host_fit import ROWS as FRAMEWORK_ROWS
+from engine.perfmodel.host_fit import StackRow, fit_framework
 from engine.perfmodel.measured_table import Measured, Outcome, Subject
 from engine.perfmodel.operator_fit import Fitted
 from engine.perfmodel.parameter_sets import Chosen, choose
-from engine.perfmodel.point import predict_point
 from engine.perfmodel.request_law import RequestOutcome, fit_requests
 from engine.perfmodel.request_rows import RunKey, RunRows
-from engine.spec.calibration import Calibration, HostFit
+from engine.spec.calibration import Calibration, OperatorFit
 from engine.spec.catalog import canonical_name
 from engine.spec.hardware import Hardware
-from engine.spec.model import Model
-from engine.spec.quantization import Quantization
-from engine.spec.workload import Workload
 
 _EAGER: Final = ("transformers",)
 """Engines that launch every operator by itself."""
-_BITS: Final = {"fp32": 32, "bf16": 16, "fp16": 16}
 Key = tuple[str, str, str]
 
 
@@ -52,8 +46,7 @@ def calibrations_of(
     made: dict[str, Calibration] = {}
     for key, fits in groups.items():
         calibration = _calibration(key, fits, devices[key[0]], source=source, fitted=fitted)
-        host = _host(calibration, table, key, devices[key[0]])
-        made[_name(key)] = calibration if host is None else calibration.model_copy(update={"host": host})
+        made[_name(key)] = _with_framework(calibration, table, key, devices[key[0]])
     return made
 
 
@@ -143,53 +136,26 @@ def _calibration(
     )
 
 
-def _host(calibration: Calibration, table: Measured, key: Key, hardware: Hardware) -> HostFit | None:
-    """Time between kernels: what tiny models take beyond the kernels, as a line over their layers."""
+def _with_framework(calibration: Calibration, table: Measured, key: Key, hardware: Hardware) -> Calibration:
+    """The set with the framework's own time, where steps of small stacks were measured."""
     texts = zip(table.texts["device"], table.texts["engine"], table.texts["engine_version"], strict=True)
-    steps = table.texts["operator"] == "decode_step"
-    rows = [i for i, texts_of in enumerate(texts) if steps[i] and tuple(map(str, texts_of)) == key]
-    chosen = choose(_name(key), hardware, {_name(key): calibration})
-    if len(rows) < 2 or chosen is None:
-        return None
-    layers, beyond = [], []
-    for i in rows:
-        shape = {name: column[i] for name, column in table.numbers.items()}
-        precision = str(table.texts["precision"][i])
-        bits = _BITS[precision]
-        quantization = Quantization.model_validate({"name": precision, **dict.fromkeys(_EVERY_TENSOR, bits)})
-        deployment = Deployment(_tiny(shape), hardware, quantization, calibration=chosen)
-        workload = Workload(prompt_tokens=int(shape["kv_len"]), output_tokens=2, batch_size=int(shape["m"]))
-        kernels = predict_point(deployment, workload).phases["decode"]["time_s"]
-        layers.append(shape["layers"])
-        beyond.append(shape["time_s"] - kernels)
-    slope, start = np.polyfit(np.array(layers), np.array(beyond), 1)
-    given = {"layer": max(float(slope), 0.0), "step": max(float(start), 0.0), "rows": len(rows)}
-    return HostFit.model_validate(given, context={"trusted": True})
+    rows = [
+        StackRow(
+            str(table.texts["operator"][i]),
+            str(table.texts["precision"][i]),
+            {name: float(column[i]) for name, column in table.numbers.items()},
+        )
+        for i, texts_of in enumerate(texts)
+        if table.texts["operator"][i] in FRAMEWORK_ROWS and tuple(map(str, texts_of)) == key
+    ]
+    found = fit_framework(rows, hardware, choose(_name(key), hardware, {_name(key): calibration}))
+    if found is None:
+        return calibration
+    operators = [_slowed(fit, found.streaming) for fit in calibration.operators]
+    return calibration.model_copy(update={"host": found.host, "operators": operators})
 
 
-_EVERY_TENSOR: Final = (
-    "weight_attn",
-    "weight_ffn",
-    "weight_embedding",
-    "weight_norm",
-    "activation",
-    "kv_cache",
-)
-
-
-def _tiny(shape: Mapping[str, float]) -> Model:
-    count = {name: int(shape[name]) for name in ("k", "n", "layers", "num_heads", "num_kv_heads", "head_dim")}
-    return Model.model_validate(
-        {
-            "name": "tiny",
-            "architecture": "llama",
-            "hidden_size": count["k"],
-            "num_hidden_layers": count["layers"],
-            "num_attention_heads": count["num_heads"],
-            "num_key_value_heads": count["num_kv_heads"],
-            "head_dim": count["head_dim"],
-            "intermediate_size": count["n"],
-            "vocab_size": 256,
-            "max_position_embeddings": 4096,
-        }
-    )
+def _slowed(fit: OperatorFit, factor: float) -> OperatorFit:
+    if fit.operator != "elementwise" or factor == 1.0:
+        return fit
+    return fit.model_copy(update={"slower_in_model": factor})

@@ -151,7 +151,8 @@ def _timed(deployment: Deployment, chosen: Chosen, kernel: Kernel, count: int) -
         return None
     compute = tuple((symbol, amount / peak) for symbol, amount in kernel.flops)
     memory = {symbol: amount / hardware.memory_bandwidth for symbol, amount in kernel.bytes}
-    if all(seconds < _UNSEEN * memory.get(symbol, 0.0) for symbol, seconds in compute):
+    unseen = all(seconds < _UNSEEN * memory.get(symbol, 0.0) for symbol, seconds in compute)
+    if unseen and law.form != "added":
         compute = ()
     return Timed(kernel, count, compute, tuple(memory.items()), law, prefill)
 

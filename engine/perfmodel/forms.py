@@ -39,10 +39,13 @@ class Amount(NamedTuple):
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
     """Seconds of one kernel."""
     work = _work_s(a, form, parameters, amount)
-    if not parameters.root:
+    root: Values = parameters.root
+    if parameters.single_row_root and amount.single is not False:
+        root = a.where(amount.single, parameters.single_row_root, root)
+    elif not parameters.root:
         return work + parameters.launch
     # In place, as below: a fresh array for each step would cost as much as the arithmetic.
-    time = a.sqrt(work * parameters.root)
+    time = a.sqrt(work * root)
     time += work
     time += parameters.launch
     return time

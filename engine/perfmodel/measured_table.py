@@ -23,8 +23,8 @@ KINDS: Final[dict[str, OperatorKind]] = {
     "moe": "experts",
 }
 """Names of operators in tables -> ours."""
-OTHER: Final = ("copy", "launch", "decode_step")
-"""Rows that no law is fitted on; `decode_step` gives the time between kernels."""
+OTHER: Final = ("copy", "launch", "decode_step", "between_products")
+"""Rows that no law is fitted on; steps of stacks give the time of the framework, see `host_fit`."""
 _PRECISIONS: Final = frozenset(get_args(Precision))
 _MOST_REFUSED: Final = 1 / 3
 """Share of rows faster than the data sheet from which the whole kind is refused."""

@@ -86,14 +86,10 @@ def fit_operator(
     """Parameters of one kind of operator; raises `UsageError` with the reason where rows carry none."""
     gated = gated_rows(kind, precision, columns, hardware)
     rows = gated.rows
-    form, uses, limits = form_of(kind)
-    if rows.waves is None:
-        uses = tuple(name for name in uses if not name.startswith(("wave", "depth")))
-        if min(rows.single.sum(), (~rows.single).sum()) >= _FEWEST_SINGLE:
-            uses = (*uses, "single_row")
-    elif rows.alone_s is not None and _lone(rows) >= _FEWEST_SINGLE:
-        uses = (*uses, "alone_rate")
-    _require_enough(kind, gated, len(uses))
+    limits = form_of(kind)[2]
+    laws = [(form, _uses_of(rows, uses)) for form, uses in _candidates(kind, rows)]
+    _require_enough(kind, gated, max(len(uses) for _, uses in laws))
+    form, uses = laws[0] if len(laws) == 1 else min(laws, key=lambda law: _loss(rows, *law))
     fit = fitter(form, uses, limits)
     gated = _without_strays(kind, gated, fit, len(uses))
     rows = gated.rows
@@ -124,6 +120,33 @@ def fit_operator(
         context={"trusted": True},
     )
     return Fitted(found, gated, predicted)
+
+
+def _candidates(kind: OperatorKind, rows: KernelRows) -> list[tuple[Form, tuple[str, ...]]]:
+    """Forms with the parameters they fit. Where no multiprocessors are known the device may be a CPU, whose
+    products copy the weights into tiles and then multiply, one after the other: unseen sites decide."""
+    found = [(FORMS[kind], _USES[kind])]
+    if kind == "gemm" and rows.waves is None:
+        found.append(("added", (*PLAIN, "single_row_root")))
+    return found
+
+
+def _uses_of(rows: KernelRows, uses: tuple[str, ...]) -> tuple[str, ...]:
+    """The parameters that these rows can tell apart."""
+    if rows.waves is None:
+        uses = tuple(name for name in uses if not name.startswith(("wave", "depth")))
+        if min(rows.single.sum(), (~rows.single).sum()) >= _FEWEST_SINGLE:
+            return (*uses, "single_row")
+        uses = tuple(name for name in uses if name != "single_row_root")
+    elif rows.alone_s is not None and _lone(rows) >= _FEWEST_SINGLE:
+        uses = (*uses, "alone_rate")
+    return uses
+
+
+def _loss(rows: KernelRows, form: Form, uses: tuple[str, ...]) -> float:
+    """Mean |log(predicted / measured)| of sites that a fit has not seen."""
+    predicted = cross_validated_s(rows, folds_of(rows.site), fitter(form, uses, None))
+    return float(np.nanmean(np.abs(np.log(predicted / rows.measured_s))))
 
 
 _STRAY: Final = 20.0

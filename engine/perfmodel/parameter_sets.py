@@ -198,6 +198,8 @@ def _law(fit: OperatorFit, name: str, far: bool) -> Law:
     within = fit.parameters
     if fit.launch_in_model is not None:
         within = within.model_copy(update={"launch": fit.launch_in_model})
+    if fit.slower_in_model is not None:
+        within = _slower(within, fit.slower_in_model)
     return Law(
         form=fit.form,
         parameters=within,
@@ -207,6 +209,23 @@ def _law(fit: OperatorFit, name: str, far: bool) -> Law:
         origin=name,
         transferred=far,
         widened=TRANSFERRED_WIDER[fit.operator] if far else 1.0,
+    )
+
+
+def _slower(parameters: LawParameters, factor: float) -> LawParameters:
+    """Everything but the launch `factor` times as long; `sqrt(root x work)` follows when both grow alike."""
+    compute, memory = parameters.compute_efficiency, parameters.memory_efficiency
+    return parameters.model_copy(
+        update={
+            "compute_efficiency": None if compute is None else compute / factor,
+            "memory_efficiency": memory / factor,
+            "single_row": None if parameters.single_row is None else parameters.single_row / factor,
+            "root": parameters.root * factor,
+            "single_row_root": parameters.single_row_root * factor,
+            "depth_cost": parameters.depth_cost * factor,
+            "wave_cost": parameters.wave_cost * factor,
+            "alone_rate": None if parameters.alone_rate is None else parameters.alone_rate / factor,
+        }
     )
 
 

@@ -222,7 +222,7 @@ KERNELS: Final = _columns(
     ("device", "label", "", "Catalogue name of the device, or what it calls itself."),
     ("engine", "label", "", "Software that ran the operator."),
     ("engine_version", "label", "", "Its version."),
-    ("operator", "label", "", "What ran, such as gemm; decode_step is a step of a small model."),
+    ("operator", "label", "", "What ran, such as gemm; decode_step, between_products: of small models."),
     ("precision", "label", "", "Arithmetic."),
     ("m", "int", "", "Rows of the activations; sequences of a decode step."),
     ("n", "int", "", "Columns of the result; intermediate size of experts and of a small model."),

@@ -33,6 +33,8 @@ class LawParameters(Settings):
     root: Seconds = 0.0
     """Slow approach to those rates: the kernel takes sqrt(root x work) longer, work being its
     time without launch."""
+    single_row_root: Seconds = 0.0
+    """The same for products of a single row, which approach another rate; `root` when 0."""
     wave_share: Share = 0.0
     """How much of the last, partly filled wave of work items is lost: 0 none, 1 all of it."""
     depth_cost: Seconds = 0.0
@@ -114,6 +116,9 @@ class OperatorFit(Settings):
     launch_in_model: Seconds | None = None
     """Launch within a model's step where it differs from that of the operator alone: timings of 8-bit
     products hold the quantisation of their input, which engines do in the step before."""
+    slower_in_model: Annotated[float, Field(ge=1, le=100)] | None = None
+    """Factor on the rest of the time within a model's step, where it differs: an eager framework writes every
+    result to fresh memory, and finds its caches full of weights. It is not in `held_out`."""
     rows: Annotated[int, Field(ge=1)]
     """Rows fitted."""
     sites: Annotated[int, Field(ge=1)]
@@ -170,7 +175,7 @@ class HostFit(Settings):
     layer: Seconds
     """Time of each layer of a step."""
     rows: Annotated[int, Field(ge=1)]
-    """Tiny models it was fitted on."""
+    """Steps of small models it was fitted on."""
 
 
 class EnergyFit(Settings):

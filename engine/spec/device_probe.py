@@ -28,6 +28,6 @@ class DeviceProbeSettings(Settings):
     cold_bytes: Bytes = 256e6
     """Weights rotate through this much memory, so that they come from memory and not from a cache."""
     host: bool = True
-    """Time decode steps of tiny models too: what the framework does between kernels."""
+    """Time steps of small models too: what the framework does between kernels."""
     sheet: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """File for a device entry made from the best rates seen, relative to the spec; none when absent."""

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from engine.measure.device_probe import shapes
+from engine.measure.device_probe.host import Products
 from engine.measure.device_probe.noise import Reference
 from engine.measure.device_probe.sheet import sheet_text
-from engine.measure.device_probe.timing import Timed, best_of, clock_for, timed
+from engine.measure.device_probe.timing import Timed, clock_for, mean_of, timed
 from engine.spec.document import read_document, validate
 from engine.spec.hardware import Hardware
 
@@ -24,12 +25,12 @@ def test_the_first_shapes_are_of_different_sites() -> None:
 
 def test_times_are_quartiles_of_enough_calls() -> None:
     calls: list[int] = []
-    found = timed(calls.append, "cpu", read=Ticks(1e-3))
-    # Two calls to warm up, then 1 ms each until 30 ms are spent; data rotates with every call.
-    assert calls == list(range(2 + 30))
-    assert found.trials == 30
-    assert found.low_s == pytest.approx(1e-3)
-    assert found.high_s == pytest.approx(1e-3)
+    found = timed(calls.append, "cpu", read=Ticks(3e-3))
+    # Two calls to warm up, then 3 ms each until 20 ms are spent; data rotates with every call.
+    assert calls == list(range(2 + 7))
+    assert found.trials == 7
+    assert found.low_s == pytest.approx(3e-3)
+    assert found.high_s == pytest.approx(3e-3)
 
 
 def test_short_calls_are_timed_several_at_once() -> None:
@@ -52,9 +53,32 @@ class Ticks:
         return self.step_s * (self.reads // 2)
 
 
-def test_the_quietest_round_counts() -> None:
-    found = best_of([Timed(3.0, 2.0, 4.0, 5), Timed(1.0, 0.9, 1.1, 7), Timed(2.0, 1.5, 9.0, 6)])
-    assert found == Timed(1.0, 0.9, 3.0, 18)
+def test_the_mean_of_the_rounds_counts() -> None:
+    found = mean_of([Timed(3.0, 2.0, 4.0, 5), Timed(1.0, 0.9, 1.1, 7), Timed(5.0, 1.5, 9.0, 6)])
+    assert found == Timed(3.0, 0.9, 9.0, 18)
+
+
+def test_products_are_timed_where_they_run_and_taken_out() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    # Whatever happens between two reads takes 1 ms: two products, and three stretches around them.
+    products = Products.of(module, Beats())
+    for _ in range(2):
+        result, beside_s = products.beside(lambda: module(torch.ones(1, 2)))
+        assert result.shape == (1, 1)
+        assert beside_s == pytest.approx(3e-3)
+        assert products.spent_s == pytest.approx(2e-3)
+
+
+class Beats:
+    """A clock that moves by a millisecond each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-3
+        return self.now
 
 
 def test_one_thread_of_a_cpu_is_timed_by_its_processor() -> None:
@@ -67,9 +91,9 @@ def test_one_thread_of_a_cpu_is_timed_by_its_processor() -> None:
 def test_a_busy_machine_is_told(slow: tuple[int, ...], told: bool) -> None:
     # A reference of 1 ms that takes 3 ms in some moments; each moment reads the clock six times.
     clock = Disturbed(slow)
-    reference = Reference(lambda _: None, clock, waits_until=0.0)
+    reference = Reference(lambda _: None, clock)
     for _ in range(6):
-        reference.settle()
+        reference.look()
     found = reference.finding()
     assert (found is not None and "disturbed in 67% of 6 moments" in found["evidence"]) is told
 

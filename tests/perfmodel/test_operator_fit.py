@@ -166,3 +166,22 @@ def test_a_cpu_is_fitted_with_a_rate_for_single_rows() -> None:
     found = fit_operator("gemm", "bf16", rows, cpu).fit.parameters
     assert found.single_row == pytest.approx(0.6, rel=0.02)
     assert found.memory_efficiency == pytest.approx(0.3, rel=0.02)
+
+
+def test_products_of_a_cpu_copy_first_and_multiply_then() -> None:
+    cpu = DEVICE.model_copy(update={"sm_count": None})
+    rows = columns("gemm")
+    compute, memory, _ = amounts("gemm", "bf16", rows, cpu)
+    # Its single rows stream at another rate: 0.5 of the bandwidth, approached by sqrt(2 us x work).
+    single = rows["m"] == 1
+    work = np.where(single, memory / 0.5 + compute / 0.6, memory / 0.2 + compute / 0.6)
+    rows["measured_s"] = 3e-6 + work + np.where(single, np.sqrt(2e-6 * work), 0.0)
+    fit = fit_operator("gemm", "bf16", rows, cpu).fit
+    assert fit.form == "added"
+    assert fit.held_out.p90 < 0.01
+    assert fit.parameters.memory_efficiency == pytest.approx(0.2, rel=0.02)
+    assert fit.parameters.single_row == pytest.approx(0.5, rel=0.02)
+    assert fit.parameters.single_row_root == pytest.approx(2e-6, rel=0.1)
+    # One whose arithmetic hides behind its memory keeps the form of other devices.
+    rows["measured_s"] = 3e-6 + ((memory / 0.5) ** 4 + (compute / 0.6) ** 4) ** 0.25
+    assert fit_operator("gemm", "bf16", rows, cpu).fit.form == "overlapped"

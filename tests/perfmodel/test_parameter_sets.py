@@ -3,6 +3,8 @@
 import pytest
 
 from engine.errors import CatalogError
+from engine.perfmodel.arithmetic import SCALAR
+from engine.perfmodel.forms import Amount, kernel_time_s
 from engine.perfmodel.parameter_sets import choose
 from engine.spec.calibration import Calibration
 from engine.spec.catalog import catalog_files, load_calibrations, load_hardware, parsed_file
@@ -103,3 +105,22 @@ def test_shipped_sets_say_where_they_come_from_and_how_good_they_are() -> None:
             assert min(fit.rows / 12, fit.sites / 3) >= 1, name
             assert 0.8 <= fit.held_out.coverage <= 1, name
             assert fit.bands[-1].low < fit.bands[-1].high, name
+
+
+def test_a_kernel_that_is_slower_in_a_model_keeps_its_launch() -> None:
+    sets = shipped()
+    name = "h100-sxm-80gb-vllm-0.24.0"
+    slower = [f.model_copy(update={"slower_in_model": 2.0}) for f in sets[name].operators]
+    plain = choose(name, H100, {name: sets[name]})
+    slowed = choose(name, H100, {name: sets[name].model_copy(update={"operators": slower})})
+    assert plain is not None
+    assert slowed is not None
+    amount = Amount(3e-5, 4e-5, 2.5, 4096.0)
+    for kind in ("gemm", "prefill_attention", "decode_attention"):
+        before, after = plain.law(kind, "bf16"), slowed.law(kind, "bf16")
+        assert before is not None
+        assert after is not None
+        launch = before.parameters.launch
+        once = kernel_time_s(SCALAR, before.form, before.parameters, amount) - launch
+        assert kernel_time_s(SCALAR, after.form, after.parameters, amount) - launch == pytest.approx(2 * once)
+        assert after.alone == before.alone

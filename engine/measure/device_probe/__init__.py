@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engine.results.tables import Tables
 
 
-@measurement(DeviceProbeSettings, result_version=2, needs=("torch",))
+@measurement(DeviceProbeSettings, result_version=3, needs=("torch",))
 def probe_device(settings: DeviceProbeSettings, task: Task, tools: Tools) -> Tables:
     """The `kernels` table: one row an operator and shape."""
     # torch takes seconds to load and `engine plan` only asks for the version.

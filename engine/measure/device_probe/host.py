@@ -1,89 +1,177 @@
-"""What the framework does between kernels: decode steps of models so small that nothing else takes time."""
+"""What the framework does besides products: steps of small stacks of layers, of shapes nobody asks about.
+
+On a CPU the products of a stack are timed where they run and taken out, so that what is left holds the
+time between kernels and the elementwise steps as a model has them: its weights drive the framework's own
+code out of the caches, and every result is written to fresh memory. An accelerator is asked for whole decode
+steps of models so tiny that nothing but launching takes time.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.measure.device_probe.timing import Read
+from engine.measure.device_probe.timing import Read, Timed, mean_of
 from engine.measure.local_loop import Loop, decode_step, make_cache, prefill, random_prompts
 from engine.measure.local_model import LocalModel, LocalRequest, build_local_model
 from engine.spec.model import Model
 
-_LAYERS: Final = (2, 6, 12)
-_HIDDEN: Final = 64
-_HEADS: Final = 4
+
+@dataclass(frozen=True)
+class Stack:
+    """A Llama of some layers, small enough to be built in a moment."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+
+    @property
+    def model(self) -> Model:
+        """Its description."""
+        return Model.model_validate(
+            {
+                "name": f"stack-{self.hidden}-{self.layers}",
+                "architecture": "llama",
+                "hidden_size": self.hidden,
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": self.heads,
+                "num_key_value_heads": self.kv_heads,
+                "intermediate_size": _INNER * self.hidden,
+                "vocab_size": 256,
+                "max_position_embeddings": 4096,
+            }
+        )
+
+    def row(self, operator: str, *, rows: int, kv_len: int, times: Timed) -> dict[str, Any]:
+        """A row of the `kernels` table."""
+        return {
+            "operator": operator,
+            "m": rows,
+            "n": _INNER * self.hidden,
+            "k": self.hidden,
+            "kv_len": kv_len,
+            "num_heads": self.heads,
+            "num_kv_heads": self.kv_heads,
+            "head_dim": self.hidden // self.heads,
+            "layers": self.layers,
+            "time_s": times.median_s,
+            "time_low_s": times.low_s,
+            "time_high_s": times.high_s,
+            "trials": times.trials,
+        }
+
+
+_INNER: Final = 3
+_TINY: Final = tuple(Stack(layers, 64, 4, 4) for layers in (2, 6, 12))
+# Two depths tell a layer from a step, two widths and three lengths the framework from what it moves.
+_STREAMING: Final = tuple(
+    Stack(layers, hidden, hidden // 64, 2) for hidden in (256, 512) for layers in (2, 8)
+)
+_PROMPTS: Final = (64, 256)
 _PROMPT: Final = 16
-_TOKENS: Final = 33
-_ROUNDS: Final = 4
+_TOKENS: Final = 9
+_ROUNDS: Final = 5
 
 
 def host_rows(device: str, precision: str, threads: int | None, read: Read) -> Iterator[dict[str, Any]]:
-    """A decode step of each tiny model; the slope over layers is the time between kernels of a layer."""
-    found: dict[int, list[Sequence[float]]] = {layers: [] for layers in _LAYERS}
-    models = {
-        layers: build_local_model(
-            LocalRequest(tiny_model(layers), device=device, dtype=precision, threads=threads)
-        )
-        for layers in _LAYERS
+    """Steps of stacks: `decode_step` on an accelerator, `between_products` on a CPU."""
+    stacks = _STREAMING if device == "cpu" else _TINY
+    wanted = {
+        stack: LocalRequest(stack.model, device=device, dtype=precision, threads=threads) for stack in stacks
     }
+    models = {stack: build_local_model(request) for stack, request in wanted.items()}
+    if device == "cpu":
+        yield from _between_products(models, read)
+    else:
+        yield from _decode_steps(models)
+
+
+def _between_products(models: dict[Stack, LocalModel], read: Read) -> Iterator[dict[str, Any]]:
+    found: dict[tuple[Stack, int, int], list[Timed]] = {}
+    products = {stack: Products.of(local.module, read) for stack, local in models.items()}
     for number in range(_ROUNDS + 1):
-        for layers, local in models.items():
-            steps = _steps(local, read)
-            if number:  # the first one warms up
-                found[layers].append(steps)
-    for layers, rounds in found.items():
-        # What disturbs a round only adds to it: the quietest one counts.
-        low, middle, high = min((statistics.quantiles(steps, n=4) for steps in rounds), key=lambda q: q[1])
-        yield {
-            "operator": "decode_step",
-            "m": 1,
-            "n": 4 * _HIDDEN,
-            "k": _HIDDEN,
-            "kv_len": _PROMPT + _TOKENS // 2,
-            "num_heads": _HEADS,
-            "num_kv_heads": _HEADS,
-            "head_dim": _HIDDEN // _HEADS,
-            "layers": layers,
-            "time_s": middle,
-            "time_low_s": low,
-            "time_high_s": high,
-            "trials": sum(map(len, rounds)),
-        }
+        for stack, local in models.items():
+            for prompt in _PROMPTS:
+                first, steps = _beside(local, products[stack], prompt)
+                if number:  # the first one warms up
+                    found.setdefault((stack, prompt, prompt), []).append(_quartiles([first]))
+                    found.setdefault((stack, 1, prompt + _TOKENS // 2), []).append(_quartiles(steps))
+    for (stack, rows, kv_len), rounds in found.items():
+        yield stack.row("between_products", rows=rows, kv_len=kv_len, times=mean_of(rounds))
 
 
-def _steps(local: LocalModel, read: Read) -> Sequence[float]:
-    """Times of decode steps by a clock of the host; by events in the stream of an accelerator."""
+class Products:
+    """The clock of a model's matrix products, where they run."""
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self.spent_s = 0.0
+
+    @classmethod
+    def of(cls, module: Any, read: Read) -> Products:
+        """A clock that all linear layers of a module report to."""
+        import torch
+
+        clock = cls(read)
+        for part in module.modules():
+            if isinstance(part, torch.nn.Linear):
+                # Hooks would cost a part of what is to be timed.
+                part.forward = clock.timed(part.forward)
+        return clock
+
+    def timed(self, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same call, with its time added."""
+
+        def wrapped(x: Any) -> Any:
+            begin = self.read()
+            result = call(x)
+            self.spent_s += self.read() - begin
+            return result
+
+        return wrapped
+
+    def beside(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        """The result of a call, and its seconds outside products."""
+        self.spent_s = 0.0
+        begin = self.read()
+        result = call()
+        return result, self.read() - begin - self.spent_s
+
+
+def _beside(local: LocalModel, products: Products, prompt: int) -> tuple[float, Sequence[float]]:
+    """Seconds outside products of a prefill, and of the decode steps behind it."""
     import torch
 
-    prompts = random_prompts(local, sequences=1, length=_PROMPT, seed=0)
-    if local.device != "cpu":
-        return Loop(local).run(prompts, _TOKENS).step_s
-    cache = make_cache(local, "dynamic", length=_PROMPT + _TOKENS)
-    positions = torch.arange(_PROMPT + _TOKENS).unsqueeze(0)
+    prompts = random_prompts(local, sequences=1, length=prompt, seed=0)
+    cache = make_cache(local, "dynamic", length=prompt + _TOKENS)
+    at = torch.arange(prompt + _TOKENS).unsqueeze(0)
     times = []
     with torch.inference_mode():
-        chosen = prefill(local, prompts, cache, positions=positions[:, :_PROMPT])
-        for place in range(_PROMPT, _PROMPT + _TOKENS - 1):
-            begin = read()
-            chosen = decode_step(local.module, chosen, cache, positions=positions[:, place : place + 1])
-            times.append(read() - begin)
-    return times
+        chosen, first = products.beside(lambda: prefill(local, prompts, cache, positions=at[:, :prompt]))
+        for place in range(prompt, prompt + _TOKENS - 1):
+            here, given = at[:, place : place + 1], chosen
+            chosen, spent = products.beside(
+                lambda here=here, given=given: decode_step(local.module, given, cache, positions=here)
+            )
+            times.append(spent)
+    return first, times
 
 
-def tiny_model(layers: int) -> Model:
-    """A Llama of a few thousand parameters."""
-    return Model.model_validate(
-        {
-            "name": f"tiny-{layers}",
-            "architecture": "llama",
-            "hidden_size": _HIDDEN,
-            "num_hidden_layers": layers,
-            "num_attention_heads": _HEADS,
-            "num_key_value_heads": _HEADS,
-            "intermediate_size": 4 * _HIDDEN,
-            "vocab_size": 256,
-            "max_position_embeddings": 4096,
-        }
-    )
+def _decode_steps(models: dict[Stack, LocalModel]) -> Iterator[dict[str, Any]]:
+    found: dict[Stack, list[Timed]] = {stack: [] for stack in models}
+    for number in range(_ROUNDS + 1):
+        for stack, local in models.items():
+            prompts = random_prompts(local, sequences=1, length=_PROMPT, seed=0)
+            steps = Loop(local).run(prompts, 4 * _TOKENS).step_s
+            if number:  # the first one warms up
+                found[stack].append(_quartiles(steps))
+    for stack, rounds in found.items():
+        yield stack.row("decode_step", rows=1, kv_len=_PROMPT + 2 * _TOKENS, times=mean_of(rounds))
+
+
+def _quartiles(times: Sequence[float]) -> Timed:
+    low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+    return Timed(middle, low, high, len(times))

@@ -15,7 +15,7 @@ from engine.measure.device_probe.noise import Reference
 from engine.measure.device_probe.operators import Bench, Call
 from engine.measure.device_probe.shapes import Shape
 from engine.measure.device_probe.sheet import device_name, sheet_text
-from engine.measure.device_probe.timing import Read, Timed, best_of, clock_for, timed
+from engine.measure.device_probe.timing import Read, Timed, clock_for, mean_of, timed
 from engine.measure.local_model import choose_device, usable_cores
 from engine.spec.device_probe import DeviceProbeSettings
 
@@ -82,13 +82,13 @@ def _rows_of(
     bench = Bench.on(device, getattr(torch, _TYPES[precision]), settings.cold_bytes)
     budget = settings.budget / len(settings.precisions)
     read = clock_for(device, settings.threads)
-    reference = Reference.on(bench, read, patience_s=budget) if device == "cpu" else None
+    reference = Reference.on(bench, read) if device == "cpu" else None
     with torch.inference_mode():
         launch = timed(operators.launch(bench), device, read=read)
     rows = [{"operator": "launch", **_times(launch)}]
     rows += _operators(_parts(settings.largest or _LARGEST[device]), bench, read, reference, budget, tools)
     if settings.host:
-        tools.say(f"decode steps of tiny models in {precision}")
+        tools.say(f"steps of small stacks of layers in {precision}")
         rows += host_rows(device, precision, settings.threads, read)
     if device == "cuda" and torch.cuda.device_count() > 1:
         from engine.measure.device_probe.collective import all_reduce_rows
@@ -129,7 +129,7 @@ def _operators(
                 if time.monotonic() > ends and (number > 0 or i >= _ALWAYS):
                     break
                 if reference is not None and i % _BETWEEN == 0:
-                    reference.settle()
+                    reference.look()
                 times = _timed(part, shape, bench, read)
                 if times is not None:
                     found.setdefault((part.operator, i), []).append(times)
@@ -141,7 +141,7 @@ def _operators(
         {
             "operator": operator,
             **_dimensions(operator, known[operator].shapes[i], bench),
-            **_times(best_of(rounds), shared=_STEPS.get(operator, 1)),
+            **_times(mean_of(rounds), shared=_STEPS.get(operator, 1)),
         }
         for (operator, i), rounds in sorted(
             found.items(), key=lambda item: (list(known).index(item[0][0]), item[0][1])
@@ -149,7 +149,7 @@ def _operators(
     ]
 
 
-_ROUNDS: Final = 3
+_ROUNDS: Final = 5
 _ALWAYS: Final = 24
 _BETWEEN: Final = 8
 """Shapes between two looks at the reference."""
@@ -174,7 +174,7 @@ def _dimensions(operator: str, shape: Shape, bench: Bench) -> dict[str, Any]:
     width, inner = shape["k"], shape["n"]
     kv = max(1, width // operators.HEAD // 4) * operators.HEAD
     elements = shape["m"] * (4 * width + 2 * width + 2 * kv + 3 * inner + 6 * width)
-    return {"bytes": elements * bench.dtype.itemsize / _STEPS[operator]}
+    return {"bytes": round(elements * bench.dtype.itemsize / _STEPS[operator])}
 
 
 def _times(found: Timed, *, shared: int = 1) -> dict[str, Any]:

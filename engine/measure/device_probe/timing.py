@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _WARM_UPS: Final = 2
-_FEWEST: Final = 5
+_FEWEST: Final = 3
 _MOST: Final = 200
-_ENOUGH_S: Final = 0.03
+_ENOUGH_S: Final = 0.02
 """A shape is timed in a round until its calls add up to this, but at least the fewest."""
 _SHORT_S: Final = 50e-6
 """Calls shorter than this are timed several at once: reading a clock takes a part of a microsecond."""
@@ -48,11 +48,16 @@ def timed(call: Callable[[int], Any], device: str, *, read: Read = time.perf_cou
     return Timed(statistics.median(found), quartiles[0], quartiles[2], len(found))
 
 
-def best_of(rounds: Sequence[Timed]) -> Timed:
-    """The quietest round of a shape, and how far the others were from it: what disturbs only ever adds."""
-    best = min(rounds, key=lambda timed: timed.median_s)
-    highest = max(best.high_s, *(timed.median_s for timed in rounds))
-    return Timed(best.median_s, best.low_s, highest, sum(timed.trials for timed in rounds))
+def mean_of(rounds: Sequence[Timed]) -> Timed:
+    """The mean of the medians of a shape's rounds, and how far they were apart.
+
+    What disturbs within a round is gone with its median. What slows a whole round - a core shares its units
+    with a neighbour that nobody here sees - slows a model as well: the mean of rounds far apart is what to
+    expect.
+    """
+    middles = [timed.median_s for timed in rounds]
+    low, high = min(timed.low_s for timed in rounds), max(timed.high_s for timed in rounds)
+    return Timed(statistics.fmean(middles), low, high, sum(timed.trials for timed in rounds))
 
 
 def clock_for(device: str, threads: int | None) -> Read:
