@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,34 @@ def test_nothing_sticks_out_and_text_can_be_read(browser: Any, address: str, wid
     visit.page.wait_for_selector("html[data-ready=yes]")
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.page.evaluate(CONTRAST) == []
+    visit.context.close()
+
+
+def test_an_endless_name_stays_on_a_phone(
+    browser: Any, bundle: str, sweep_view: View, sweep_svgs: dict[str, str], tmp_path: Path
+) -> None:
+    endless = "x" * 300
+    places = [
+        [c.name for c in sweep_view.points.columns].index(name) for name in ("hardware", "quantization")
+    ]
+    rows = tuple(
+        tuple(f"{cell}{endless}" if i in places else cell for i, cell in enumerate(row))
+        for row in sweep_view.points.rows
+    )
+    view = replace(
+        sweep_view,
+        title=endless,
+        subtitle=endless,
+        verdict=endless,
+        fixed=((endless, endless),),
+        tiles=tuple(replace(tile, value=endless) for tile in sweep_view.tiles),
+        points=replace(sweep_view.points, rows=rows),
+    )
+    target = tmp_path / "report.html"
+    target.write_text(render_page(view, sweep_svgs, mode="screen", bundle=bundle), encoding="utf-8")
+    visit = Visit(browser, target.as_uri(), viewport={"width": 390, "height": 800})
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     visit.context.close()
 
 
