@@ -140,7 +140,7 @@ def _of_tokens(about: str, good: Sequence[Request]) -> Iterator[Finding]:
             "short-answers",
             "warning",
             f"{about}: {short} of {len(asked)} answers were shorter than asked for",
-            "rates count what was generated; compare loads of equal length only",
+            "rates count what was generated; compare equal lengths only; nothing is predicted for them",
         )
     lengths = [r for r in good if r.prompt_tokens is not None and r.prompt_tokens_asked]
     off = [r for r in lengths

@@ -77,6 +77,8 @@ def tables_of(
 ) -> Tables:
     """Rows and findings of finished loads; `extra` are rows of the summary that no load has."""
     mixed = settings.load.prompt_lengths is not None
+    # The model predicts batches of equal requests, and of the lengths that the workload asks for.
+    predicted = settings.predict and not mixed and settings.prompts.source != "file"
     goals = Goals(
         settings.require,
         settings.max_error_share,
@@ -85,8 +87,7 @@ def tables_of(
     )
     rows = list(extra)
     for load in measured:
-        # The model predicts batches of equal requests.
-        beside = _beside(settings, point, load.level) if settings.predict and not mixed else None
+        beside = _beside(settings, point, load.level) if predicted else None
         rows += summary_rows(load, goals, beside)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
     return {

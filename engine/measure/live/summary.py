@@ -91,6 +91,8 @@ def summary_rows(measured: Measured, goals: Goals, beside: Beside | None) -> lis
         row |= _latencies(measured.repeats)
         row |= _rates(measured, goals)
     row |= _memory(measured.repeats, beside)
+    if row.get("short_share"):
+        beside = None  # what is predicted are answers of the length that was asked for
     rows = [_with_prediction(row, beside, "request", _mean_of(row, "e2e_s"))]
     if level.batching == "static" and any(r.good for r in requests):
         for phase in ("prefill", "decode"):

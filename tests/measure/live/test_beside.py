@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.measure.live.beside import predict_beside
+from engine.measure.live.records import Level, Measured, Repeat, Request
+from engine.measure.live.summary import Goals, summary_rows
 from engine.plan.compile import compile_plan
 from engine.spec.experiment import Experiment
 
@@ -58,6 +60,26 @@ def test_a_served_request_waits_and_shares_its_steps():
     found = beside.estimated("request")
     assert found.time_s == request["serving_ttft_s"] + 127 * request["serving_tpot_s"]
     assert found.low_s < found.time_s < found.high_s
+
+
+def test_the_bound_of_a_served_request_is_that_of_one_alone():
+    """A server may put prompts of some and tokens of others into one step, so that a batch that runs prefill
+    and decode one after the other is no bound of it."""
+    alone = predict_beside(point_of(), sequences=1, served=True).bound_s("request")
+    served = predict_beside(point_of(), sequences=64, served=True)
+    assert served.bound_s("request") == alone
+    assert predict_beside(point_of(), sequences=64, served=False).bound_s("request") > 1.5 * alone
+    assert served.estimated("request").time_s > alone
+
+
+@pytest.mark.parametrize(("tokens", "predicted"), [(128, True), (127, False)])
+def test_nothing_is_predicted_for_answers_of_another_length(tokens, predicted):
+    events = tuple(range(1, tokens + 1))
+    request = Request(0, 0, 0, 0, tokens, event_ns=events, output_tokens=tokens, output_tokens_asked=128)
+    measured = Measured(Level("concurrency 1", concurrency=1), [Repeat(0, [request], 0, tokens)])
+    beside = predict_beside(point_of(), sequences=1, served=True)
+    row = summary_rows(measured, Goals({}, 0.01, 128, 1024), beside)[0]
+    assert ("bound_time_s" in row, "estimated_time_s" in row) == (predicted, predicted)
 
 
 def test_without_a_parameter_set_there_is_a_bound_alone():
