@@ -24,7 +24,8 @@ def rows_of(stored: StoredRun) -> list[dict[str, Any]]:
     settings = {p: stored.plan.point(p).workload for p in points if p is not None}
     found = []
     for row in stored.store.read(stored.plan, "summary").to_pylist():
-        if row["source"] != "live" or row["phase"] != "request":
+        # A task that failed before its first load has no load to show; why it failed has been said.
+        if row["source"] != "live" or row["phase"] != "request" or row["variant"] is None:
             continue
         workload = settings[row["point"]]
         row |= {"concurrency": _concurrency(row["variant"]), "prompt_tokens": workload.prompt_tokens}

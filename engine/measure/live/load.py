@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,15 +126,33 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else max(1, round(value))
 
 
+def _plain(value: Any) -> float:
+    """A number; NaN for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _seconds(value: Any) -> float:
+    """A time in seconds: a number, or a date with a time as in the traces of Azure; NaN for anything else."""
+    found = _plain(value)
+    if not math.isnan(found) or not isinstance(value, str):
+        return found
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return math.nan
+    # Only differences count, and those must not depend on where this machine stands.
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
 def _number(row: dict[str, Any], keys: Sequence[str], number: int, name: str) -> float | None:
     for key in keys:
         value = row.get(key)
         if value in (None, ""):
             continue
-        try:
-            found = float(value)
-        except (TypeError, ValueError):
-            found = math.nan
+        found = _seconds(value) if keys is _ARRIVAL else _plain(value)
         if not math.isfinite(found) or found < 0:
             raise MeasurementError(f"row {number} of `{name}`: `{key}` is `{str(value)[:40]}`, not a number")
         return found

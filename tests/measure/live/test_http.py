@@ -150,6 +150,27 @@ def test_a_trace_is_replayed(measure, tmp_path):
     assert [(r["prompt_tokens_asked"], r["output_tokens"]) for r in rows] == [(8, 2), (12, 1), (16, 3)]
 
 
+@pytest.mark.parametrize("source", ["synthetic", "file"])
+def test_prompts_of_a_file_have_no_prediction(measure, tmp_path, source):
+    (tmp_path / "asked.txt").write_text("one two three\nfour five\n")
+    prompts = {"source": "file", "file": "asked.txt"} if source == "file" else {}
+    with running(instant) as (base, _):
+        tables = measure(
+            live(base, {"requests": 4}, repeats=1, prompts=prompts, predict=True), folder=tmp_path
+        )
+    assert (tables["summary"][0].get("bound_time_s") is None) is (source == "file")
+
+
+def test_a_trace_may_have_dates(tmp_path):
+    (tmp_path / "azure.csv").write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:17:03.9799600,14,4\n2023-11-16 18:17:04.0319600,19,3\n"
+    )
+    first, second = read_trace(tmp_path / "azure.csv")
+    assert (first.prompt_tokens, first.output_tokens) == (14, 4)
+    assert second.at_s == pytest.approx(0.052, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
