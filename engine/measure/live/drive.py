@@ -143,7 +143,6 @@ async def closed_loop(
 ) -> Driven:
     """Keep `concurrency` requests in flight until all are sent; slots start spread over `stagger_s`, since a
     burst at the start is a load of its own. Requests are noted in `sent` as they go."""
-    client.gathers = True
     waiting = iter(asked)
     sent = [] if sent is None else sent
     inbox = _Inbox(stream=stream)
@@ -176,7 +175,6 @@ async def open_loop(
     deadline_ns: int | None = None,
 ) -> Driven:
     """Start each request at its time, whether or not earlier ones came back."""
-    client.gathers = False
     gate = asyncio.Semaphore(max_in_flight)
     sent = [] if sent is None else sent
     inbox = _Inbox(stream=stream)

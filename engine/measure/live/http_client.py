@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import httptools
 
 from engine.errors import UsageError
-from engine.measure.live.sockets import PlainTransport, SocketGroup, offered
 from engine.spec.live import Deadlines
 
 __all__ = ["Address", "Exchange", "HttpClient", "address_of"]
@@ -29,6 +28,8 @@ __all__ = ["Address", "Exchange", "HttpClient", "address_of"]
 _LONGEST_SWEEP_S: Final = 0.5
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _LARGEST_HEAD: Final = 64 * 1024
+_MIDDLE: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+"""How a read ends that ends with an event and its chunk: more must follow, and nothing needs doing now."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, gone: Callable[[_Connection], None]) -> None:
         self._gone = gone
-        self._transport: asyncio.Transport | PlainTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._parser: Any = None
         self._waiter: asyncio.Future[None] | None = None
         self.exchange: Exchange | None = None
@@ -111,18 +112,23 @@ class _Connection(asyncio.Protocol):
         self._ends_with_connection = False
         self._keep = True
         self._head_size = 0
+        self._patient = False
+        """In the middle of a stream: reads may be put aside until something ends."""
+        self._reads: list[bytes] = []
+        """Reads that nobody has looked at."""
+        self._stamps: list[int] = []
+        """When each of them came."""
         self._ended: int | None = None
         """Pieces of the body at its end."""
         self.on_body: Callable[[bytes], None] = _nobody
         """Called by the parser for every piece: the list of the exchange itself, which costs no frame."""
 
-    def connection_made(self, transport: asyncio.BaseTransport | PlainTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self.alive = True
-        if isinstance(transport, asyncio.BaseTransport):
-            sock = transport.get_extra_info("socket")
-            with contextlib.suppress(OSError, AttributeError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self, exchange: Exchange, request: bytes) -> asyncio.Future[None]:
         """Write a request; the future is done when its end is known."""
@@ -130,6 +136,7 @@ class _Connection(asyncio.Protocol):
         self.on_body = exchange.pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._ends_with_connection, self._keep, self._head_size = False, True, 0
+        self._patient = False
         self._ended = None
         self._waiter = asyncio.get_running_loop().create_future()
         if self._transport is None or not self.alive:
@@ -140,43 +147,49 @@ class _Connection(asyncio.Protocol):
         return self._waiter
 
     def data_received(self, data: bytes) -> None:
-        self.take(((data, time.perf_counter_ns()),))
-
-    def take(self, reads: Sequence[tuple[bytes, int]]) -> None:
-        """Bytes and when they came, one read after the other."""
-        exchange, parser = self.exchange, self._parser
-        if exchange is None:
-            self.close()  # bytes that nobody asked for
-            return
-        pieces, stamps, feed = exchange.pieces, exchange.stamps, parser.feed_data
-        now, last = time.perf_counter_ns(), exchange.last_ns
-        if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = min(now, max(last, reads[0][1]))
-        for data, stamp in reads:
-            # The clock of a stamp may be set while we look; time neither runs back nor ahead of us.
-            if last < stamp <= now:
-                exchange.last_ns = last = stamp
-            exchange.reads += 1
-            exchange.size += len(data)
-            try:
-                feed(data)
-            except httptools.HttpParserUpgrade:
-                self.fail("protocol", "the server switched to another protocol")
-            except httptools.HttpParserError as err:
-                self.fail("protocol", f"not an HTTP answer: {err}")
-            if self._ended is not None and len(pieces) > self._ended:
-                del pieces[self._ended :]  # of a second answer, which nobody asked for
-                self.close()
-            stamps += [last] * (len(pieces) - len(stamps))
-            if self.exchange is None:
-                return
-        if exchange.size > _LARGEST_BODY:
-            self.fail("too-large", f"the answer is larger than {_LARGEST_BODY >> 20} MiB")
+        """All that a streamed token costs while requests are under way."""
+        self._stamps.append(time.perf_counter_ns())
+        self._reads.append(data)
+        if not (self._patient and data.endswith(_MIDDLE)):
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Look at what has been read meanwhile."""
-        if isinstance(self._transport, PlainTransport):
-            self._transport.catch_up()
+        if not self._reads:
+            return
+        reads, stamps = self._reads, self._stamps
+        self._reads, self._stamps = [], []
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # bytes that nobody asked for
+            return
+        if exchange.first_byte_ns is None:
+            exchange.first_byte_ns = stamps[0]
+        exchange.reads += len(reads)
+        exchange.size += sum(map(len, reads))
+        try:
+            self._feed(exchange, reads, stamps)
+        except httptools.HttpParserUpgrade:
+            self.fail("protocol", "the server switched to another protocol")
+        except httptools.HttpParserError as err:
+            self.fail("protocol", f"not an HTTP answer: {err}")
+        if exchange.size > _LARGEST_BODY:
+            self.fail("too-large", f"the answer is larger than {_LARGEST_BODY >> 20} MiB")
+
+    def _feed(self, exchange: Exchange, reads: Sequence[bytes], stamps: Sequence[int]) -> None:
+        """Parse reads; every piece of the body has the stamp of the read it came in."""
+        pieces, times, feed = exchange.pieces, exchange.stamps, self._parser.feed_data
+        try:
+            for data, stamp in zip(reads, stamps, strict=True):
+                exchange.last_ns = stamp
+                feed(data)
+                times += [stamp] * (len(pieces) - len(times))
+        finally:
+            if self._ended is not None and len(pieces) > self._ended:
+                del pieces[self._ended :]  # of a second answer, which nobody asked for
+                self.close()
+            times += [exchange.last_ns] * (len(pieces) - len(times))
+            del times[len(pieces) :]
 
     # httptools calls these while it is fed
 
@@ -197,8 +210,7 @@ class _Connection(asyncio.Protocol):
                 b"transfer-encoding", b""
             )
             self._keep = bool(self._parser.should_keep_alive())
-            if isinstance(self._transport, PlainTransport):
-                self._transport.patient = b"chunked" in headers.get(b"transfer-encoding", b"")
+            self._patient = b"chunked" in headers.get(b"transfer-encoding", b"")
 
     def on_message_complete(self) -> None:
         if self.exchange is None:
@@ -215,6 +227,7 @@ class _Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.catch_up()
         self.alive = False
         self._gone(self)
         exchange = self.exchange
@@ -229,6 +242,7 @@ class _Connection(asyncio.Protocol):
 
     def fail(self, error_class: str, error: str) -> None:
         """End the exchange with a failure; the connection is not used again."""
+        self.catch_up()
         exchange = self.exchange
         self.close()
         if exchange is not None:
@@ -238,8 +252,7 @@ class _Connection(asyncio.Protocol):
 
     def _finish(self, *, complete: bool = False) -> None:
         exchange, self.exchange = self.exchange, None
-        if isinstance(self._transport, PlainTransport):
-            self._transport.patient = False
+        self._patient = False
         if exchange is not None:
             exchange.done_ns = exchange.last_ns if complete else time.perf_counter_ns()
         if self._waiter is not None and not self._waiter.done():
@@ -263,12 +276,8 @@ class HttpClient:
         self._ssl = (secure or ssl.create_default_context()) if address.secure else None
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
-        self._group: SocketGroup | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_s = min(_LONGEST_SWEEP_S, deadlines.first_byte / 10, deadlines.idle / 10)
-        self.gathers = True
-        """Reads may be gathered while many requests are under way. Off for loads that send at set times: a
-        wait would make them late. To be changed only while nothing is under way."""
         self.opened = 0
         """Connections opened so far."""
 
@@ -293,22 +302,13 @@ class HttpClient:
     async def _on(self, connection: _Connection, exchange: Exchange, request: bytes) -> None:
         self._watch()
         waiter = connection.start(exchange, request)
-        self._count(1)
         try:
             await waiter
         except asyncio.CancelledError:
             connection.fail("cancelled", "the run was stopped")
             raise
-        finally:
-            self._count(-1)
-        if self._group is not None and exchange.error_class is None:
-            self._group.ended((exchange.done_ns - exchange.sent_ns) / 1e9, exchange.reads)
         if connection.alive:
             self._free.append(connection)
-
-    def _count(self, change: int) -> None:
-        if self._group is not None and self.gathers:
-            self._group.in_flight += change
 
     def _take(self) -> _Connection | None:
         while self._free:
@@ -322,7 +322,9 @@ class HttpClient:
         made = _Connection(self._all.discard)
         try:
             async with asyncio.timeout(self._deadlines.connect):
-                await self._open(made)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: made, self._address.host, self._address.port, ssl=self._ssl
+                )
         except OSError as err:  # every way a connection can fail is one: time, name, TLS, refusal
             exchange.error_class, exchange.error = self._why_not(err)
             exchange.done_ns = time.perf_counter_ns()
@@ -331,15 +333,6 @@ class HttpClient:
         self.opened += 1
         self._all.add(made)
         return made
-
-    async def _open(self, made: _Connection) -> None:
-        """Connect: read by the group where that is possible, else by the loop."""
-        host, port = self._address.host, self._address.port
-        if self._ssl is None and offered():
-            self._group = self._group or SocketGroup()
-            await self._group.connect(host, port, made)
-        else:
-            await asyncio.get_running_loop().create_connection(lambda: made, host, port, ssl=self._ssl)
 
     def _why_not(self, err: OSError) -> tuple[str, str]:
         """Class and words for a connection that could not be made."""
@@ -390,6 +383,3 @@ class HttpClient:
             connection.close()
         self._all.clear()
         self._free.clear()
-        if self._group is not None:
-            self._group.close()
-            self._group = None
