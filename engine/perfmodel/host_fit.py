@@ -89,8 +89,8 @@ def fit_framework(rows: Sequence[StackRow], hardware: Hardware, chosen: Chosen |
 
 def _solved(terms: Sequence[Column], rest: Column, measured: Column) -> Column:
     """Least squares of relative errors: a step of a millisecond tells as much as one of a hundred."""
-    found: Column = np.linalg.lstsq(np.stack(terms, axis=1) / measured[:, None], rest / measured)[0]
-    return found
+    found = np.linalg.lstsq(np.stack(terms, axis=1) / measured[:, None], rest / measured)[0]
+    return np.asarray(found, dtype=np.float64)
 
 
 def _known(row: StackRow, hardware: Hardware, chosen: Chosen) -> _Known | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from engine.measure.device_probe.timing import Read, Timed, mean_of
@@ -152,9 +153,8 @@ def _beside(local: LocalModel, products: Products, prompt: int) -> tuple[float, 
     with torch.inference_mode():
         chosen, first = products.beside(lambda: prefill(local, prompts, cache, positions=at[:, :prompt]))
         for place in range(prompt, prompt + _TOKENS - 1):
-            here, given = at[:, place : place + 1], chosen
             chosen, spent = products.beside(
-                lambda here=here, given=given: decode_step(local.module, given, cache, positions=here)
+                partial(decode_step, local.module, chosen, cache, positions=at[:, place : place + 1])
             )
             times.append(spent)
     return first, times
