@@ -241,7 +241,8 @@ def _column_shares(table: Table, shown: Sequence[int], limit: int) -> list[float
         column = table.columns[j]
         words = max((len(word) for word in f"{column.label} {column.scale.unit}".split()), default=1)
         cells = max((len(table.text(i, j)) for i in range(min(limit, len(table.rows)))), default=1)
-        lengths.append(min(max(words * 1.35, cells, 3), 42) + 2)
+        # Formulas and notes wrap well; what they took more would break the words of the others.
+        lengths.append(min(max(words * 1.35, cells, 3), 28) + 2)
     total = sum(lengths)
     return [round(100 * length / total, 2) for length in lengths]
 

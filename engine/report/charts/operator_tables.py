@@ -53,7 +53,7 @@ def operator_tables(story: Story, points: Sequence[Mapping[str, Any]]) -> list[T
         shown = [name for name in _SHOWN if estimated or name not in _ESTIMATED]
         columns = tuple(_operator_column(_DECLARED[name], [r[name] for r in listed]) for name in shown)
         values = tuple(
-            tuple(r[name] or None if name == "estimate_note" else r[name] for name in shown) for r in listed
+            tuple(r[name] or "" if name == "estimate_note" else r[name] for name in shown) for r in listed
         )
         between = tuple(tuple(_band(r) if name == "estimate_s" else None for name in shown) for r in listed)
         found.append(
