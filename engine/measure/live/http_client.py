@@ -179,16 +179,23 @@ class _Connection(asyncio.Protocol):
     def _feed(self, exchange: Exchange, reads: Sequence[bytes], stamps: Sequence[int]) -> None:
         """Parse reads; every piece of the body has the stamp of the read it came in."""
         pieces, times, feed = exchange.pieces, exchange.stamps, self._parser.feed_data
+        exchange.last_ns = stamps[-1]
+        ends: list[int] = []
+        first = len(pieces) + 1
         try:
-            for data, stamp in zip(reads, stamps, strict=True):
-                exchange.last_ns = stamp
+            for data in reads:
                 feed(data)
-                times += [stamp] * (len(pieces) - len(times))
+                ends.append(len(pieces))
         finally:
             if self._ended is not None and len(pieces) > self._ended:
                 del pieces[self._ended :]  # of a second answer, which nobody asked for
                 self.close()
-            times += [exchange.last_ns] * (len(pieces) - len(times))
+            if ends[:-1] == list(range(first, first + len(reads) - 1)):
+                times += stamps[:-1]  # most servers send a piece a read; the last one often holds more
+            else:
+                for end, stamp in zip(ends, stamps, strict=False):
+                    times += [stamp] * (end - len(times))
+            times += stamps[-1:] * (len(pieces) - len(times))
             del times[len(pieces) :]
 
     # httptools calls these while it is fed

@@ -11,7 +11,7 @@ import pytest
 
 from engine.measure.live.answer import read_answer
 from engine.measure.live.drive import LoopWatch
-from engine.measure.live.http_client import HttpClient, address_of
+from engine.measure.live.http_client import Exchange, HttpClient, _Connection, address_of
 from engine.spec.live import Deadlines
 from engine.testing.stub_server import StubServer, piece, usage
 
@@ -165,3 +165,30 @@ def test_a_second_answer_to_one_request_is_dropped_with_its_connection():
     assert exchange.body == b"data: [DONE]\n\n"
     assert exchange.error_class is None
     assert server.connections == 1
+
+
+def test_pieces_have_the_stamp_of_the_read_they_came_in():
+    """Two events in one read, one cut over two reads, and one a read."""
+    events = [chunk(b"data: %d\n\n" % n) for n in range(5)]
+    reads = [HEAD, events[0] + events[1], events[2][:-3], events[2][-3:], events[3], events[4] + b"0\r\n\r\n"]
+
+    async def run():
+        connection = _Connection(lambda _: None)
+        connection.connection_made(asyncio.Transport())
+        connection._transport = type("Sink", (), {"write": lambda _, data: None, "abort": lambda _: None})()
+        connection.start(exchange := Exchange(), b"")
+        connection._reads, connection._stamps = list(reads), [10, 20, 30, 40, 50, 60]
+        connection.catch_up()
+        return exchange
+
+    exchange = asyncio.run(run())
+    assert exchange.body == b"".join(b"data: %d\n\n" % n for n in range(5))
+    assert list(zip(exchange.pieces, exchange.stamps, strict=True)) == [
+        (b"data: 0\n\n", 20),
+        (b"data: 1\n\n", 20),
+        (b"data: 2\n", 30),
+        (b"\n", 40),
+        (b"data: 3\n\n", 50),
+        (b"data: 4\n\n", 60),
+    ]
+    assert (exchange.first_byte_ns, exchange.done_ns, exchange.reads) == (10, 60, 6)
