@@ -266,13 +266,14 @@ def _with_code(text: str) -> Markup:
 
 
 def _filters(view: View) -> list[tuple[str, str, list[str]]]:
-    """Axes a reader may narrow everything to: devices and number formats with at most 40 values."""
+    """Axes a reader may narrow everything to: devices and number formats with at most 40 values, the empty
+    one for points of which it is not known."""
     found = []
     for name, title in (("hardware", "Device"), ("quantization", "Number format")):
         place = next((i for i, column in enumerate(view.points.columns) if column.name == name), None)
         if place is None:
             continue
-        values = list(dict.fromkeys(str(row[place]) for row in view.points.rows))
+        values = list(dict.fromkeys(str(row[place] or "") for row in view.points.rows))
         if 1 < len(values) <= 40:
             found.append((name, title, values))
     return found

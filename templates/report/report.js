@@ -182,7 +182,7 @@
       this.numbers = [];
       const found = [];
       this.table.rows.forEach((row, i) => {
-        if (axes.every(([j, off]) => !off.has(row[j])) && (!words.length || words.every((w) => texts[i].includes(w)))) { found.push(row); this.numbers.push(i); }
+        if (axes.every(([j, off]) => !off.has(known(row[j]))) && (!words.length || words.every((w) => texts[i].includes(w)))) { found.push(row); this.numbers.push(i); }
       });
       const sort = state.sort[this.name];
       const at = sort ? columns.findIndex((c) => c.name === sort.column) : -1;
@@ -257,7 +257,9 @@
   // --- live charts: drawn when they come into sight, in the place of the picture
   const charts = new Map();
   const inSight = new Set();
-  const narrowed = (rows) => rows.filter((row) => !state.off.hardware.has(row.hardware) && !state.off.quantization.has(row.quantization));
+  const narrowed = (rows) => rows.filter((row) => !state.off.hardware.has(known(row.hardware)) && !state.off.quantization.has(known(row.quantization)));
+  // What is not known has an entry of its own; a row without the field, such as a roof, always stays.
+  function known(value) { return value === null ? "" : value; }
   async function live(figure) {
     const name = figure.dataset.chart;
     const plot = figure.querySelector(".plot");

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -169,3 +170,17 @@ def test_definitions_show_no_backtick(sweep_page: str) -> None:
     shown = sweep_page.split('id="definitions-title"')[1].split("</section>")[0]
     assert "`" not in shown
     assert "<code>" in shown
+
+
+def test_a_format_that_is_not_known_has_a_name_in_the_filter(
+    sweep_view: View, sweep_svgs: dict[str, str]
+) -> None:
+    place = [column.name for column in sweep_view.points.columns].index("quantization")
+    rows = tuple(
+        tuple(None if i == place and cell == "bf16" else cell for i, cell in enumerate(row))
+        for row in sweep_view.points.rows
+    )
+    view = replace(sweep_view, points=replace(sweep_view.points, rows=rows))
+    page = render_page(view, sweep_svgs, mode="screen", bundle="window.vegaEmbed = null;")
+    assert '<input type="checkbox" value="" checked> not known</label>' in page
+    assert 'value="None"' not in page

@@ -52,7 +52,9 @@ def component_bars(rows: Sequence[Row]) -> Chart | None:
     )
     cells = [[r[name] for name in ("component", "phase", "method", *ends.values(), "n")] for r in listed]
     alt = f"Bars of {word.lower()} of {counted(len(order), 'component')} with 95 % intervals."
-    caption = "All occurrences in one step; whiskers are 95 % intervals over trials."
+    caption = (
+        "All occurrences in one step, each phase on its own axis; whiskers are 95 % intervals over trials."
+    )
     return Chart("component-bars", title, caption, alt,
                  description(_bars_body(order, data, f"{word} ({scale.unit})"), data, alt=alt),
                  chart_table("component-bars", title, columns, cells))  # fmt: skip
@@ -67,8 +69,7 @@ def _bars_body(order: Sequence[str], data: Sequence[Row], title: str) -> dict[st
     y = {"field": "component", "type": "nominal", "sort": list(order), "title": None,
          "axis": {"ticks": False, "domain": False, "labelLimit": 200}}  # fmt: skip
     x = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": True}}
-    place = {"y": y, "yOffset": {"field": "phase", "type": "nominal", "sort": phases}}
-    color = {"field": "phase", "type": "nominal", "title": "Phase",
+    color = {"field": "phase", "type": "nominal", "legend": None,
              "scale": {"domain": phases, "range": list(PALETTE[: len(phases)])}}  # fmt: skip
     tooltip = [
         {"field": "component", "title": "Component"},
@@ -77,17 +78,22 @@ def _bars_body(order: Sequence[str], data: Sequence[Row], title: str) -> dict[st
         {"field": "n", "title": "n"},
         {"field": "method", "title": "Method"},
     ]
+    whiskers = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     return {
-        "width": WIDTH - 150,
-        "height": {"step": 24, "for": "position"},
-        "layer": [
-            {"mark": {"type": "bar"}, "encoding": {**place, "x": x, "color": color, "tooltip": tooltip}},
-            {
-                "mark": {"type": "rule", "color": INK, "strokeWidth": 1.3},
-                "encoding": {**place, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-            },
-        ],
-    }
+        # Each phase has its own axis: a prefill step takes a hundred times what a decode step does.
+        "facet": {"row": {"field": "phase", "type": "nominal", "sort": phases, "title": None,
+                          "header": {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start"}}},
+        "spacing": 22,
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+        "spec": {
+            "width": WIDTH - 150,
+            "height": {"step": 18},
+            "layer": [
+                {"mark": {"type": "bar"}, "encoding": {"y": y, "x": x, "color": color, "tooltip": tooltip}},
+                {"mark": {"type": "rule", "color": INK, "strokeWidth": 1.3}, "encoding": whiskers},
+            ],
+        },
+    }  # fmt: skip
 
 
 def layer_map(story: Story, rows: Sequence[Row]) -> Chart | None:
@@ -116,7 +122,8 @@ def layer_map(story: Story, rows: Sequence[Row]) -> Chart | None:
     cells = [[r["layer"], r["component"], r["value"] * scale.factor if r["value"] else None] for r in data]
     layers = len({row["layer"] for row in data})
     alt = f"Heat map of {word.lower()} over {layers} layers and {len(order)} components."
-    body = _map_body(order, f"{word} ({scale.unit})")
+    smallest = min((abs(row["value"]) for row in data if row["value"]), default=1.0)
+    body = _map_body(order, f"{word} ({scale.unit})", smallest)
     return Chart("layers", title, _map_caption(story), alt, description(body, data, alt=alt),
                  chart_table("layers", title, columns, cells))  # fmt: skip
 
@@ -127,16 +134,17 @@ def _map_caption(story: Story) -> str:
         for row in story.tables["components"].to_pylist()
     )
     how = "each component's own loop, shared over layers by time; " if shared else ""
-    return f"One step; {how}brighter is more, hatched is invalid."
+    return f"One step; {how}brighter is more (logarithmic), hatched is invalid."
 
 
-def _map_body(order: Sequence[str], title: str) -> dict[str, Any]:
+def _map_body(order: Sequence[str], title: str, smallest: float) -> dict[str, Any]:
     place = {
         "x": {"field": "layer", "type": "ordinal", "title": "Layer",
               "axis": {"labelOverlap": "greedy", "labelAngle": 0}},
         "y": {"field": "component", "type": "nominal", "sort": list(order), "title": None},
     }  # fmt: skip
-    color = {"field": "value", "type": "quantitative", "title": title, "scale": {"scheme": "viridis"},
+    scale = {"scheme": "viridis", "type": "symlog", "constant": smallest}
+    color = {"field": "value", "type": "quantitative", "title": title, "scale": scale,
              "legend": {"gradientLength": 180}}  # fmt: skip
     tooltip = [
         {"field": "component", "title": "Component"},

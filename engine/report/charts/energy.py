@@ -106,7 +106,8 @@ def _flows(story: Story, rows: Sequence[dict[str, Any]]) -> Chart | None:
     data, nodes = sankey(links, [["all"], list(phases), targets])
     total = sum(phases.values())
     for node in nodes:
-        node["label"] = f"{node['name']} {100 * node['value'] / total:.0f} %"
+        share = 100 * node["value"] / total
+        node["label"] = f"{node['name']} {f'{share:.0f}' if share >= 0.5 else '< 1'} %"
     title = f"Where the {word.lower()} goes"
     table = _flow_table(title, word, scale, summed)
     alt = (

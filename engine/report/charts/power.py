@@ -74,6 +74,7 @@ def _table(rows: Sequence[dict[str, Any]], devices: Sequence[str], phases: Seque
 
 
 def _body(devices: Sequence[str], phases: Sequence[str], spans: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    colors = [*PALETTE[2:], *PALETTE[:2]]
     behind = {
         "data": {"values": list(spans)},
         "mark": {"type": "rect", "opacity": 0.13},
@@ -81,7 +82,7 @@ def _body(devices: Sequence[str], phases: Sequence[str], spans: Sequence[dict[st
             "x": {"field": "from", "type": "quantitative"},
             "x2": {"field": "to"},
             "color": {"field": "phase", "type": "nominal", "title": "Phase",
-                      "scale": {"domain": list(phases), "range": list(PALETTE[2 : 2 + len(phases)])}},
+                      "scale": {"domain": list(phases), "range": colors[: len(phases)]}},
         },
     }  # fmt: skip
     line = {
