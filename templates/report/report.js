@@ -119,6 +119,7 @@
       this.body = element.tBodies[0];
       this.stale = true;
       this.first = true;
+      this.lines = [];
       this.inSight = false;
       this.tools();
       // Thousands of rows slow down every layout of the page; the first fifty are drawn at once.
@@ -200,6 +201,8 @@
     }
     draw(first) {
       this.stale = this.first = false;
+      // Before anything changes: afterwards the browser would lay out the table for it at once.
+      if (!first) this.element.closest(".scroll").scrollTop = 0;
       const { columns } = this.table;
       const visible = columns.map((c, i) => i).filter((i) => this.visible(columns[i]));
       const rows = this.rows();
@@ -208,17 +211,24 @@
       this.head(visible);
       const status = columns.findIndex((c) => c.name === "status");
       const begin = this.page * PAGE;
-      this.body.replaceChildren(...rows.slice(begin, begin + PAGE).map((row, k) => {
-        const line = make("tr", { class: status >= 0 && row[status] !== "ok" ? "off" : null });
+      const page = rows.slice(begin, begin + PAGE);
+      for (const { row } of this.lines.splice(page.length)) row.remove();
+      while (this.lines.length < page.length) {
+        const line = this.line(visible);
+        this.lines.push(line);
+        this.body.append(line.row);
+      }
+      page.forEach((row, k) => {
+        const line = this.lines[k];
+        line.row.className = status >= 0 && row[status] !== "ok" ? "off" : "";
         const place = this.numbers[begin + k];
-        for (const i of visible) {
-          const text = shown(columns[i], row[i]);
+        visible.forEach((i, j) => {
           const between = columns[i].intervals && columns[i].intervals[place];
           const ends = between ? ` [${shown(columns[i], between[0])}, ${shown(columns[i], between[1])}]` : "";
-          line.append(make("td", { class: columns[i].number ? "n" : null }, text + ends));
-        }
-        return line;
-      }));
+          const text = shown(columns[i], row[i]) + ends;
+          if (line.texts[j].data !== text) line.texts[j].data = text;
+        });
+      });
       const count = rows.length === this.table.rows.length ? `${rows.length.toLocaleString("en-US")} ${rows.length === 1 ? "row" : "rows"}` :
         `${rows.length.toLocaleString("en-US")} of ${this.table.rows.length.toLocaleString("en-US")} rows`;
       this.pager.replaceChildren(count);
@@ -229,9 +239,20 @@
           make("button", { type: "button", disabled: this.page >= pages - 1, onclick: () => { this.page += 1; this.draw(); } }, "Next"),
         );
       }
-      if (!first) this.element.closest(".scroll").scrollTop = 0;
+    }
+    // A row of empty cells; what is in them is written where they stand, which takes half as long as new ones.
+    line(visible) {
+      const texts = visible.map(() => document.createTextNode(""));
+      const { columns } = this.table;
+      const row = make("tr", {}, ...visible.map((i, j) => make("td", { class: columns[i].number ? "n" : null }, texts[j])));
+      return { row, texts };
     }
     head(visible) {
+      const looks = JSON.stringify([visible, state.sort[this.name]]);
+      if (looks === this.looks) return;
+      this.looks = looks;
+      this.lines = [];
+      this.body.replaceChildren();
       const { columns } = this.table;
       const sort = state.sort[this.name];
       const heads = visible.map((i) => {
@@ -269,7 +290,8 @@
     const spec = structuredClone(data.charts[name]);
     const all = spec.data.values;
     spec.data.values = narrowed(all);
-    spec.config = data.config;
+    // The picture has one description; marks without any are drawn faster.
+    spec.config = { ...data.config, aria: false };
     spec.usermeta = { embedOptions: {} };
     // `ast` runs expressions through an interpreter: no code is made from text, so the policy stays strict.
     const result = await vegaEmbed(holder, spec, { ast: true, actions: false, renderer: "svg", logLevel: 1, defaultStyle: false, tooltip: tell });
@@ -324,16 +346,36 @@
     if (!chart || !inSight.has(name) || chart.shown === selection()) return;
     chart.shown = selection();
     leftOut(document.getElementById(`chart-${name}`));
-    chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
+    chart.view.data("rows", narrowed(chart.all)).runAsync();
   }
   function refilter() {
     release();
-    writeState();
     hint();
     for (const table of tables) { table.page = 0; table.stale = true; }
-    for (const table of tables) if (table.inSight) table.redraw();
-    for (const name of inSight) refresh(name);
+    follow();
     for (const name of Object.keys(data.only)) leftOut(document.getElementById(`chart-${name}`));
+  }
+  // What is in sight follows one by one, a frame each, what stands in the middle first: all of it at once
+  // would keep a reader waiting for the first.
+  let waiting = [], coming = 0;
+  function follow() {
+    const middle = innerHeight / 2;
+    const away = (element) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return Math.max(0, top - middle, middle - bottom);
+    };
+    waiting = [...tables.filter((table) => table.inSight).map((table) => [table.element, () => table.redraw()]),
+      ...[...inSight].map((name) => [document.getElementById("chart-" + name), () => refresh(name)])]
+      .map(([element, bring]) => [away(element), bring]).sort((a, b) => a[0] - b[0]).map(([, bring]) => bring);
+    waiting.push(writeState);
+    step();
+  }
+  function step() {
+    cancelAnimationFrame(coming);
+    waiting.shift()?.();
+    if (waiting.length) document.documentElement.dataset.busy = "yes"; else delete document.documentElement.dataset.busy;
+    // The frame after the next: the next one shows what was just brought up to date.
+    coming = waiting.length ? requestAnimationFrame(() => { coming = requestAnimationFrame(step); }) : 0;
   }
   function hint() {
     const place = document.querySelector(".filters .hint");
@@ -408,8 +450,13 @@
   document.querySelector("form.filters")?.addEventListener("reset", () => setTimeout(() => { state.off.hardware.clear(); state.off.quantization.clear(); refilter(); }));
   hint();
   const watch = new IntersectionObserver((seen) => {
-    for (const { isIntersecting, target } of seen) {
+    for (const { isIntersecting, target, boundingClientRect } of seen) {
       const name = target.dataset.chart;
+      // Out of sight it is neither laid out nor painted, and takes the room it had.
+      if (!target.dataset.sized) {
+        target.style.containIntrinsicBlockSize = `auto ${boundingClientRect.height}px`;
+        target.dataset.sized = "yes";
+      }
       if (!isIntersecting) { inSight.delete(name); continue; }
       inSight.add(name);
       if (charts.has(name)) refresh(name); else live(target);

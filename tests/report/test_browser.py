@@ -153,6 +153,28 @@ def test_filters_narrow_charts_and_tables(visit: Visit) -> None:
     assert not any("l40s" in row for row in rows)
 
 
+def test_a_table_shows_what_it_downloads_however_often_it_changes(visit: Visit, sweep_view: View) -> None:
+    page = visit.page
+    table = page.locator("table[data-table=points]")
+    table.scroll_into_view_if_needed()
+    table.locator("th[data-column=batch_size] button").click()
+    for act in ("uncheck", "check", "uncheck"):
+        getattr(page.locator("fieldset[data-filter=hardware] input[value=h100-sxm-80gb]"), act)()
+        page.wait_for_function("() => !document.documentElement.dataset.busy")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("Model FLOPs utilisation (%)").check()
+    with page.expect_download() as waiting:
+        page.locator("[data-tools=points]").get_by_role("button", name="JSON").click()
+    rows = json.loads(Path(waiting.value.path()).read_text(encoding="utf-8"))["rows"]
+    devices = [cell.get_attribute("data-column") for cell in table.locator("th").all()].index("hardware")
+    shown = table.locator(f"tbody td:nth-child({devices + 1})").all_inner_texts()
+    sizes = [row["batch_size"] for row in rows]
+    assert shown == [row["hardware"] for row in rows[:50]]
+    assert 0 < len(rows) < len(sweep_view.points.rows)
+    assert "h100-sxm-80gb" not in {row["hardware"] for row in rows}
+    assert sizes == sorted(sizes)
+
+
 def test_a_chart_of_which_nothing_is_left_says_so(
     browser: Any, bundle: str, measured_view: View, tmp_path: Path
 ) -> None:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from engine.errors import ReportError
-from engine.report.draw import chart_svg, png, svg_size
+from engine.report.draw import chart_svg, png, script_bundle, svg_resized, svg_size
 from engine.report.page import View
 
 
@@ -36,3 +38,28 @@ def test_a_description_cannot_load_data(tmp_path: Path) -> None:
         except ReportError:
             continue
         assert "leaked" not in drawn
+
+
+def test_a_drawing_made_smaller_keeps_what_it_shows() -> None:
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="600" height="400" viewBox="0 0 600 400"></svg>'
+    assert svg_resized(svg, 0.25) == svg.replace('width="600" height="400"', 'width="150" height="100"')
+
+
+def test_the_scripts_are_joined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vl_convert
+
+    made = []
+
+    def joined(snippet: str) -> str:
+        made.append(snippet)
+        return "var vegaEmbed; " + snippet
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(vl_convert, "javascript_bundle", joined)
+    assert script_bundle() == script_bundle() == "var vegaEmbed; window.vegaEmbed = vegaEmbed;"
+    assert made == ["window.vegaEmbed = vegaEmbed;"]
+    monkeypatch.setattr(vl_convert, "__version__", "another")
+    script_bundle()
+    assert len(made) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import ReportError
 from engine.report import pdf
-from engine.report.draw import chart_svg
+from engine.report.draw import chart_svg, svg_size
 from engine.report.html import render_page
 from engine.report.page import View
 from engine.report.view import build_view
@@ -63,6 +63,28 @@ def test_paper_fetches_nothing(tmp_path: Path) -> None:
     text = words(printed(document, tmp_path / "x.pdf"))
     assert "leaked" not in text
     assert "body" in text
+
+
+def test_charts_may_follow_the_document(tmp_path: Path, sweep_svgs: dict[str, str]) -> None:
+    svgs = {"best-points": sweep_svgs["best-points"]}
+    document = '<p>before</p><img src="chart:best-points" alt="a chart">'
+    pending = pdf.Pending(pdf.start(tmp_path / "later.pdf"), document)
+    pending.give(svgs)
+    pending.finish(seconds=200)
+    at_once = printed(document, tmp_path / "at_once.pdf", svgs)
+    assert at_once.read_bytes() == (tmp_path / "later.pdf").read_bytes()
+
+
+def test_a_drawing_takes_its_share_of_a_page() -> None:
+    def height(pixels: float) -> float:
+        return svg_size(pdf._fitted(f'<svg viewBox="0 0 9 9" width="300" height="{pixels}"></svg>'))[1]
+
+    # 92, 128 and 215 mm at 96 pixels an inch
+    assert height(300) == 300
+    assert height(430) == pytest.approx(92 / 25.4 * 96)
+    assert height(600) == pytest.approx(128 / 25.4 * 96)
+    assert height(700) == 700
+    assert height(900) == pytest.approx(215 / 25.4 * 96)
 
 
 def test_a_document_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
