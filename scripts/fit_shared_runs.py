@@ -103,6 +103,11 @@ def metered_fits(
     request = request_fit(1e-7, share, between, measured, errors.model_dump(), ML_ENERGY)
     subject = f"time between tokens, {len(runs)} runs of {family.nunique()} models"
     lines = [error_line(subject, errors)]
+    # The mean over all steps: sequences at once over tokens a second. Few steps hold a prefill, so the median
+    # above sees none of them.
+    mean = batch / runs.output_throughput.to_numpy()
+    errors_of_mean = held_out_errors(between, mean, groups, split=errors.split, miss=MISS)
+    lines.append(error_line("mean time per output token of the same runs", errors_of_mean))
     moved = data[:, 2] / batch + data[:, 5] / osl
     flops = data[:, 1] / batch + data[:, 4] / osl
     joules = runs.energy_per_output_token.to_numpy()
@@ -118,6 +123,7 @@ def metered_fits(
         found = held_out_by(groups, lambda rest, held, t=time: predict(rest, held, t))
         errors = held_out_errors(found, joules, groups, split="by model, times predicted too", miss=MISS)
         lines.append(error_line(f"J/token held out by model, time {name}", errors))
+    lines += kind_lines(runs, {"mean time per token": (between, mean), "J/token": (found, joules)})
     c = fit_energy(times["measured"], moved, flops, joules, limit_j=board * times["measured"])
     energy = EnergyFit.model_validate(
         {
@@ -129,6 +135,21 @@ def metered_fits(
         context={"trusted": True},
     )
     return request, energy, lines
+
+
+def kind_lines(runs: pd.DataFrame, what: dict[str, tuple[Column, Column]]) -> list[str]:
+    """Errors by kind of model and number format: who runs which may expect what."""
+    experts = np.array([known.moe is not None for known in map(known_model, runs.model) if known is not None])
+    kinds = np.where(experts, "experts", "dense").astype(object) + " in " + runs.precision.to_numpy()
+    lines = []
+    for kind in sorted(set(kinds)):
+        rows = kinds == kind
+        errors = [
+            f"{name} {np.median(np.abs(p[rows] / m[rows] - 1)):.1%} / {np.median(p[rows] / m[rows]):.2f}"
+            for name, (p, m) in what.items()
+        ]
+        lines.append(f"{METERED}: {kind}, {rows.sum()} runs, median error and ratio: {', '.join(errors)}")
+    return lines
 
 
 def error_line(subject: str, errors: HeldOut) -> str:
