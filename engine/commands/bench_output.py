@@ -120,6 +120,8 @@ def write_outputs(
         write_whole(path, text)
         found.append(path)
     own = [row for row in rows if "generate()" not in row["variant"]]
+    if not own:
+        return found
     lengths = {row["prompt_tokens"] for row in own}
     figures = load_figures(own, model=model) if len(lengths) == 1 else length_figures(own, model=model)
     latencies = _latencies(traces)

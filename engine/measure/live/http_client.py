@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import ssl
 import time
@@ -54,7 +55,8 @@ def address_of(base_url: str) -> Address:
     try:
         parts = urlsplit(base_url)
         port = parts.port
-    except ValueError as err:
+        (parts.hostname or "").encode("idna")  # as asking for its address does
+    except ValueError as err:  # a name that cannot be encoded too
         raise UsageError(f"`{base_url[:80]}` is not an address: {err}") from err
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError("`base_url` must be http://host:port/path or https://...")
@@ -104,6 +106,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, gone: Callable[[_Connection], None]) -> None:
         self._gone = gone
         self._transport: asyncio.Transport | None = None
+        self._number: int | None = None
+        """Of the socket; None where bytes are to be encrypted first."""
         self._parser: Any = None
         self._waiter: asyncio.Future[None] | None = None
         self.exchange: Exchange | None = None
@@ -129,6 +133,8 @@ class _Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            self._number = sock.fileno()
 
     def start(self, exchange: Exchange, request: bytes) -> asyncio.Future[None]:
         """Write a request; the future is done when its end is known."""
@@ -143,8 +149,19 @@ class _Connection(asyncio.Protocol):
             self.fail("reset", "the connection was closed before the request was sent")
             return self._waiter
         exchange.sent_ns = exchange.last_ns = time.perf_counter_ns()
-        self._transport.write(request)
+        self._write(request)
         return self._waiter
+
+    def _write(self, request: bytes) -> None:
+        """Hand a request to the kernel now: a loop may write at the end of its turn, long after the stamp."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._number is not None and not (transport.is_closing() or transport.get_write_buffer_size()):
+            with contextlib.suppress(OSError):  # the transport finds the same and tells it
+                request = request[os.write(self._number, request) :]
+        if request:
+            transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """All that a streamed token costs while requests are under way."""

@@ -349,7 +349,10 @@ def test_a_missing_key_names_its_variable_and_a_key_is_never_stored(measure, mon
     assert "canary" not in json.dumps(tables)
 
 
-@pytest.mark.parametrize("address", ["http://user:secret@127.0.0.1:1/v1", "ftp://x/v1", "http://h:99999/v1"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://user:secret@127.0.0.1:1/v1", "ftp://x/v1", "http://h:99999/v1", "http://a..b/v1"],
+)
 def test_addresses_that_cannot_work(address):
     with pytest.raises(UsageError) as caught:
         address_of(address)
