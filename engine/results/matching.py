@@ -358,7 +358,7 @@ _NAMES: Final = ("model", "hardware", "quantization")
 
 def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[tuple[str, Value, Value]]:
     """(field, mine, theirs) for every field that keeps two points apart."""
-    found = []
+    found: list[tuple[str, Value, Value]] = []
     for field in fields:
         mine, theirs = one.get(field), other.get(field)
         if mine is not None and theirs is not None and mine != theirs:
