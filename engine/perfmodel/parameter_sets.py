@@ -27,6 +27,7 @@ from engine.spec.calibration import (
     RequestFit,
     TimeRange,
 )
+from engine.spec.catalog import nearest_set
 from engine.spec.hardware import Hardware, Precision
 
 TRANSFERRED_WIDER: Final[Mapping[OperatorKind, float]] = {
@@ -277,13 +278,11 @@ def _notes(ranked: Sequence[tuple[str, bool]], sets: Mapping[str, Calibration]) 
 
 
 def _unknown(wanted: str, sets: Mapping[str, Calibration]) -> CatalogError:
-    import difflib
-
-    close = difflib.get_close_matches(wanted, [*sets, "auto", "none"], n=1, cutoff=0.5)
+    close = nearest_set(wanted, sets)
     known = ", ".join(f"`{name}`" for name in ("auto", "none", *sorted(sets)))
     problem = Problem(
         code="unknown-calibration",
         message=f"there is no parameter set `{wanted}`",
-        hint=f"did you mean `{close[0]}`?" if close else f"known: {known}",
+        hint=f"did you mean `{close}`?" if close else f"known: {known}",
     )
     return CatalogError([problem], hint=problem.hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from engine.spec.catalog import (
     load_hardware,
     load_model,
     load_quantization,
+    nearest_set,
 )
 from engine.spec.energy import EnergySettings
 from engine.spec.experiment import FROM_LOGS, Experiment
@@ -262,8 +262,8 @@ def _asked_sets(experiment: Experiment) -> list[str]:
 
 
 def _nearest_set(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, [*known, "auto", "none"], n=1, cutoff=0.5)
-    return f"did you mean `{near[0]}`?" if near else "`engine catalog list calibration` shows all"
+    near = nearest_set(name, known)
+    return f"did you mean `{near}`?" if near else "`engine catalog list calibration` shows all"
 
 
 def _of_device(

@@ -11,9 +11,10 @@ import difflib
 import hashlib
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -47,6 +48,7 @@ __all__ = [
     "load_hardware",
     "load_model",
     "load_quantization",
+    "nearest_set",
     "packaged_root",
     "parsed_file",
 ]
@@ -133,6 +135,18 @@ def load_calibrations(
         for name, path in files.items()
         if name in wanted
     }
+
+
+def nearest_set(wanted: str, known: Iterable[str]) -> str | None:
+    """The known name that a wrong one was meant to be; None when nothing comes near."""
+    close = difflib.get_close_matches(wanted, [*known, "auto", "none"], n=5, cutoff=0.5)
+    # Names start with the device: one of another device is not meant, however short the rest is.
+    return max(close, key=lambda name: _shared_start(name, wanted), default=None)
+
+
+def _shared_start(one: str, other: str) -> int:
+    """How many letters two names begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _says(text: str, key: str, value: str) -> bool:

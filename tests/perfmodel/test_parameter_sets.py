@@ -69,6 +69,9 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         choose("h100-sxm-80gb-vllm-0.25", H100, shipped())
     assert "there is no parameter set `h100-sxm-80gb-vllm-0.25`" in str(caught.value)
     assert caught.value.hint == "did you mean `h100-sxm-80gb-vllm-0.24.0`?"
+    with pytest.raises(CatalogError) as caught:
+        choose("h100-sxm-80gb-trtlm", H100, shipped())
+    assert caught.value.hint == "did you mean `h100-sxm-80gb-trtllm-1.3.0rc20`?"
 
 
 def test_kinds_that_nobody_measured_stand_in_and_widen() -> None:
