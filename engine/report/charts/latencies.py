@@ -44,7 +44,10 @@ def percentiles(story: Story) -> Chart | None:
         Column("n", "n", "", "number"),
     )
     rows = [[r["what"], METRICS[r["metric"]].label, r["percentile"], r["value"], r["n"]] for r in data]
-    caption = "A percentile is shown only when at least one request lies beyond it: p99 needs 100 requests."
+    caption = (
+        "A percentile is shown only with values enough behind it: p99 needs 299 where requests were measured "
+        "here, 100 in the logs of others."
+    )
     return Chart(
         "percentiles", "Latency percentiles", caption, alt,
         description(_percentile_body(names, panels), shown, alt=alt),
