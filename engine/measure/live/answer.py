@@ -290,7 +290,9 @@ def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) 
         data = _data(lines)
         if data is None:
             continue
-        if any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines):
+        if len(lines) > 1 and any(
+            line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines
+        ):
             return "error-event", f"the server sent an error: {_shown(data)}"
         if reading.first is None:
             reading.first = stamp
@@ -460,9 +462,9 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
 
 def _by_event(counts: list[int | None], total: int | None) -> tuple[int, ...] | None:
     """Tokens of each piece, where the server told the sum with every piece and it only grows."""
-    told = [count for count in counts if count is not None]
-    if len(told) < 2 or len(told) != len(counts) or total is None:
+    if None in counts or len(counts) < 2 or total is None:
         return None
+    told = [count for count in counts if count is not None]
     steps = [after - before for before, after in zip([0, *told], told, strict=False)]
     return tuple(steps) if min(steps) >= 0 and told[-1] == total else None
 

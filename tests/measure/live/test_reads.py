@@ -175,7 +175,7 @@ def test_pieces_have_the_stamp_of_the_read_they_came_in():
     async def run():
         connection = _Connection(lambda _: None)
         connection.connection_made(asyncio.Transport())
-        connection._transport = type("Sink", (), {"write": lambda _, data: None, "abort": lambda _: None})()
+        connection._transport = type("Sink", (), {"write": lambda *_: None, "abort": lambda _: None})()
         connection.start(exchange := Exchange(), b"")
         connection._reads, connection._stamps = list(reads), [10, 20, 30, 40, 50, 60]
         connection.catch_up()
