@@ -353,9 +353,6 @@ def _lonely(group: Group, others: Sequence[Group], fields: Sequence[str], ambigu
     return Lonely(group, "nearest point differs in " + ", ".join(told), names)
 
 
-_NAMES: Final = ("model", "hardware", "quantization")
-
-
 def _conflicts(one: Identity, other: Identity, fields: Sequence[str]) -> list[tuple[str, Value, Value]]:
     """(field, mine, theirs) for every field that keeps two points apart."""
     found: list[tuple[str, Value, Value]] = []
