@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Final
 
 from engine.errors import ReportError
@@ -68,7 +69,7 @@ def script_bundle() -> str:
     import vl_convert
 
     # Joining the libraries takes two seconds and gives the same text for the same version.
-    made_from = f"scripts of vl-convert {vl_convert.__version__}: {_EXPORT}".encode()
+    made_from = f"scripts of vl-convert {version('vl-convert-python')}: {_EXPORT}".encode()
     known = (recall(made_from) or {}).get("script")
     if isinstance(known, str):
         return known

@@ -346,7 +346,7 @@
     if (!chart || !inSight.has(name) || chart.shown === selection()) return;
     chart.shown = selection();
     leftOut(document.getElementById(`chart-${name}`));
-    chart.view.data("rows", narrowed(chart.all)).runAsync();
+    chart.view.data("rows", narrowed(chart.all)).runAsync().then((view) => flatten(view.container().querySelector("svg")));
   }
   function refilter() {
     release();
