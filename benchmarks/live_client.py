@@ -92,23 +92,24 @@ class _Peer(asyncio.Protocol):
         self.on_body = self.pieces.append
         self._transport: Any = None
         self._parser: Any = None
-        self._ended: Any = None
+        self._ended: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def ask(self, request: bytes) -> asyncio.Future[None]:
         self._parser = httptools.HttpResponseParser(self)
-        self._ended = asyncio.get_running_loop().create_future()
+        self._ended = ended = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return self._ended
+        return ended
 
     def data_received(self, data: bytes) -> None:
         self.stamps.append(time.perf_counter_ns())
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        self._ended.set_result(None)
+        if self._ended is not None:
+            self._ended.set_result(None)
 
     def close(self) -> None:
         self._transport.abort()

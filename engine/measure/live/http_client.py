@@ -212,7 +212,7 @@ class _Connection(asyncio.Protocol):
             else:
                 for end, stamp in zip(ends, stamps, strict=False):
                     times += [stamp] * (end - len(times))
-            times += stamps[-1:] * (len(pieces) - len(times))
+            times += [stamps[-1]] * (len(pieces) - len(times))
             del times[len(pieces) :]
 
     # httptools calls these while it is fed
