@@ -79,21 +79,22 @@ def _bars_body(order: Sequence[str], data: Sequence[Row], title: str) -> dict[st
         {"field": "method", "title": "Method"},
     ]
     whiskers = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    bars = {"mark": {"type": "bar"}, "encoding": {"y": y, "x": x, "color": color, "tooltip": tooltip}}
+    intervals = {"mark": {"type": "rule", "color": INK, "strokeWidth": 1.3}, "encoding": whiskers}
     return {
         # Each phase has its own axis: a prefill step takes a hundred times what a decode step does.
-        "facet": {"row": {"field": "phase", "type": "nominal", "sort": phases, "title": None,
-                          "header": {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start"}}},
+        "vconcat": [
+            {
+                "title": {"text": phase, "anchor": "start", "fontSize": 11},
+                "transform": [{"filter": {"field": "phase", "equal": phase}}],
+                "width": WIDTH - 150,
+                "height": {"step": 18},
+                "layer": [bars, intervals],
+            }
+            for phase in phases
+        ],
         "spacing": 22,
-        "resolve": {"scale": {"x": "independent", "y": "independent"}},
-        "spec": {
-            "width": WIDTH - 150,
-            "height": {"step": 18},
-            "layer": [
-                {"mark": {"type": "bar"}, "encoding": {"y": y, "x": x, "color": color, "tooltip": tooltip}},
-                {"mark": {"type": "rule", "color": INK, "strokeWidth": 1.3}, "encoding": whiskers},
-            ],
-        },
-    }  # fmt: skip
+    }
 
 
 def layer_map(story: Story, rows: Sequence[Row]) -> Chart | None:
