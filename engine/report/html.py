@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["screen", "pdf"]
 
+_LINE_LETTERS: Final = 180
+"""Letters that a table has room for on a page on its side."""
 _PRINT_COLUMNS: Final = 14
 
 
@@ -234,17 +236,28 @@ def _on_paper(table: Table, main: Sequence[int]) -> list[int]:
 
 
 def _column_shares(table: Table, shown: Sequence[int], limit: int) -> list[float]:
-    """Width of each column in percent, from its longest cell; asking every cell again takes WeasyPrint
-    most of its time."""
-    lengths = []
+    """Width of each column in percent: no word is broken where that can be had, and what is left goes to the
+    columns that want more. Asking every cell again takes WeasyPrint most of its time."""
+    needed, wanted = [], []
     for j in shown:
         column = table.columns[j]
-        words = max((len(word) for word in f"{column.label} {column.scale.unit}".split()), default=1)
-        cells = max((len(table.text(i, j)) for i in range(min(limit, len(table.rows)))), default=1)
-        # Formulas and notes wrap well; what they took more would break the words of the others.
-        lengths.append(min(max(words * 1.35, cells, 3), 28) + 2)
-    total = sum(lengths)
-    return [round(100 * length / total, 2) for length in lengths]
+        texts = [table.text(i, j) for i in range(min(limit, len(table.rows)))]
+        head = f"{column.label} {column.scale.unit}".split()
+        # A number stays with its unit and its band.
+        between = "\n" if column.align == "number" else None
+        word = max(
+            max((len(word) for word in head), default=1) * 1.35,  # bold
+            max((len(word) for text in texts for word in text.split(between)), default=1),
+            3,
+        )
+        needed.append(min(word, 28) + 2)
+        # Formulas and notes wrap well.
+        wanted.append(max(needed[-1], min(max(map(len, texts), default=1), 28) + 2))
+    more = sum(wanted) - sum(needed)
+    share = min(1.0, max(0.0, _LINE_LETTERS - sum(needed)) / more) if more else 0.0
+    widths = [least + share * (most - least) for least, most in zip(needed, wanted, strict=True)]
+    total = sum(widths)
+    return [round(100 * width / total, 2) for width in widths]
 
 
 def _lower_first(label: str) -> str:

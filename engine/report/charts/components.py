@@ -39,7 +39,7 @@ def component_bars(rows: Sequence[Row]) -> Chart | None:
         }
         for row in listed
     ]
-    order = list(dict.fromkeys(row["component"] for row in data))
+    count = len({row["component"] for row in data})
     title = f"{word} of each component"
     columns = (
         Column("component", "Component"),
@@ -51,12 +51,12 @@ def component_bars(rows: Sequence[Row]) -> Chart | None:
         Column("n", "n", "", "number"),
     )
     cells = [[r[name] for name in ("component", "phase", "method", *ends.values(), "n")] for r in listed]
-    alt = f"Bars of {word.lower()} of {counted(len(order), 'component')} with 95 % intervals."
+    alt = f"Bars of {word.lower()} of {counted(count, 'component')} with 95 % intervals."
     caption = (
         "All occurrences in one step, each phase on its own axis; whiskers are 95 % intervals over trials."
     )
     return Chart("component-bars", title, caption, alt,
-                 description(_bars_body(order, data, f"{word} ({scale.unit})"), data, alt=alt),
+                 description(_bars_body(data, f"{word} ({scale.unit})"), data, alt=alt),
                  chart_table("component-bars", title, columns, cells))  # fmt: skip
 
 
@@ -64,9 +64,10 @@ def _shown(value: float | None, scale: Scale) -> float | None:
     return None if value is None else rounded(value / scale.factor)
 
 
-def _bars_body(order: Sequence[str], data: Sequence[Row], title: str) -> dict[str, Any]:
+def _bars_body(data: Sequence[Row], title: str) -> dict[str, Any]:
     phases = list(dict.fromkeys(row["phase"] for row in data))
-    y = {"field": "component", "type": "nominal", "sort": list(order), "title": None,
+    # Largest first; the list is sorted, and a component may stand in both phases.
+    y = {"field": "component", "type": "nominal", "sort": None, "title": None,
          "axis": {"ticks": False, "domain": False, "labelLimit": 200}}  # fmt: skip
     x = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": True}}
     color = {"field": "phase", "type": "nominal", "legend": None,
@@ -123,8 +124,8 @@ def layer_map(story: Story, rows: Sequence[Row]) -> Chart | None:
     cells = [[r["layer"], r["component"], r["value"] * scale.factor if r["value"] else None] for r in data]
     layers = len({row["layer"] for row in data})
     alt = f"Heat map of {word.lower()} over {layers} layers and {len(order)} components."
-    smallest = min((abs(row["value"]) for row in data if row["value"]), default=1.0)
-    body = _map_body(order, f"{word} ({scale.unit})", smallest)
+    sizes = [abs(row["value"]) for row in data if row["value"]] or [1.0]
+    body = _map_body(order, f"{word} ({scale.unit})", min(sizes), max(sizes))
     return Chart("layers", title, _map_caption(story), alt, description(body, data, alt=alt),
                  chart_table("layers", title, columns, cells))  # fmt: skip
 
@@ -138,15 +139,18 @@ def _map_caption(story: Story) -> str:
     return f"One step; {how}brighter is more (logarithmic), hatched is invalid."
 
 
-def _map_body(order: Sequence[str], title: str, smallest: float) -> dict[str, Any]:
+def _map_body(order: Sequence[str], title: str, smallest: float, largest: float) -> dict[str, Any]:
     place = {
         "x": {"field": "layer", "type": "ordinal", "title": "Layer",
               "axis": {"labelOverlap": "greedy", "labelAngle": 0}},
         "y": {"field": "component", "type": "nominal", "sort": list(order), "title": None},
     }  # fmt: skip
     scale = {"scheme": "viridis", "type": "symlog", "constant": smallest}
-    color = {"field": "value", "type": "quantitative", "title": title, "scale": scale,
-             "legend": {"gradientLength": 180}}  # fmt: skip
+    # Squares instead of a gradient, which the PDF's renderer leaves out of pictures.
+    steps = [rounded(smallest * (largest / smallest) ** (i / 4)) for i in range(5)]
+    legend = {"type": "symbol", "symbolType": "square", "symbolSize": 160, "symbolStrokeWidth": 0,
+              "values": list(dict.fromkeys(steps)), "format": ",.3~g"}  # fmt: skip
+    color = {"field": "value", "type": "quantitative", "title": title, "scale": scale, "legend": legend}
     tooltip = [
         {"field": "component", "title": "Component"},
         {"field": "layer", "title": "Layer"},
