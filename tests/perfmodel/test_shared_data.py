@@ -1,7 +1,7 @@
 """Stored errors against the tables the shipped sets were fitted on, where those are at hand.
 
-ENGINE_SHARED names a folder with `data/operator_times.csv`, as for `samples/` elsewhere; the rows are no part of
-this project.
+ENGINE_SHARED names a folder with `data/operator_times.csv`, as for `samples/` elsewhere; the rows are no
+part of this project.
 """
 
 import os
