@@ -224,6 +224,35 @@ def _number(amount: float) -> str:
     return str(int(amount)) if float(amount).is_integer() else f"{amount:.6g}"
 
 
+_NO_WORK: Final = OperatorRow(
+    phase="",
+    layer_kind="",
+    operator="",
+    count=1,
+    flops=0.0,
+    parameters=0,
+    weight_bytes=0.0,
+    input_bytes=0.0,
+    output_bytes=0.0,
+    kv_read_bytes=0.0,
+    kv_write_bytes=0.0,
+    total_bytes=0.0,
+    intensity=None,
+    bound=None,
+    precision=None,
+    peak_flops_per_s=None,
+    bandwidth_bytes_per_s=None,
+    attainable_flops_per_s=None,
+    share_of_peak=None,
+    time_s=0.0,
+    share_of_time=0.0,
+    fits_l2=None,
+    l2_attainable_flops_per_s=None,
+    formula="",
+)
+"""What a row holds that computes nothing and touches no memory."""
+
+
 def _collective_row(plan: Plan, phase: str, item: Collective, step: Step) -> OperatorRow:
     units = step.busiest[item.symbol]
     moved = units * item.volume_bytes
@@ -232,30 +261,16 @@ def _collective_row(plan: Plan, phase: str, item: Collective, step: Step) -> Ope
         f"{item.kind} of {_number(units * item.message_bytes)} B over {item.group} devices: "
         f"sends {_number(moved)} B; {item.latency_s * 1e6:.3g} µs latency; {item.link}"
     )
-    return OperatorRow(
+    return replace(
+        _NO_WORK,
         phase=phase,
         layer_kind="communication",
         operator=item.name,
         count=item.count,
-        flops=0.0,
-        parameters=0,
-        weight_bytes=0.0,
-        input_bytes=0.0,
-        output_bytes=0.0,
-        kv_read_bytes=0.0,
-        kv_write_bytes=0.0,
         total_bytes=moved,
-        intensity=None,
         bound="communication",
-        precision=None,
-        peak_flops_per_s=None,
         bandwidth_bytes_per_s=moved / time if time else None,
-        attainable_flops_per_s=None,
-        share_of_peak=None,
         time_s=time * (1 - plan.deployment.parallelism.overlap),
-        share_of_time=0.0,
-        fits_l2=None,
-        l2_attainable_flops_per_s=None,
         formula=formula,
     )
 
@@ -263,30 +278,11 @@ def _collective_row(plan: Plan, phase: str, item: Collective, step: Step) -> Ope
 def _between_row(plan: Plan, phase: str, time_s: float) -> OperatorRow:
     """What an engine does beside its kernels: no work of the model, so its bound is nothing."""
     name = "" if plan.timing is None else plan.timing.name
-    return OperatorRow(
+    return replace(
+        _NO_WORK,
         phase=phase,
         layer_kind="engine",
         operator=BETWEEN_KERNELS,
-        count=1,
-        flops=0.0,
-        parameters=0,
-        weight_bytes=0.0,
-        input_bytes=0.0,
-        output_bytes=0.0,
-        kv_read_bytes=0.0,
-        kv_write_bytes=0.0,
-        total_bytes=0.0,
-        intensity=None,
-        bound=None,
-        precision=None,
-        peak_flops_per_s=None,
-        bandwidth_bytes_per_s=None,
-        attainable_flops_per_s=None,
-        share_of_peak=None,
-        time_s=0.0,
-        share_of_time=0.0,
-        fits_l2=None,
-        l2_attainable_flops_per_s=None,
         formula=f"fitted, {name}: time of a step outside its kernels",
         estimate_s=time_s,
         estimate_note="has no band of its own",

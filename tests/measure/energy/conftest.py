@@ -4,10 +4,13 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from engine.measure.energy.nvml import Nvml
 
 SOURCE = Path(__file__).with_name("nvml_fake.c")
 
@@ -121,3 +124,18 @@ def fake_environment(fake_library: Path, tmp_path: Path):
         return {**os.environ, "LD_LIBRARY_PATH": str(fake_library.parent), "FAKE_NVML": str(config)}
 
     return build
+
+
+@pytest.fixture
+def source(nvml: FakeNvml) -> Iterator[Callable[..., Nvml]]:
+    """Makes power sources on the pretend library, with settings of it; all are closed at the end."""
+    opened: list[Nvml] = []
+
+    def make(**settings: Any) -> Nvml:
+        nvml.set(**settings)
+        opened.append(Nvml())
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()

@@ -18,20 +18,6 @@ FIRST = "GPU-00000000-fake-0000-0000-000000000000"
 SECOND = "GPU-00000000-fake-0000-0000-000000000001"
 
 
-@pytest.fixture
-def source(nvml):
-    opened = []
-
-    def make(**settings):
-        nvml.set(**settings)
-        opened.append(Nvml())
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        one.close()
-
-
 def test_a_whole_reading(nvml, source) -> None:
     found = source()
     nvml.move_to(3.05)

@@ -4,25 +4,10 @@ import numpy as np
 import pytest
 
 from engine.errors import MeasurementError
-from engine.measure.energy.nvml import Nvml
 from engine.measure.energy.recorder import COLUMNS
 from engine.measure.energy.tape import ReadingTape
 
 FIRST = "GPU-00000000-fake-0000-0000-000000000000"
-
-
-@pytest.fixture
-def source(nvml):
-    opened = []
-
-    def make(**settings):
-        nvml.set(**settings)
-        opened.append(Nvml())
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        one.close()
 
 
 def rows(tape) -> list[dict[str, float]]:
