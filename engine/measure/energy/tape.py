@@ -28,13 +28,8 @@ _NOT_READ: Final = 3
 _FIELD: Final[Any] = {
     "names": ["field", "scope", "result", "millijoules", "milliwatts"],
     "formats": ["<u4", "<u4", "<i4", "<u8", "<u4"],
-    "offsets": [
-        0,
-        4,
-        28,
-        32,
-        32,
-    ],  # nvmlFieldValue_t: type and two stamps lie between, the last two are a union
+    # nvmlFieldValue_t: type and two stamps lie between, the last two are a union.
+    "offsets": [0, 4, 28, 32, 32],
     "itemsize": 40,
 }
 
