@@ -67,8 +67,8 @@ _ALL: Final = (
            "only, no queue.",
            "first token - sent"),
     Metric("tpot_s", "Time per output token", "s", "latency", "lower",
-           "Mean time between generated tokens after the first.",
-           "(e2e - ttft) / (output tokens - 1)"),
+           "Mean time between generated tokens after the first; of a measured stream, after those of its "
+           "first piece.", "(e2e - ttft) / (output tokens - 1)"),
     Metric("itl_s", "Inter-token latency", "s", "latency", "lower",
            "Gaps between consecutive tokens, pooled over requests.",
            "t[i+1] - t[i]"),

@@ -22,7 +22,7 @@ _RESAMPLES: Final = 1000
 _MOST_DRAWS: Final = 20_000_000
 _COLUMNS: Final = (
     "point", "variant", "repeat", "request", "run_phase", "outcome", "scheduled_s", "sent_s", "first_token_s",
-    "first_answer_s", "last_token_s", "done_s", "output_tokens",
+    "first_answer_s", "last_token_s", "done_s", "output_tokens", "first_tokens", "first_tokens_source",
 )  # fmt: skip
 _OF_ONE_RUN: Final = ("repeats", "interval", "requests")
 """What knows nothing of how much runs differ from each other."""
@@ -265,7 +265,10 @@ def _between(row: Mapping[str, Any], first: str, last: str) -> float | None:
 
 def _tpot(row: Mapping[str, Any]) -> float | None:
     decode, tokens = _between(row, "first_token_s", "last_token_s"), row.get("output_tokens")
-    return decode / (tokens - 1) if decode and tokens and tokens > 1 else None
+    if not decode or not tokens or row.get("first_tokens_source") == "not known":
+        return None
+    later = tokens - (row.get("first_tokens") or 1)  # not noted by runs of older versions
+    return decode / later if later > 0 else None
 
 
 def _ntpot(row: Mapping[str, Any]) -> float | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engine.results.tables import Tables
 
 
-@measurement(LiveSettings, result_version=2)
+@measurement(LiveSettings, result_version=3)
 def measure_live(settings: LiveSettings, task: Task, tools: Tools) -> Tables:
     """Requests, their summary, what was observed and what a reader must know, for one point."""
     # The libraries behind it take seconds to load and `engine plan` only asks for the version.

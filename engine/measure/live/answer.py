@@ -46,6 +46,10 @@ class Answer:
     error_class: str | None = None
     error: str | None = None
     text: str = ""
+    first_text: str = ""
+    """Text of the first piece."""
+    streamed: bool | None = None
+    """It came as events; False for one JSON body, None for neither."""
     event_ns: tuple[int, ...] = ()
     """Pieces with text or reasoning."""
     event_tokens: tuple[int, ...] | None = None
@@ -333,8 +337,8 @@ def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -
         return None
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         return "bad-json", "`choices` is not a list of objects"
-    if len(choices) > 1:
-        return "many-choices", f"{len(choices)} choices in one event; exactly one was asked for"
+    if len(choices) > 1 or choices[0].get("index"):
+        return "many-choices", "more than one choice; exactly one was asked for"
     answered = _take_choice(reading, stamp, choices[0], usage)
     if answered and usage is None and reading.finish is None:
         pattern.learn(data, answered)
@@ -402,12 +406,14 @@ def _whole(body: bytes, done_ns: int) -> Answer:
         message = choices[0].get("message")
         event = {
             **event,
-            "choices": [{**choices[0], "delta": message}] if isinstance(message, dict) else choices,
+            "choices": [{**choices[0], "delta": message}, *choices[1:]]
+            if isinstance(message, dict)
+            else choices,
         }
     fault = _understand_whole(reading, done_ns, event)
     answer = _answer(reading, fault)
     # Nothing is known of when its tokens came.
-    return replace(answer, event_ns=(), event_tokens=None, first_answer_ns=None)
+    return replace(answer, streamed=False, event_ns=(), event_tokens=None, first_answer_ns=None)
 
 
 def _understand_whole(reading: _Reading, stamp: int, event: dict[str, Any]) -> tuple[str, str] | None:
@@ -421,6 +427,8 @@ def _understand_whole(reading: _Reading, stamp: int, event: dict[str, Any]) -> t
     choices = event.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return "bad-json", "the answer has no `choices`"
+    if len(choices) > 1:
+        return "many-choices", "more than one choice; exactly one was asked for"
     _take_choice(reading, stamp, choices[0], usage)
     return None
 
@@ -444,6 +452,8 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
         error_class=fault[0] if fault else None,
         error=fault[1] if fault else None,
         text=text.decode(errors="replace"),
+        first_text=reading.texts[0].decode(errors="replace") if reading.texts else "",
+        streamed=True,
         event_ns=tuple(reading.stamps),
         event_tokens=_by_event(reading.counts, tokens),
         first_event_ns=reading.first,
@@ -466,7 +476,8 @@ def _by_event(counts: list[int | None], total: int | None) -> tuple[int, ...] | 
         return None
     told = [count for count in counts if count is not None]
     steps = [after - before for before, after in zip([0, *told], told, strict=False)]
-    return tuple(steps) if min(steps) >= 0 and told[-1] == total else None
+    # The token that only ends an answer may come without a piece.
+    return tuple(steps) if min(steps) >= 0 and total - told[-1] in (0, 1) else None
 
 
 def _count(value: object) -> int | None:

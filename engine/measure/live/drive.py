@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from engine.measure.live.answer import Answer, read_answer
@@ -235,7 +235,7 @@ def to_record(
         outcome = "failed"
     elif tokens == 0:
         outcome, error_class, error = "failed", "empty-answer", "the answer has no tokens"
-    return Request(
+    record = Request(
         number=sent.asked.number,
         scheduled_ns=sent.scheduled_ns,
         dispatched_ns=sent.dispatched_ns,
@@ -265,4 +265,19 @@ def to_record(
         error=error,
         server_prefill_s=answer.server_prefill_s,
         server_decode_s=answer.server_decode_s,
+        streamed=answer.streamed,
     )
+    return _with_first_piece(record, answer.first_text, count, count_source) if record.packed else record
+
+
+def _with_first_piece(
+    record: Request, text: str, count: Callable[[str], int | None] | None, source: str
+) -> Request:
+    """The record with the tokens of its first piece, where pieces hold several and somebody can count."""
+    if count is None or len(record.event_ns) < 2 or not record.good:
+        return record
+    found = count(text) or 0
+    # Each later piece holds a token at least; a count that leaves none for it is of another tokenizer.
+    if not 0 < found <= (record.output_tokens or 0) - len(record.event_ns) + 1:
+        return record
+    return replace(record, first_counted=found, first_counter=source)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.measure.live.machine import noise
 from engine.measure.live.records import Measured, Repeat, Request
 from engine.measure.live.statistics import trend_is_up
+from engine.measure.live.summary import unjudged
 from engine.spec.live import HttpTarget, LiveSettings
 
 __all__ = ["findings_of"]
@@ -48,11 +49,15 @@ def _of_load(settings: LiveSettings, load: Measured, rows: Sequence[Mapping[str,
     if isinstance(settings.target, HttpTarget):
         yield from _of_client(about, load, rows)
         yield from _of_tokens(about, good)
+        yield from _of_stream(about, settings.target, good)
+        yield from _of_limits(about, load, settings)
     yield from _serial(about, load, good)
 
 
-def _finding(rule: str, severity: str, finding: str, evidence: str | None = None) -> Finding:
-    return {"rule": rule, "severity": severity, "finding": finding, "evidence": evidence}
+def _finding(
+    rule: str, severity: str, finding: str, evidence: str | None = None, change: str | None = None
+) -> Finding:
+    return {"rule": rule, "severity": severity, "finding": finding, "evidence": evidence, "change": change}
 
 
 def _above_roof(about: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -158,6 +163,67 @@ def _of_tokens(about: str, good: Sequence[Request]) -> Iterator[Finding]:
     if sources - {"usage"}:
         shown = ", ".join(sorted(s or "nobody" for s in sources))
         yield _finding("token-source", "note", f"{about}: output tokens were counted by {shown}")
+
+
+def _of_stream(about: str, target: HttpTarget, good: Sequence[Request]) -> Iterator[Finding]:
+    """Times that a stream should have told and did not."""
+    if not target.stream:
+        return
+    whole = sum(r.streamed is False for r in good)
+    if whole:
+        yield _finding(
+            "not-streamed",
+            "warning",
+            f"{about}: the server ignored `stream: true`: {whole} of {len(good)} answers came in one piece",
+            "request latency and tokens hold; these answers have no time to first token and none per token",
+            "target: {stream: false}",
+        )
+    silent = sum(bool(r.streamed) and not r.event_ns for r in good)
+    if silent:
+        yield _finding(
+            "no-text",
+            "warning",
+            f"{about}: {silent} of {len(good)} answers had tokens but no text, such as calls of tools",
+            "their latency counts to the end of the answer; they have no time to first token",
+        )
+    yield from _of_pieces(about, good)
+
+
+def _of_pieces(about: str, good: Sequence[Request]) -> Iterator[Finding]:
+    """Pieces of several tokens, whose first the time per token must leave out."""
+    packed = [r for r in good if r.packed and not r.without_gap]
+    if not packed:
+        return
+    mean = math.fsum(r.tokens_per_piece or 0.0 for r in packed) / len(packed)
+    text = f"{about}: {len(packed)} of {len(good)} answers came in pieces of {mean:.3g} tokens on average"
+    unknown = sum(r.first_tokens is None for r in packed)
+    guessed = sum(r.first_tokens_source == "mean of the pieces" for r in packed)
+    if unknown:
+        text += f"; nobody knows how many the first one of {unknown} held, so they have no time per token"
+    if guessed:
+        text += f"; the first one of {guessed} is taken to be as large as the mean"
+    sure = not unknown and not guessed
+    if sure:
+        text += f"; those of the first one were counted by {packed[0].first_counter}"
+    yield _finding(
+        "packed-pieces",
+        "note" if sure else "warning",
+        text,
+        None if sure else "name the model's tokenizer, and the tokens of the first piece are counted",
+        None if sure else "target: {tokenizer: FOLDER_OR_NAME}",
+    )
+
+
+def _of_limits(about: str, load: Measured, settings: LiveSettings) -> Iterator[Finding]:
+    unknown = unjudged(load.repeats, settings.require)
+    if unknown:
+        missing = ", ".join(f"`{name}`" for name in settings.require)
+        yield _finding(
+            "goodput-unknown",
+            "warning",
+            f"{about}: {unknown} requests lack a metric that `require` limits, so there is no goodput",
+            f"limited are {missing}; nobody knows whether these requests met them",
+        )
 
 
 def _serial(about: str, load: Measured, good: Sequence[Request]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Final
 from engine.measure.live.records import Level, Measured, Repeat
 from engine.measure.live.serve import ServerRun
 from engine.measure.live.statistics import trend_is_up
-from engine.measure.live.summary import error_share, meets
+from engine.measure.live.summary import error_share, meets, unjudged
 
 __all__ = ["find_saturation", "holds", "search_rate"]
 
@@ -69,8 +69,11 @@ async def search_rate(run: ServerRun) -> list[Measured]:
         )[0]
         found.append(measured)
         good, why = holds(run, measured)
-        measured.notes.append(why)
         run.say(f"{rate:.4g} requests/s: {why}")
+        if good is None:
+            measured.status, measured.failure = "failed", why
+            return found
+        measured.notes.append(why)
         low, high = (rate, high) if good else (low, rate)
         # A limit that even the highest allowed rate meets needs no upper end.
         if good and load.rates and rate >= load.rates[-1]:
@@ -98,8 +101,9 @@ def _mark_answer(found: list[Measured], low: float, high: float) -> None:
             measured.notes.append(text)
 
 
-def holds(run: ServerRun, measured: Measured) -> tuple[bool, str]:
-    """Whether a load is within the limits, and why: share of requests, failures, growing queues."""
+def holds(run: ServerRun, measured: Measured) -> tuple[bool | None, str]:
+    """Whether a load is within the limits, and why: share of requests, failures, growing queues. None where
+    too many requests lack the metrics that the limits are about."""
     settings = run.settings
     if measured.failure is not None:
         return False, measured.failure
@@ -107,7 +111,10 @@ def holds(run: ServerRun, measured: Measured) -> tuple[bool, str]:
     failed = error_share(requests) or 0.0
     if failed > settings.max_error_share:
         return False, f"{failed:.1%} failed"
-    share = sum(meets(r, settings.require) for r in requests) / len(requests)
+    share = sum(meets(r, settings.require) is True for r in requests) / len(requests)
+    unknown = unjudged(measured.repeats, settings.require) / len(requests)
+    if share < settings.attainment <= share + unknown:
+        return None, f"{unknown:.1%} of the requests lack a metric that `require` limits"
     if share < settings.attainment:
         return False, f"{share:.1%} of the requests meet the limits, {settings.attainment:.1%} are wanted"
     growing = [repeat for repeat in measured.repeats if _queue_grows(repeat)]

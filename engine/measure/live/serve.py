@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
-from engine.measure.live.answer import read_answer
+from engine.measure.live.answer import Answer, read_answer
 from engine.measure.live.dialect import ServerTokenizer, Speaker, key_of, probe
 from engine.measure.live.drive import Asked, Driven, Sent, closed_loop, no_collection, open_loop, to_record
 from engine.measure.live.http_client import HttpClient, address_of
@@ -113,7 +113,7 @@ async def _measure(
         )
         begun.append(run)
         measured = await _all_loads(run)
-        return measured, _observed(target, speaker, run, client, answer.model)
+        return measured, _observed(target, speaker, run, client, answer)
     finally:
         server_tokens.close()
         client.close()
@@ -177,14 +177,20 @@ async def _all_loads(run: ServerRun) -> list[Measured]:
 
 
 def _observed(
-    target: HttpTarget, speaker: Speaker, run: ServerRun, client: HttpClient, model: str | None
+    target: HttpTarget, speaker: Speaker, run: ServerRun, client: HttpClient, answer: Answer
 ) -> list[dict[str, Any]]:
     dialect = speaker.dialect
-    asked = {"model": target.model, "endpoint": target.endpoint, "ignore_eos": str(target.ignore_eos).lower()}
+    asked = {
+        "model": target.model,
+        "endpoint": target.endpoint,
+        "stream": str(target.stream).lower(),
+        "ignore_eos": str(target.ignore_eos).lower(),
+    }
     sent = ", ".join(sorted(dialect.fields)) or "none"
     seen = {
-        "model": model,
+        "model": answer.model,
         "endpoint": target.endpoint,
+        "stream": None if answer.streamed is None else str(answer.streamed).lower(),
         "ignore_eos": str("ignore_eos" in dialect.fields and target.ignore_eos).lower(),
         "optional fields sent": sent,
         "usage": "told by the server" if dialect.tells_usage else "not told",

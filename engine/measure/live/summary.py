@@ -14,7 +14,7 @@ from engine.measure.live.statistics import percentiles, steady_window
 from engine.results.estimate import estimate
 from engine.spec.condition import parse_condition
 
-__all__ = ["Goals", "error_share", "meets", "summary_rows", "tokens_in"]
+__all__ = ["Goals", "error_share", "meets", "summary_rows", "tokens_in", "unjudged"]
 
 _RESOLVED: Final = 0.95
 """Share of the pieces that must have come in reads of their own for gaps between them to be told."""
@@ -36,23 +36,25 @@ class Goals:
     """Of every request; None where they differ."""
 
 
-def meets(request: Request, require: Mapping[str, str]) -> bool:
-    """Whether a request ended well and within every limit; a metric it lacks because there was no gap - one
-    token, or everything in one read - is no miss, any other lacking metric is."""
+def meets(request: Request, require: Mapping[str, str]) -> bool | None:
+    """Whether a request ended well and within every limit; None where a metric that nobody knows decides it.
+    A metric it lacks because there was no gap - one token, or everything in one read - is no miss."""
     if not request.good:
         return False
+    found: bool | None = True
     for name, text in require.items():
         value = getattr(request, name)
-        if value is None:
-            at_once = (request.output_tokens or 0) == 1 or (
-                request.first_ns is not None and request.first_ns == request.last_ns
-            )
-            if name in ("tpot_s", "output_tokens_per_s_per_user") and at_once:
-                continue
-            return False
-        if not parse_condition(name, text).holds(value):
-            return False
-    return True
+        if value is not None:
+            if not parse_condition(name, text).holds(value):
+                return False
+        elif name not in ("tpot_s", "output_tokens_per_s_per_user") or not request.without_gap:
+            found = None
+    return found
+
+
+def unjudged(repeats: Iterable[Repeat], require: Mapping[str, str]) -> int:
+    """Requests of which nobody knows whether they meet every limit."""
+    return sum(meets(request, require) is None for repeat in repeats for request in repeat.requests)
 
 
 def error_share(requests: Iterable[Request]) -> float | None:
@@ -87,9 +89,8 @@ def summary_rows(measured: Measured, goals: Goals, beside: Beside | None) -> lis
     row: Row = {**base, "phase": "request", **_counts(requests)}
     status, reasons = _status(measured, requests, goals)
     row |= {"status": status, "reason": "; ".join(reasons) or None}
-    if any(r.good for r in requests):
-        row |= _latencies(measured.repeats)
-        row |= _rates(measured, goals)
+    row |= _latencies(measured.repeats)
+    row |= _rates(measured, goals)
     row |= _memory(measured.repeats, beside)
     if row.get("short_share"):
         beside = None  # what is predicted are answers of the length that was asked for
@@ -196,13 +197,18 @@ def _rates(measured: Measured, goals: Goals) -> Row:
         if value is not None:
             series.setdefault(name, []).append(value)
 
+    # Where some may or may not have met the limits, any number would be a guess.
+    judged = goals.require and not unjudged(repeats, goals.require)
     for repeat in repeats:
-        good = [r for r in repeat.requests if r.good]
+        scheduled = [r for r in repeat.requests if r.run_phase in ("measured", "drain")]
+        good = [r for r in scheduled if r.good]
+        if judged and scheduled:
+            note("goodput_share", sum(meets(r, goals.require) is True for r in scheduled) / len(scheduled))
         if not good:
+            note("goodput_requests_per_s", 0.0 if judged and scheduled else None)
             continue
         whole = (min(r.sent_ns for r in good), max(r.last_ns or r.done_ns for r in good))
-        window = steady_window([r for r in repeat.requests if r.run_phase in ("measured", "drain")],
-                               level.concurrency) if level.batching != "static" else None  # fmt: skip
+        window = steady_window(scheduled, level.concurrency) if level.batching != "static" else None
         counted = all(r.output_tokens is not None for r in good)
         wall = _per_second(sum(r.output_tokens or 0 for r in good), whole) if counted else None
         note("wall_output_tokens_per_s", wall)
@@ -220,11 +226,9 @@ def _rates(measured: Measured, goals: Goals) -> Row:
             at_once = min(len(rates), level.concurrency or 0)
             if at_once:
                 note("sum_of_request_tokens_per_s", at_once * math.fsum(rates) / len(rates))
-        if goals.require:
-            met = sum(meets(r, goals.require) for r in ended)
+        if judged:
+            met = sum(meets(r, goals.require) is True for r in ended)
             note("goodput_requests_per_s", _per_second(met, span))
-            all_scheduled = [r for r in repeat.requests if r.run_phase in ("measured", "drain")]
-            note("goodput_share", sum(meets(r, goals.require) for r in all_scheduled) / len(all_scheduled))
         if level.concurrency is None and len(repeat.requests) > 1:
             due = [r.scheduled_ns for r in repeat.requests]
             first, last = min(due), max(due)

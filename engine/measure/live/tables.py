@@ -18,7 +18,7 @@ _SAME = (
     "outcome", "run_phase", "repeat", "slot", "reads", "prompt_tokens", "cached_prompt_tokens",
     "output_tokens", "reasoning_tokens", "token_source", "prompt_tokens_asked", "output_tokens_asked",
     "finish_reason", "http_status", "error_class", "server_prefill_s", "server_decode_s",
-    "allocated_peak_bytes", "reserved_peak_bytes",
+    "allocated_peak_bytes", "reserved_peak_bytes", "first_tokens", "first_tokens_source", "streamed",
 )  # fmt: skip
 
 

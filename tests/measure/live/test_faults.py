@@ -211,6 +211,19 @@ def test_a_byte_order_mark_hides_no_event():
     assert answers[0].text == " a b"
 
 
+def test_a_second_choice_is_a_failure_however_it_comes():
+    """Its tokens are in the usage, and its text is in nobody's."""
+    second = b'data: {"choices": [{"index": 1, "delta": {"content": " b"}}]}\n\n'
+    answers, _, _, _ = exchange_with(streamed(event(" a"), event(" a"), second, event(" a", finish="stop")))
+    assert answers[0].error_class == "many-choices"
+
+    def both(_asked, reply):
+        reply.whole(b'{"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}')
+
+    answers, _, _, _ = exchange_with(both, stream=False)
+    assert answers[0].error_class == "many-choices"
+
+
 @pytest.mark.parametrize(("told", "counted"), [(0, None), (2.0, 2), (2.5, None), (-1, None)])
 def test_counts_that_cannot_be_are_none(told, counted):
     more = {"usage": {"prompt_tokens": told, "completion_tokens": told}}

@@ -241,6 +241,67 @@ def test_usage_with_every_piece_tells_tokens_of_each(measure):
     assert "itl_s" not in tables["summary"][0]
 
 
+def packed(sizes):
+    """A server that sends pieces of so many tokens, words here, and counts at the end only."""
+
+    async def script(asked, reply):
+        reply.head()
+        for number, size in enumerate(sizes):
+            finish = "length" if number == len(sizes) - 1 else None
+            reply.event(piece(" token" * size, chat=asked.chat, finish=finish))
+            await asyncio.sleep(0.004)
+        reply.event(usage(asked, sum(sizes)))
+        reply.event(b"[DONE]")
+        reply.end()
+
+    return script
+
+
+def test_tokens_of_the_first_piece_are_counted_where_somebody_can(measure, monkeypatch):
+    """Pieces of 5, 1, 3 and 3: the time of a token is that of the 7 after the first piece."""
+    monkeypatch.setattr("engine.measure.live.serve.load_tokenizer", lambda *_: lambda text: len(text.split()))
+    with running(lambda: packed((5, 1, 3, 3))) as (base, _):
+        target = {"tokenizer": "words"}
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}, target=target))
+    for row in request_rows(tables):
+        assert (row["first_tokens"], row["first_tokens_source"]) == (5, "tokenizer")
+        assert row["output_tokens"] == 12
+    spans = [(r["last_token_s"] - r["first_token_s"]) / 7 for r in request_rows(tables)]
+    assert tables["summary"][0]["tpot_s"] == pytest.approx(sum(spans) / len(spans), rel=1e-6)
+    (finding,) = [f for f in tables["findings"] if f["rule"] == "packed-pieces"]
+    assert finding["severity"] == "note"
+    assert finding["finding"] == (
+        "concurrency 1: 8 of 8 answers came in pieces of 3 tokens on average; those of the first one were "
+        "counted by tokenizer"
+    )
+
+
+def test_a_first_piece_that_nobody_can_count_leaves_no_time_per_token(measure):
+    with running(lambda: packed((5, 1, 3, 3))) as (base, _):
+        limits = {"tpot_s": "<= 1 s"}
+        tables = measure(live(base, {"concurrency": [1], "requests": 4}, require=limits))
+    (row,) = tables["summary"]
+    assert row["ttft_s"] > 0
+    assert "tpot_s" not in row
+    assert "goodput_share" not in row
+    found = {f["rule"]: f for f in tables["findings"]}
+    assert found["packed-pieces"]["finding"].endswith(
+        "nobody knows how many the first one of 8 held, so they have no time per token"
+    )
+    assert found["packed-pieces"]["change"] == "target: {tokenizer: FOLDER_OR_NAME}"
+    assert found["goodput-unknown"]["finding"] == (
+        "concurrency 1: 8 requests lack a metric that `require` limits, so there is no goodput"
+    )
+
+
+def test_a_search_whose_limits_nobody_can_judge_says_so(measure):
+    with running(lambda: packed((5, 1, 3, 3))) as (base, _):
+        load = {"pattern": "rate_search", "requests": 4, "rate": ["100 /s"]}
+        tables = measure(live(base, load, require={"tpot_s": "<= 1 s"}), failing=True)
+    (row,) = tables["summary"]
+    assert row["reason"].startswith("100.0% of the requests lack a metric that `require` limits")
+
+
 def test_cached_prompts_are_found(measure):
     def caching():
         def script(asked, reply):
@@ -400,15 +461,59 @@ def test_reasoning_text_counts_as_first_token_but_not_as_answer(measure):
     assert row["ttft_answer_s"] >= row["ttft_s"] + 0.019
 
 
-def test_whole_answers_have_no_first_token(measure):
-    def plain():
+def plain():
+    def script(asked, reply):
+        body = {"choices": [{"message": {"content": "a b c d"}, "finish_reason": "length"}],
+                "usage": {"prompt_tokens": 16, "completion_tokens": 4}}  # fmt: skip
+        reply.whole(json.dumps(body).encode())
+
+    return script
+
+
+def test_a_server_that_ignores_streaming_is_named_and_its_whole_times_hold(measure):
+    with running(plain) as (base, _):
+        tables = measure(live(base, {"concurrency": [2], "requests": 4}, require={"ttft_s": "<= 1 s"}))
+    (row,) = tables["summary"]
+    assert (row["status"], row["output_tokens"], row["completed_requests"]) == ("ok", 2 * 4 * 4, 8)
+    assert "ttft_s" not in row
+    assert "goodput_share" not in row
+    for request in request_rows(tables):
+        assert request["streamed"] is False
+        assert request["first_token_s"] is None
+        assert request["done_s"] > request["sent_s"]
+    found = {f["rule"]: f for f in tables["findings"]}
+    assert found["not-streamed"]["severity"] == "warning"
+    assert found["not-streamed"]["finding"] == (
+        "concurrency 2: the server ignored `stream: true`: 8 of 8 answers came in one piece"
+    )
+    assert found["not-streamed"]["change"] == "target: {stream: false}"
+    assert {"setting": "stream", "requested": "true", "observed": "false"}.items() <= next(
+        r for r in tables["observed"] if r["setting"] == "stream"
+    ).items()
+
+
+def test_answers_without_text_are_named(measure):
+    """Calls of tools are tokens and no text."""
+
+    def calling():
         def script(asked, reply):
-            body = {"choices": [{"message": {"content": "a b c d"}, "finish_reason": "length"}],
-                    "usage": {"prompt_tokens": 16, "completion_tokens": 4}}  # fmt: skip
-            reply.whole(json.dumps(body).encode())
+            reply.head()
+            call = {"index": 0, "function": {"name": "f", "arguments": "{}"}}
+            reply.event(json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode())
+            reply.event(piece(None, chat=True, finish="tool_calls"))
+            reply.event(usage(asked, 5))
+            reply.end()
 
         return script
 
+    with running(calling) as (base, _):
+        tables = measure(live(base, {"concurrency": [1], "requests": 2}))
+    assert tables["summary"][0]["output_tokens"] == 2 * 2 * 5
+    assert "ttft_s" not in tables["summary"][0]
+    assert "no-text" in {f["rule"] for f in tables["findings"]}
+
+
+def test_whole_answers_have_no_first_token(measure):
     with running(plain) as (base, _):
         tables = measure(live(base, {"concurrency": [1], "requests": 3}, target={"stream": False}))
     row = tables["summary"][0]

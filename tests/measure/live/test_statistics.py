@@ -20,6 +20,7 @@ from engine.measure.live.statistics import (
 from engine.measure.live.summary import Goals, error_share, meets, summary_rows, tokens_in
 
 MS = 1_000_000
+GOOD = {"ttft_s": "<= 60 ms"}
 
 
 def request(number=0, *, sent=0, first=50, gap=10, tokens=5, scheduled=None, **more):
@@ -58,6 +59,33 @@ def test_a_first_piece_of_several_tokens_is_taken_out():
     r = request(tokens=3, first=50, gap=10, event_tokens=(4, 1, 1), output_tokens=6)
     assert r.tpot_s == pytest.approx(0.01)  # 20 ms / (6 - 4)
     assert not r.one_token_events
+
+
+def test_pieces_of_several_tokens_say_what_is_known_of_the_first():
+    """Four tokens a piece on average: to take one for the first piece would be wrong by 3 tokens."""
+    many = request(tokens=25, output_tokens=100)
+    assert (many.packed, many.first_tokens, many.first_tokens_source) == (True, 4, "mean of the pieces")
+    assert many.tpot_s == pytest.approx(0.0025)  # 24 gaps of 10 ms / 96 tokens; 99 would give 2.42 ms
+    counted = replace(many, first_counted=1, first_counter="tokenizer")
+    assert counted.tpot_s == pytest.approx(0.24 / 99)
+    assert counted.first_tokens_source == "tokenizer"
+    few = request(tokens=20, output_tokens=80)
+    assert (few.first_tokens, few.first_tokens_source, few.tpot_s) == (None, "not known", None)
+    told = replace(few, event_tokens=(61, *(1,) * 19), token_source="usage")
+    assert (told.first_tokens, told.first_tokens_source) == (61, "usage")
+    assert told.tpot_s == pytest.approx(0.01)  # 190 ms / 19
+
+
+@pytest.mark.parametrize(("output", "reason", "packed"), [
+    (105, "length", False),  # 5 % more tokens than pieces: some had no text
+    (106, "length", True),
+    (106, "stop", False),  # one of them ended the answer
+])  # fmt: skip
+def test_a_few_tokens_without_text_do_not_make_pieces_of_several(output, reason, packed):
+    r = request(tokens=100, gap=1, output_tokens=output, finish_reason=reason)
+    assert r.packed is packed
+    if not packed:
+        assert (r.first_tokens, r.first_tokens_source) == (1, "one a piece")
 
 
 def test_pieces_of_one_read_have_no_gaps():
@@ -151,6 +179,27 @@ def test_goodput_asks_for_every_limit():
     assert not meets(request(first=70, gap=5), limits)
     assert not meets(failed(0), limits)
     assert meets(request(first=50, tokens=1), limits)  # one token has no gap to miss
+
+
+def test_limits_that_nobody_can_judge_leave_no_goodput():
+    whole = request(tokens=0, output_tokens=5, streamed=False)  # one JSON body: no first token
+    assert meets(whole, {"ttft_s": "<= 60 ms"}) is None
+    assert meets(whole, {"ttft_s": "<= 60 ms", "e2e_s": "<= 40 ms"}) is False
+    assert meets(whole, {"e2e_s": "<= 60 ms"}) is True
+    measured = Measured(Level("x", concurrency=1), [Repeat(0, [request(0), whole], 0, 10**9)])
+    for limits, share in (({"ttft_s": "<= 60 ms"}, None), ({"e2e_s": "<= 60 ms"}, 0.5)):
+        row = summary_rows(measured, Goals(limits, 0.01, 5, 16), None)[0]
+        assert row.get("goodput_share") == share
+
+
+def test_a_repeat_of_failures_counts_in_goodput():
+    """Two good requests of four; one of the repeats has none."""
+    repeats = [Repeat(0, [request(0), request(1)], 0, 10**9), Repeat(1, [failed(0), failed(1)], 0, 10**9)]
+    row = summary_rows(Measured(Level("x", concurrency=1), repeats), Goals(GOOD, 0.01, 5, 16), None)[0]
+    assert row["goodput_share"] == 0.5
+    assert row["goodput_requests_per_s_n"] == 2
+    none = Measured(Level("x", concurrency=1), repeats[1:])
+    assert summary_rows(none, Goals(GOOD, 0.01, 5, 16), None)[0]["goodput_share"] == 0
 
 
 def test_sum_of_rates_and_wall_rate_differ_when_requests_take_turns():
