@@ -404,12 +404,8 @@ def _whole(body: bytes, done_ns: int) -> Answer:
     reading = _Reading(first=done_ns)
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
-        event = {
-            **event,
-            "choices": [{**choices[0], "delta": message}, *choices[1:]]
-            if isinstance(message, dict)
-            else choices,
-        }
+        if isinstance(message, dict):
+            event = {**event, "choices": [{**choices[0], "delta": message}, *choices[1:]]}
     fault = _understand_whole(reading, done_ns, event)
     answer = _answer(reading, fault)
     # Nothing is known of when its tokens came.
