@@ -47,11 +47,14 @@ def _of_load(settings: LiveSettings, load: Measured, rows: Sequence[Mapping[str,
     yield from _above_roof(about, rows)
     yield from _drift(about, load)
     if isinstance(settings.target, HttpTarget):
-        yield from _of_client(about, load, rows)
+        yield from _of_client(about, load, rows, searching=settings.load.pattern == "rate_search")
         yield from _of_tokens(about, good)
         yield from _of_stream(about, settings.target, good)
         yield from _of_limits(about, load, settings)
     yield from _serial(about, load, good)
+    if load.answer is not None:
+        limits = ", ".join(f"`{name} {text}`" for name, text in settings.require.items())
+        yield _finding("rate-search", "advice", load.answer, f"limits: {limits}")
 
 
 def _finding(
@@ -86,7 +89,9 @@ def _drift(about: str, load: Measured) -> Iterator[Finding]:
         )
 
 
-def _of_client(about: str, load: Measured, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_client(
+    about: str, load: Measured, rows: Sequence[Mapping[str, Any]], *, searching: bool
+) -> Iterator[Finding]:
     lag = max((r.client.lag_p99_s or 0.0 for r in load.repeats if r.client), default=0.0)
     busy = max((r.client.cpu_share or 0.0 for r in load.repeats if r.client), default=0.0)
     row = next((row for row in rows if row.get("phase") == "request"), {})
@@ -111,7 +116,7 @@ def _of_client(about: str, load: Measured, rows: Sequence[Mapping[str, Any]]) ->
         if served / offered < _SATURATED:
             yield _finding(
                 "saturated",
-                "warning",
+                "note" if searching else "warning",  # a search must go too far once
                 f"{about}: requests came at {offered:.4g}/s and were completed at {served:.4g}/s; queues "
                 "grow without end",
             )

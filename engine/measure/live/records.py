@@ -254,6 +254,8 @@ class Level:
     rate: float | None = None
     """Requests per second of an open pattern."""
     pattern: str = "closed"
+    requests: int | None = None
+    """Requests of one repeat, where the load says and the settings do not."""
     batching: str | None = None
     """How a local target overlaps requests: `static` or `continuous`; None for servers."""
     method: str = "loop"
@@ -271,6 +273,8 @@ class Measured:
     """Why it was given up; what was measured before stays."""
     status: str = "ok"
     notes: list[str] = field(default_factory=list)
+    answer: str | None = None
+    """What a search found, with the load that it rests on."""
 
 
 def mark_interrupted(loads: Sequence[Measured]) -> None:

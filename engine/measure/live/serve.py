@@ -292,7 +292,7 @@ class ServerRun:
         level = measured.level
         gpu = GpuProbe(devices=0)
         schedule = self._schedule(level, number)
-        requests = self._ask(len(schedule) if schedule else self._count(level), schedule)
+        requests = self._ask(len(schedule) if schedule else self.count_of(level), schedule)
         before = look(gpu)
         sent: list[Sent] = []
         started = time.perf_counter_ns()
@@ -328,10 +328,13 @@ class ServerRun:
                 measured.status = "failed"
                 measured.failure = f"20 failures in a row, the last: {records[-1].error}"
 
-    def _count(self, level: Level) -> int:
+    def count_of(self, level: Level) -> int:
+        """Requests of one repeat of a load."""
         load = self.settings.load
         if load.requests is not None:
             return max(load.requests, level.concurrency or 1)
+        if level.requests is not None:
+            return level.requests
         if level.concurrency is not None:
             return max(_LEAST_REQUESTS, 4 * level.concurrency)
         return max(_LEAST_REQUESTS, math.ceil((level.rate or 1.0) * _OPEN_SECONDS))
@@ -346,7 +349,7 @@ class ServerRun:
         load = self.settings.load
         if load.pattern not in OPEN_PATTERNS:
             load = load.model_copy(update={"pattern": "poisson"})
-        return arrivals(load, rate=level.rate, count=self._count(level), seed=self.seed + 7919 * number)
+        return arrivals(load, rate=level.rate, count=self.count_of(level), seed=self.seed + 7919 * number)
 
     def _ask(self, count: int, schedule: Sequence[Arrival]) -> list[Asked]:
         """Requests with prompts that nothing was asked before."""

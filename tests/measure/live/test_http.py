@@ -12,7 +12,8 @@ import pytest
 from engine.errors import EnvironmentMissing, MeasurementError, UsageError
 from engine.measure.live.http_client import address_of
 from engine.measure.live.load import arrivals, read_trace
-from engine.spec.live import Load
+from engine.measure.live.search import queue_requests
+from engine.spec.live import LiveSettings, Load
 from engine.testing.faults import FAULTS, after
 from engine.testing.stub_server import instant, paced, piece, running, usage
 
@@ -440,6 +441,53 @@ def test_the_highest_rate_within_limits_is_a_bracket(measure):
     rows = sorted(tables["summary"], key=lambda row: row["offered_requests_per_s"])
     assert any(word in rows[-1]["reason"] for word in ("queue grows", "are wanted"))
     assert all(row["variant"].startswith("search ") for row in rows)
+
+
+@pytest.mark.parametrize(("limits", "requests"), [
+    ({"ttft_from_schedule_s": "<= 500 ms", "e2e_s": "<= 2 s"}, 1600),  # 4 x (40/s x 0.5 s)^2
+    ({"tpot_s": "<= 50 ms"}, 0),
+])  # fmt: skip
+def test_a_longer_queue_takes_its_square_of_requests(limits, requests):
+    settings = LiveSettings.model_validate(
+        {"kind": "live", **live("http://127.0.0.1:1/v1", {}, require=limits)}
+    )
+    assert queue_requests(settings, 40) == requests
+
+
+def test_a_rate_holds_only_over_as_many_requests_as_a_queue_takes(measure, monkeypatch):
+    """Sixteen requests leave no time for a queue of 60 ms: whatever passes must pass over more."""
+    monkeypatch.setattr("engine.measure.live.serve._OPEN_SECONDS", 0.1)
+    with running(lambda: paced(0.01, 0.001, parallel=2)) as (base, _):
+        load = {"pattern": "rate_search", "resolution": 0.5, "rate": ["120 /s"]}
+        limits = {"ttft_from_schedule_s": "<= 60 ms"}
+        tables = measure(live(base, load, repeats=1, require=limits, attainment=0.5))
+    rows = tables["summary"]
+    assert len({row["variant"] for row in rows}) == len(rows)
+    passed = [row for row in rows if "of the requests meet the limits" in row["reason"]
+              and "are wanted" not in row["reason"]]  # fmt: skip
+    assert passed
+    for row in passed:
+        rate = float(row["variant"].removeprefix("search ").removesuffix("/s"))
+        # The name has four digits of the rate.
+        assert row["completed_requests"] == pytest.approx(4 * (rate * 0.06) ** 2, abs=2)
+    # What was looked at first is warm-up of the same load.
+    looked = [r for r in tables["requests"] if r["run_phase"] == "warmup"]
+    assert len(looked) >= 16
+    (answer,) = [f for f in tables["findings"] if f["rule"] == "rate-search"]
+    assert answer["finding"].startswith("the highest rate within the limits is at least ")
+    assert "too high" not in answer["finding"]
+    assert answer["evidence"] == "limits: `ttft_from_schedule_s <= 60 ms`"
+
+
+def test_a_search_of_few_requests_says_what_it_cannot_see(measure):
+    with running(instant) as (base, _):
+        load = {"pattern": "rate_search", "requests": 20, "rate": ["200 /s"]}
+        tables = measure(live(base, load, repeats=1, require={"ttft_s": "<= 100 ms"}))
+    (answer,) = [f for f in tables["findings"] if f["rule"] == "rate-search"]
+    assert answer["finding"] == (  # 4 x (200/s x 0.1 s)^2
+        "the highest rate within the limits is at least 200/s, the highest that was tried; in 20 requests no "
+        "queue builds up that takes 1600, so it may be too high"
+    )
 
 
 def test_reasoning_text_counts_as_first_token_but_not_as_answer(measure):
