@@ -28,6 +28,8 @@ if TYPE_CHECKING:
               help="One value for all rows, e.g. device=h100-sxm-80gb; repeatable.")  # fmt: skip
 @click.option("--name", "names", multiple=True, metavar="THEIRS=OURS",
               help="Catalogue name of a model, device or format in the data; repeatable.")  # fmt: skip
+@click.option("--only", type=click.Choice(["operators", "requests"]),
+              help="Fit one of the two where there are both; the other can then test it.")  # fmt: skip
 @click.option("--source", default="", help="Where the rows come from: origin, commit, licence.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for a report of the fit.")
 @RUNS
@@ -39,6 +41,7 @@ def calibrate(
     columns: tuple[str, ...],
     constants: tuple[str, ...],
     names: tuple[str, ...],
+    only: str | None,
     source: str,
     report: Path | None,
     runs: Path,
@@ -54,6 +57,7 @@ def calibrate(
     from engine.spec.catalog import load_calibrations
 
     found = open_sources(measurements, runs, Renamed.of(columns, constants, names), terminal)
+    found = found if only is None else found.only(only)
     outcome = fit_table(found.table, found.devices)
     told = {
         "source": source or f"rows of `{measurements.name}`",

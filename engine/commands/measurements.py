@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,12 @@ class Sources:
     requests: dict[RunKey, RunRows] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     """Reason -> whole requests that belong to no subject."""
+
+    def only(self, kind: str) -> Sources:
+        """Its `operators` or its `requests`, without the other."""
+        if kind == "operators":
+            return replace(self, requests={}, ignored={})
+        return replace(self, table=_nothing(), devices={})
 
 
 def open_sources(path: Path, runs: Path, renamed: Renamed, terminal: Terminal) -> Sources:

@@ -41,6 +41,8 @@ class Tools:
     """Seed for everything random in the task."""
     say: Callable[[str], None] = field(default=lambda _: None)
     """Tells the user what is going on, one short line."""
+    pass_on: Callable[[], None] = field(default=lambda: None)
+    """Lets other measurements work, where they take turns; returns when it is this one's turn again."""
 
 
 class Incomplete(MeasurementError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import EngineError, StoreError
 from engine.results.atomic import Disk
@@ -32,6 +32,8 @@ class Job:
     """Called when a task begins."""
     say: Callable[[str], None] = field(default=lambda _: None)
     """Called with a line for the user."""
+    pass_on: Callable[[], None] = field(default=lambda: None)
+    """Called by a task that takes turns between its repeats; returns when it is its turn again."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def perform(task: Task, job: Job) -> Finished:
     try:
         measured = find(task.kind)
         with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
-            tools = Tools(job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say)
+            tools = Tools(
+                job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say, pass_on=job.pass_on
+            )
             try:
                 tables = measured.function(task.settings, task, tools)
             except Incomplete as err:
@@ -91,6 +95,12 @@ def perform(task: Task, job: Job) -> Finished:
 def seed_of(task: Task) -> int:
     """Seed of everything random in a task: its own, and the same wherever and whenever it runs."""
     return int(task.fingerprint[:8], 16)
+
+
+def time_limit_s(settings: Any) -> float | None:
+    """Seconds a measured task may take; None for as long as it likes."""
+    limit = getattr(settings, "time_limit", None)
+    return None if limit is None else float(limit)
 
 
 def label_of(task: Task) -> str:

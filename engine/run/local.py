@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
-from engine.run.device import devices_of, hold_devices
 from engine.run.executor import Executor, Finished, Job, perform
 from engine.run.process import PROGRAM, Worker
+from engine.run.turns import News, at_work, ends, groups, in_turns, passing, takes_turns
 
 if TYPE_CHECKING:
     from engine.plan.point import Task
@@ -24,10 +23,6 @@ _SECONDS_PER_COMBINATION: Final = 5e-3
 _WORKER_START_S: Final = 1.5
 
 
-News: TypeAlias = "Finished | BaseException | Callable[[], None]"
-"""What a thread beside a worker has to tell: an end, a failure of its own, or something to pass on."""
-
-
 class LocalExecutor:
     """Everything on this machine; `workers` processes for predictions, as many as pay when None."""
 
@@ -37,7 +32,8 @@ class LocalExecutor:
 
     def execute(self, tasks: Sequence[Task], job: Job) -> Iterator[Finished]:
         """See `Executor`."""
-        here = [task for task in tasks if task.kind not in OWN_PROCESS]
+        apart = [task for task in tasks if task.kind in OWN_PROCESS or takes_turns(task)]
+        here = [task for task in tasks if task not in apart]
         workers = self._workers if self._workers is not None else worth_workers(here)
         if workers > 1:
             predictions = [task for task in here if task.kind == "analytical"]
@@ -46,22 +42,8 @@ class LocalExecutor:
         for task in here:
             job.started(task)
             yield perform(task, job)
-        for task in tasks:
-            if task.kind in OWN_PROCESS:
-                finished = self._alone(task, job)
-                yield finished
-                if finished.interrupted:
-                    raise KeyboardInterrupt
-
-    def _alone(self, task: Task, job: Job) -> Finished:
-        """Run a measured task in a process of its own, which alone holds the device."""
-        devices = devices_of(task.settings, count=task.stages)
-        with hold_devices(devices, say=job.say):
-            worker = Worker(job, program=self._program)
-            try:
-                return worker.perform(task, time_limit_s=time_limit_s(task.settings))
-            finally:
-                worker.stop()
+        for group in groups(apart):
+            yield from in_turns(group, job, program=self._program)
 
     def _shared(self, tasks: Sequence[Task], job: Job, count: int) -> Iterator[Finished]:
         """Share tasks among worker processes; what comes back first is yielded first."""
@@ -69,38 +51,10 @@ class LocalExecutor:
         for task in tasks:
             waiting.put(task)
         news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        # Whoever listens to a run hears of it in one thread.
-        quiet = replace(
-            job,
-            started=lambda task: news.put(lambda: job.started(task)),
-            say=lambda line: news.put(lambda: job.say(line)),
-        )
-        workers = [Worker(quiet, program=self._program) for _ in range(count)]
+        workers = [Worker(passing(job, news), program=self._program) for _ in range(count)]
         threads = [threading.Thread(target=_serve, args=(w, waiting, news), daemon=True) for w in workers]
-        missing = len(tasks)
-        try:
-            for thread in threads:
-                thread.start()
-            while missing:
-                found = news.get()
-                if isinstance(found, BaseException):
-                    raise found
-                if isinstance(found, Finished):
-                    missing -= 1
-                    yield found
-                else:
-                    found()
-        finally:
-            for worker in workers:
-                worker.stop()
-            for thread in threads:
-                thread.join(timeout=5)
-
-
-def time_limit_s(settings: Any) -> float | None:
-    """Seconds a measured task may take; None for as long as it likes."""
-    limit = getattr(settings, "time_limit", None)
-    return None if limit is None else float(limit)
+        with at_work(workers, threads):
+            yield from ends(news, len(tasks))
 
 
 def worth_workers(tasks: Sequence[Task]) -> int:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PROGRAM: Final = ("-m", "engine.run.worker")
 """What a worker's Python runs; its arguments are the run folder, the spec's and one for temporary files."""
 _TAIL_BYTES: Final = 4_000
-_GRACE_S: Final = 5.0
+GRACE_S: Final = 5.0
+"""How long something that was told to end may take."""
 # A worker loads its libraries and makes the plan before the task, and its time limit, begin.
 _START_S: Final = 120.0
 
@@ -40,13 +41,22 @@ class Worker:
     It leads a process group of its own, so that stopping it stops what it started.
     """
 
-    def __init__(self, job: Job, *, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        program: Sequence[str] = PROGRAM,
+        pass_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`pass_on` is called when a task lets others work, and returns when it is its turn again."""
         self._job = job
         self._program = program
+        self._pass_on = pass_on
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch = ""
         self._tail = _Tail()
         self._changing = threading.Lock()
+        self._interrupted = False
         self.stopped = False
 
     def perform(self, task: Task, *, time_limit_s: float | None = None) -> Finished:
@@ -60,11 +70,6 @@ class Worker:
         limit.begin(grace_s=_START_S)
         try:
             reply = self._ask(process, task, limit)
-        except KeyboardInterrupt:
-            finished = self._hand_over(process, task, limit)
-            if finished is None:
-                raise
-            return finished
         finally:
             limit.end()
         seconds = time.monotonic() - begin
@@ -75,27 +80,25 @@ class Worker:
         if reply.get("fatal"):
             raise StoreError(reply["error"], hint=reply.get("hint"))
         drafts = _drafts(reply)
+        if self._interrupted:
+            error = reply["error"] or "interrupted"
+            return Finished(task, seconds, drafts, error=error, interrupted=True)
         if reply["error"] is None:
             return Finished(task, reply["seconds"], drafts)
         tail = reply["tail"] or self._tail.text()
         return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
 
-    def _hand_over(self, process: subprocess.Popen[bytes], task: Task, limit: _Limit) -> Finished | None:
-        """What an interrupted measurement has by now, if it says so within moments; None when it does not."""
-        begin = time.monotonic()
-        killer = threading.Timer(_GRACE_S, self._kill)
+    def interrupt(self) -> None:
+        """Ask a task for what it has by now; `perform`, in another thread, returns that within moments."""
+        with self._changing:
+            process, self._interrupted = self._process, True
+        if process is None:
+            return
+        killer = threading.Timer(GRACE_S, self._kill)
+        killer.daemon = True
         killer.start()
-        try:
+        with contextlib.suppress(OSError):
             process.send_signal(signal.SIGINT)
-            reply = self._listen(process, task, limit)
-        finally:
-            killer.cancel()
-        if reply is None or reply.get("fatal") or not reply["drafts"]:
-            return None
-        return Finished(
-            task, time.monotonic() - begin, _drafts(reply), error=reply["error"] or "interrupted",
-            interrupted=True,
-        )  # fmt: skip
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._changing:
@@ -126,8 +129,7 @@ class Worker:
         if process.stdin is None or process.stdout is None:
             return None
         try:
-            process.stdin.write(json.dumps({"task": task.fingerprint}).encode() + b"\n")
-            process.stdin.flush()
+            _tell(process.stdin, {"task": task.fingerprint})
         except OSError:
             return None
         return self._listen(process, task, limit)
@@ -143,6 +145,10 @@ class Worker:
                 elif "started" in reply:
                     limit.begin()
                     self._job.started(task)
+                elif "pass_on" in reply:
+                    with limit.paused():
+                        self._pass_on()
+                    _tell(process.stdin, {"go": True})
                 else:
                     return reply
         except (OSError, ValueError):
@@ -181,21 +187,41 @@ def _drafts(reply: dict[str, Any]) -> tuple[Draft, ...]:
     )
 
 
+def _tell(stream: IO[bytes] | None, data: dict[str, Any]) -> None:
+    if stream is not None:
+        stream.write(json.dumps(data).encode() + b"\n")
+        stream.flush()
+
+
 class _Limit:
-    """Ends a task that takes too long; counts anew each time it begins."""
+    """Ends a task that works too long; counts anew each time it begins."""
 
     def __init__(self, seconds: float | None, kill: Callable[[], None]) -> None:
         self._seconds = seconds
         self._kill = kill
         self._timer: threading.Timer | None = None
+        self._ends = 0.0
         self.passed = False
 
     def begin(self, *, grace_s: float = 0.0) -> None:
-        self.end()
         if self._seconds is not None:
-            self._timer = threading.Timer(self._seconds + grace_s, self._pass)
-            self._timer.daemon = True
-            self._timer.start()
+            self._run(self._seconds + grace_s)
+
+    def _run(self, seconds: float) -> None:
+        self.end()
+        self._ends = time.monotonic() + seconds
+        self._timer = threading.Timer(max(seconds, 0.0), self._pass)
+        self._timer.daemon = True
+        self._timer.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time in here does not count."""
+        left = self._ends - time.monotonic()
+        self.end()
+        yield
+        if self._timer is not None:
+            self._run(left)
 
     def end(self) -> None:
         if self._timer is not None:
@@ -225,7 +251,7 @@ class _Tail:
 
     def finish(self) -> None:
         if self._thread is not None:
-            self._thread.join(_GRACE_S)
+            self._thread.join(GRACE_S)
 
     def text(self) -> str | None:
         """What was printed, with secrets and control characters removed; None for nothing."""
@@ -244,7 +270,7 @@ def _surroundings(scratch: str) -> dict[str, str]:
 
 def _ending(process: subprocess.Popen[bytes]) -> str:
     try:
-        code = process.wait(_GRACE_S)
+        code = process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         return "its process closed its output and went on"
     if code < 0:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import EnvironmentMissing, MeasurementError
 from engine.plan.document import plan_document, plan_from_document
 from engine.results.store import write_draft_bytes
-from engine.run.executor import Executor, Finished, Job, perform
-from engine.run.local import LocalExecutor, time_limit_s
+from engine.run.executor import Executor, Finished, Job, perform, time_limit_s
+from engine.run.local import LocalExecutor
 
 if TYPE_CHECKING:
     from engine.plan.compile import Plan

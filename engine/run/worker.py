@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +31,18 @@ def main(folder: Path, spec_folder: Path, scratch: Path) -> None:
     threading.Thread(target=_listen, args=(requests, scratch), daemon=True).start()
     plan = plan_from_document(read_json(folder / PLAN), to_run=True)
     tasks = {task.fingerprint: task for task in plan.tasks}
-    job = Job(plan, folder, spec_folder, say=lambda line: _answer(answers, {"say": line}))
+    job = Job(
+        plan,
+        folder,
+        spec_folder,
+        say=lambda line: _answer(answers, {"say": line}),
+        pass_on=partial(_pass_on, answers, requests),
+    )
     while (line := requests.get()) is not None:
-        task = tasks[json.loads(line)["task"]]
+        asked = json.loads(line)
+        if "task" not in asked:
+            continue  # the turn of a task that was interrupted meanwhile
+        task = tasks[asked["task"]]
         _answer(answers, {"started": task.fingerprint})
         try:
             _answer(answers, _as_data(perform(task, job)))
@@ -45,6 +55,12 @@ def _private_stdout() -> IO[bytes]:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
+
+
+def _pass_on(answers: IO[bytes], requests: queue.SimpleQueue[str | None]) -> None:
+    """Let other measurements of this machine work; returns when it is our turn again."""
+    _answer(answers, {"pass_on": True})
+    requests.get()
 
 
 def _listen(requests: queue.SimpleQueue[str | None], scratch: Path) -> None:

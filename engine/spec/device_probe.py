@@ -29,5 +29,8 @@ class DeviceProbeSettings(Settings):
     """Weights rotate through this much memory, so that they come from memory and not from a cache."""
     host: bool = True
     """Time steps of small models too: what the framework does between kernels."""
+    take_turns: bool = False
+    """Pass on to other measurements that take turns after each round of an operator, so that a drift of the
+    machine meets probe and models alike."""
     sheet: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """File for a device entry made from the best rates seen, relative to the spec; none when absent."""

@@ -191,6 +191,9 @@ class LiveSettings(Settings):
     """What is asked."""
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     """Measurements of each load, in shuffled order; intervals come from them."""
+    take_turns: bool = False
+    """Local targets: pass on to other measurements that take turns after each repeat, so that a drift of the
+    machine meets all alike. Eight at a time have their models in memory together."""
     precision: Annotated[float, Field(gt=0, le=1)] | None = None
     """Stop repeating a load, after three repeats at least, once half the 95 % interval of its request time is
     within this share of the mean; all repeats when absent."""
@@ -237,6 +240,10 @@ class LiveSettings(Settings):
             and self.target.cache == "static"
         ):
             raise ValueError("`prompt_lengths` of a local target need `cache: dynamic`")
+        if self.take_turns and not (
+            isinstance(self.target, LocalTarget) and self.target.batching == "static"
+        ):
+            raise ValueError("`take_turns` needs a local target with `batching: static`")
         if isinstance(self.target, LocalTarget) and self.load.pattern != "closed":
             raise ValueError(
                 f"`pattern: {self.load.pattern}` needs a server; a local model knows `closed` only: threads "

@@ -96,6 +96,14 @@ def test_a_mistake_in_an_own_sheet_is_said(engine: Engine, timings: Path) -> Non
     assert "in the catalogue" not in done.err
 
 
+def test_one_of_the_two_sorts_can_be_left_out(engine: Engine, timings: Path) -> None:
+    target = timings.parent / "mine.yaml"
+    asked = ("calibrate", timings, "-o", target, *COMMON, "--constant", "engine=mine", "--only")
+    assert engine(*asked, "operators").code == 0
+    refused = engine(*asked, "requests")
+    assert (refused.code, "nothing could be fitted" in refused.err) == (2, True)
+
+
 def test_errors_of_the_model_as_a_table(engine: Engine, timings: Path) -> None:
     done = engine("validate-model", timings, *COMMON, "--format", "markdown")
     assert done.code == 0

@@ -269,7 +269,7 @@ def wait_until(condition, seconds=20):
 
 
 def test_a_task_that_takes_too_long_is_stopped_with_its_children(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.run.local.time_limit_s", lambda settings: 1.5)
+    monkeypatch.setattr("engine.run.turns.time_limit_s", lambda settings: 1.5)
     pids = tmp_path / "pids"
     summary, events = go(metered(f"hang:{pids}"), folder)
     assert (summary.done, summary.failed) == (0, 1)

@@ -77,23 +77,34 @@ _TOKENS: Final = 9
 _ROUNDS: Final = 5
 
 
-def host_rows(device: str, precision: str, threads: int | None, read: Read) -> Iterator[dict[str, Any]]:
-    """Steps of stacks: `decode_step` on an accelerator, `between_products` on a CPU."""
+def host_rows(
+    device: str,
+    precision: str,
+    threads: int | None,
+    read: Read,
+    *,
+    pass_on: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """Steps of stacks: `decode_step` on an accelerator, `between_products` on a CPU. `pass_on` is called
+    before each round."""
     stacks = _STREAMING if device == "cpu" else _TINY
     wanted = {
         stack: LocalRequest(stack.model, device=device, dtype=precision, threads=threads) for stack in stacks
     }
     models = {stack: build_local_model(request) for stack, request in wanted.items()}
     if device == "cpu":
-        yield from _between_products(models, read)
+        yield from _between_products(models, read, pass_on)
     else:
-        yield from _decode_steps(models)
+        yield from _decode_steps(models, pass_on)
 
 
-def _between_products(models: dict[Stack, LocalModel], read: Read) -> Iterator[dict[str, Any]]:
+def _between_products(
+    models: dict[Stack, LocalModel], read: Read, pass_on: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
     found: dict[tuple[Stack, int, int], list[Timed]] = {}
     products = {stack: Products.of(local.module, read) for stack, local in models.items()}
     for number in range(_ROUNDS + 1):
+        pass_on()
         for stack, local in models.items():
             for prompt in _PROMPTS:
                 first, steps = _beside(local, products[stack], prompt)
@@ -160,9 +171,10 @@ def _beside(local: LocalModel, products: Products, prompt: int) -> tuple[float, 
     return first, times
 
 
-def _decode_steps(models: dict[Stack, LocalModel]) -> Iterator[dict[str, Any]]:
+def _decode_steps(models: dict[Stack, LocalModel], pass_on: Callable[[], None]) -> Iterator[dict[str, Any]]:
     found: dict[Stack, list[Timed]] = {stack: [] for stack in models}
     for number in range(_ROUNDS + 1):
+        pass_on()
         for stack, local in models.items():
             prompts = random_prompts(local, sequences=1, length=_PROMPT, seed=0)
             steps = Loop(local).run(prompts, 4 * _TOKENS).step_s

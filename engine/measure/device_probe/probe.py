@@ -89,7 +89,7 @@ def _rows_of(
     rows += _operators(_parts(settings.largest or _LARGEST[device]), bench, read, reference, budget, tools)
     if settings.host:
         tools.say(f"steps of small stacks of layers in {precision}")
-        rows += host_rows(device, precision, settings.threads, read)
+        rows += host_rows(device, precision, settings.threads, read, pass_on=tools.pass_on)
     if device == "cuda" and torch.cuda.device_count() > 1:
         from engine.measure.device_probe.collective import all_reduce_rows
 
@@ -122,6 +122,7 @@ def _operators(
     for number in range(_ROUNDS):
         for part in parts:
             tools.say(f"round {number + 1} of {_ROUNDS}: {part.operator}")
+            tools.pass_on()
             ends = time.monotonic() + part.share * budget_s / _ROUNDS
             done = 0
             for i, shape in enumerate(part.shapes[: wanted[part.operator]]):

@@ -50,6 +50,8 @@ class LocalDriver:
     """Requests of one repeat; one batch when None."""
     lengths: tuple[int, ...] = ()
     """Prompt lengths dealt to the requests in turn; all `prompt_tokens` when empty."""
+    pass_on: Callable[[], None] = lambda: None
+    """Lets other measurements work between two repeats."""
 
     def run(self, levels: Sequence[Level], repeats: int) -> list[Measured]:
         """Every load `repeats` times. A load that runs out of memory ends there, and larger ones with it."""
@@ -64,6 +66,7 @@ class LocalDriver:
         for measured in sorted(found, key=lambda m: m.level.concurrency or 1):
             if not self._rule_out(measured, found):
                 self._guard(measured, partial(self._warm_up, measured))
+        deadline_ns = self.deadline_ns
         order = random.Random(self.seed)  # noqa: S311 - a repeatable order, not a secret
         for number in range(repeats):
             # A B C, C A B, ...: drift of the machine then hits every load alike.
@@ -72,7 +75,10 @@ class LocalDriver:
                     continue
                 if narrow_enough(measured.repeats, self.precision):
                     continue
-                if time.perf_counter_ns() > self.deadline_ns:
+                begin_ns = time.perf_counter_ns()
+                self.pass_on()
+                deadline_ns += time.perf_counter_ns() - begin_ns
+                if time.perf_counter_ns() > deadline_ns:
                     measured.notes.append(f"stopped after {number} of {repeats} repeats: time limit")
                     if not measured.repeats:
                         measured.status, measured.failure = "failed", "no repeat ended within the time limit"

@@ -180,6 +180,7 @@ def _drive_local(
         requests=settings.load.requests,
         lengths=tuple(settings.load.prompt_lengths or ()),
         precision=settings.precision,
+        pass_on=tools.pass_on,
     )
     if target.batching == "continuous":
         from engine.measure.live.continuous import run_continuous
