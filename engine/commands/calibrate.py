@@ -72,13 +72,26 @@ def calibrate(
     if not outcome.fits and not requests.fits:
         raise UsageError("nothing could be fitted", hint=_why(outcome, requests))
     made = with_requests(made, requests, found.requests, **told)
-    for path in _write(made, target):
+    written = _write(made, target)
+    for path in written:
         click.echo(str(path))
+    terminal.say(_who_finds(written[0]))
     if report is not None:
         from engine.report.calibration_report import write_calibration_report
 
         for path in write_calibration_report(outcome, requests, made, report):
             click.echo(str(path))
+
+
+def _who_finds(path: Path) -> str:
+    """Which specs will use a set at this place."""
+    from engine.spec.catalog import packaged_root
+
+    folder = path.resolve().parent
+    if (folder.parent.name, folder.name) != ("hardware", "calibrations"):
+        return "specs find parameter sets in a folder `hardware/calibrations` beside them"
+    beside = folder.parents[1]
+    return "every spec finds it" if beside == packaged_root() else f"specs in `{beside}` find it"
 
 
 def _why(outcome: Outcome, requests: FittedRequests) -> str | None:

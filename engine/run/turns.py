@@ -36,20 +36,26 @@ class Turns:
         self._ended = False
 
     def __enter__(self) -> None:
+        self._take()
+
+    def __exit__(self, *_: object) -> None:
+        self._give()
+
+    def pass_on(self) -> None:
+        """Let all others who wait work first."""
+        self._give()
+        self._take()
+
+    def _take(self) -> None:
         own = threading.get_ident()
         with self._changed:
             self._waiting.append(own)
             self._changed.wait_for(lambda: self._ended or self._waiting[0] == own)
 
-    def __exit__(self, *_: object) -> None:
+    def _give(self) -> None:
         with self._changed:
             self._waiting.remove(threading.get_ident())
             self._changed.notify_all()
-
-    def pass_on(self) -> None:
-        """Let all others who wait work first."""
-        self.__exit__()
-        self.__enter__()
 
     def end(self) -> None:
         """Nobody waits any more."""

@@ -57,6 +57,7 @@ def test_from_timings_to_a_prediction(engine: Engine, timings: Path) -> None:
     done = engine("calibrate", timings, "-o", target, *COMMON, "--constant", "engine=mine")
     assert done.code == 0, done.err
     assert done.out == f"{target}\n"
+    assert f"specs in `{timings.parent}` find it" in done.err
     assert "gemm in bf16, synthetic, mine: 72 rows of 12 shapes, held out " in done.err
     spec = timings.parent / "try.yaml"
     spec.write_text(
@@ -99,7 +100,9 @@ def test_a_mistake_in_an_own_sheet_is_said(engine: Engine, timings: Path) -> Non
 def test_one_of_the_two_sorts_can_be_left_out(engine: Engine, timings: Path) -> None:
     target = timings.parent / "mine.yaml"
     asked = ("calibrate", timings, "-o", target, *COMMON, "--constant", "engine=mine", "--only")
-    assert engine(*asked, "operators").code == 0
+    done = engine(*asked, "operators")
+    assert (done.code, done.out) == (0, f"{target}\n")
+    assert "specs find parameter sets in a folder `hardware/calibrations` beside them" in done.err
     refused = engine(*asked, "requests")
     assert (refused.code, "nothing could be fitted" in refused.err) == (2, True)
 
