@@ -139,7 +139,7 @@ REQUESTS: Final = _columns(
     ("output_tokens_asked", "int", "tokens", "Output length that was asked for."),
     ("reasoning_tokens", "int", "tokens", "Generated tokens that are reasoning; null when not told."),
     ("events", "int", "", "Pieces with text."),
-    ("first_tokens", "float", "tokens", "Tokens of the first piece, which `tpot_s` leaves out."),
+    ("first_tokens", "float", "tokens", "Tokens that came first, in one read; `tpot_s` leaves them out."),
     ("first_tokens_source", "label", "", "Who said so: as `token_source`, or an assumption."),
     ("streamed", "bool", "", "It came as a stream of events; null for a local target."),
     ("reads", "int", "", "Socket reads of the answer; events of one read share a time."),

@@ -26,6 +26,8 @@ _NOT_PLAIN: Final = re.compile(rb'["\\\n]')
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MOST_UNPACKED: Final = 256 * 1024 * 1024
 _MOST_EVENTS: Final = 1_000_000
+_MOST_TOKENS: Final = 10**9
+"""No answer has more; what a server counts beyond it is no count."""
 
 
 def _loads() -> Callable[[bytes], Any]:
@@ -47,7 +49,7 @@ class Answer:
     error: str | None = None
     text: str = ""
     first_text: str = ""
-    """Text of the first piece."""
+    """Text that came first: of all pieces with the first stamp."""
     streamed: bool | None = None
     """It came as events; False for one JSON body, None for neither."""
     event_ns: tuple[int, ...] = ()
@@ -269,8 +271,8 @@ def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes
 
 def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     reading, pattern = _Reading(), _Pattern()
-    if pieces and pieces[0].startswith(_BYTE_ORDER_MARK):
-        pieces = [pieces[0].removeprefix(_BYTE_ORDER_MARK), *pieces[1:]]
+    if pieces and pieces[0].startswith(_BYTE_ORDER_MARK[:1]):
+        pieces = _without_mark(pieces)
     blocks, times = _blocks(pieces, stamps)
     fault: tuple[str, str] | None = None
     position = 0
@@ -285,6 +287,17 @@ def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     if fault is None and not reading.done and reading.finish is None:
         fault = ("cut", "the stream ended without a reason and without `[DONE]`")
     return _answer(reading, fault)
+
+
+def _without_mark(pieces: Sequence[bytes]) -> Sequence[bytes]:
+    """The pieces without the byte order mark at their start, however it was cut."""
+    if not b"".join(pieces[: len(_BYTE_ORDER_MARK)]).startswith(_BYTE_ORDER_MARK):
+        return pieces
+    left, found = len(_BYTE_ORDER_MARK), []
+    for piece in pieces:
+        found.append(piece[left:])
+        left = max(0, left - len(piece))
+    return found
 
 
 def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) -> tuple[str, str] | None:
@@ -438,6 +451,7 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
         cached = _count(timings.get("cache_n"))
     tokens = _count(usage.get("completion_tokens"))
     text = b"".join(reading.texts)
+    first = b"".join(reading.texts[: reading.stamps.count(reading.stamps[0])]) if reading.stamps else b""
     if fault is None and not _is_utf8(text):
         fault = ("bad-utf8", f"the text is not UTF-8: {_shown(text)}")
     if reading.stamps:
@@ -448,7 +462,7 @@ def _answer(reading: _Reading, fault: tuple[str, str] | None) -> Answer:
         error_class=fault[0] if fault else None,
         error=fault[1] if fault else None,
         text=text.decode(errors="replace"),
-        first_text=reading.texts[0].decode(errors="replace") if reading.texts else "",
+        first_text=first.decode(errors="replace"),
         streamed=True,
         event_ns=tuple(reading.stamps),
         event_tokens=_by_event(reading.counts, tokens),
@@ -479,7 +493,9 @@ def _by_event(counts: list[int | None], total: int | None) -> tuple[int, ...] | 
 def _count(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= _MOST_TOKENS else None
 
 
 def _seconds(value: object) -> float | None:

@@ -189,6 +189,7 @@ def _without_refused(
 def _no_answer(speaker: Speaker, answer: Answer) -> MeasurementError:
     hints = {
         "refused": "start the server, or correct `base_url`",
+        "tls": "put the authority of a private certificate into the file that `SSL_CERT_FILE` names",
         "http-401": "name the variable that holds the key with `api_key_env`",
         "http-403": "the key may not use this model",
         "http-404": "`base_url` usually ends in /v1, and `model` is the name the server serves",

@@ -273,11 +273,11 @@ def to_record(
 def _with_first_piece(
     record: Request, text: str, count: Callable[[str], int | None] | None, source: str
 ) -> Request:
-    """The record with the tokens of its first piece, where pieces hold several and somebody can count."""
-    if count is None or len(record.event_ns) < 2 or not record.good:
+    """The record with the tokens that came first, where pieces hold several and somebody can count."""
+    if count is None or record.without_gap or not record.good:
         return record
     found = count(text) or 0
     # Each later piece holds a token at least; a count that leaves none for it is of another tokenizer.
-    if not 0 < found <= (record.output_tokens or 0) - len(record.event_ns) + 1:
+    if not 0 < found <= (record.output_tokens or 0) - len(record.event_ns) + record.first_pieces:
         return record
     return replace(record, first_counted=found, first_counter=source)

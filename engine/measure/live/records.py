@@ -10,9 +10,9 @@ INTERRUPTED = "interrupted"
 """Failure of a load that the user stopped."""
 MOST_A_PIECE = 1.05
 """Tokens of a piece on average, up to which each is taken to hold one: a few tokens have no text."""
-LEAST_PIECES = 21
-"""Pieces of which the first is taken to be as large as the mean: one twice as large moves the time of a token
-by 1 / (pieces - 1), 5 % here."""
+LEAST_PIECES = 20
+"""Later pieces for each first one that is taken to be as large as the mean: one twice as large moves the time
+of a token by 1 / so many, 5 %."""
 Outcome = Literal["ok", "failed", "timeout", "cut", "cancelled"]
 RunPhase = Literal["warmup", "measured", "drain", "cancelled"]
 
@@ -43,7 +43,7 @@ class Request:
     event_tokens: tuple[int, ...] | None = field(default=None, repr=False)
     """Tokens of each piece, where known."""
     first_counted: int | None = None
-    """Tokens of the first piece's own text, where pieces hold several and somebody can count."""
+    """Tokens of the text that came first, by itself, where pieces hold several and somebody can count."""
     first_counter: str | None = None
     """Who counted them."""
     streamed: bool | None = None
@@ -128,16 +128,23 @@ class Request:
         return self.event_tokens is None and (self.tokens_per_piece or 0) > MOST_A_PIECE
 
     @property
+    def first_pieces(self) -> int:
+        """Pieces that came first, in one read."""
+        return self.event_ns.count(self.event_ns[0]) if self.event_ns else 0
+
+    @property
     def first_tokens(self) -> float | None:
-        """Tokens of the first piece: told, one as everywhere, counted, or the mean of many pieces; None where
-        few pieces held several tokens and nobody can count them."""
+        """Tokens that came first, in one read: told, one a piece, counted, or the mean of many pieces; None
+        where few pieces held several tokens and nobody can count them."""
+        pieces = self.first_pieces
         if self.event_tokens:
-            return self.event_tokens[0]
+            return sum(self.event_tokens[:pieces])
         if not self.packed:
-            return 1
+            return pieces
         if self.first_counted is not None:
             return self.first_counted
-        return self.tokens_per_piece if len(self.event_ns) >= LEAST_PIECES else None
+        many = len(self.event_ns) > LEAST_PIECES * pieces
+        return pieces * (self.tokens_per_piece or 0.0) if many else None
 
     @property
     def first_tokens_source(self) -> str | None:
@@ -154,8 +161,8 @@ class Request:
 
     @property
     def tpot_s(self) -> float | None:
-        """Mean time of a token after the first piece; None when there is none after it, or when nobody knows
-        how many tokens that piece held."""
+        """Mean time of a token after those that came first; None when there is none after them, or when
+        nobody knows how many they were."""
         if self.output_tokens is None or self.first_ns is None or self.last_ns is None:
             return None
         if self.first_tokens is None:

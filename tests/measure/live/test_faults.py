@@ -210,6 +210,17 @@ def test_a_byte_order_mark_hides_no_event():
     answers, _, _, _ = exchange_with(streamed(b"\xef\xbb\xbf" + event(" a"), event(" b", finish="stop")))
     assert answers[0].text == " a b"
 
+    async def in_two_chunks(_asked, reply):
+        reply.head()
+        for data in (b"\xef", b"\xbb\xbf" + event(" a"), event(" b", finish="stop")):
+            reply.raw(b"%x\r\n%s\r\n" % (len(data), data))
+            await asyncio.sleep(0.005)
+        reply.end()
+
+    answers, _, _, _ = exchange_with(in_two_chunks)
+    assert answers[0].text == " a b"
+    assert len(set(answers[0].event_ns)) == 2
+
 
 def test_a_second_choice_is_a_failure_however_it_comes():
     """Its tokens are in the usage, and its text is in nobody's."""
@@ -224,7 +235,9 @@ def test_a_second_choice_is_a_failure_however_it_comes():
     assert answers[0].error_class == "many-choices"
 
 
-@pytest.mark.parametrize(("told", "counted"), [(0, None), (2.0, 2), (2.5, None), (-1, None)])
+@pytest.mark.parametrize(
+    ("told", "counted"), [(0, None), (2.0, 2), (2.5, None), (-1, None), (10**9, 10**9), (10**22, None)]
+)
 def test_counts_that_cannot_be_are_none(told, counted):
     more = {"usage": {"prompt_tokens": told, "completion_tokens": told}}
     answers, _, _, _ = exchange_with(streamed(event(" a"), event(" b", finish="stop", **more)))

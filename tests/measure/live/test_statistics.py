@@ -76,6 +76,19 @@ def test_pieces_of_several_tokens_say_what_is_known_of_the_first():
     assert told.tpot_s == pytest.approx(0.01)  # 190 ms / 19
 
 
+def test_tokens_that_share_the_first_read_are_all_left_out():
+    """Three pieces at once, then two 10 ms apart: 20 ms are the time of two tokens."""
+    merged = replace(request(tokens=5), event_ns=tuple(ms * MS for ms in (50, 50, 50, 60, 70)))
+    assert (merged.first_pieces, merged.first_tokens) == (3, 3)
+    assert merged.tpot_s == pytest.approx(0.01)
+    told = replace(merged, event_tokens=(2, 1, 1, 1, 1), output_tokens=6)
+    assert told.first_tokens == 4
+    # Of pieces of two tokens two came first: in 40 pieces nobody can say, in 41 they are taken for the mean.
+    for pieces, first in ((40, None), (41, 4)):
+        many = request(tokens=pieces, output_tokens=2 * pieces)
+        assert replace(many, event_ns=(many.event_ns[1], *many.event_ns[1:])).first_tokens == first
+
+
 @pytest.mark.parametrize(("output", "reason", "packed"), [
     (105, "length", False),  # 5 % more tokens than pieces: some had no text
     (106, "length", True),
