@@ -67,8 +67,8 @@ _ALL: Final = (
            "only, no queue.",
            "first token - sent"),
     Metric("tpot_s", "Time per output token", "s", "latency", "lower",
-           "Mean time between generated tokens after the first; of a measured stream, after those of its "
-           "first piece.", "(e2e - ttft) / (output tokens - 1)"),
+           "Mean time between generated tokens after the first; of a measured stream, after those that "
+           "came first in one read.", "(e2e - ttft) / (output tokens - 1)"),
     Metric("itl_s", "Inter-token latency", "s", "latency", "lower",
            "Gaps between consecutive tokens, pooled over requests.",
            "t[i+1] - t[i]"),
@@ -89,7 +89,7 @@ _ALL: Final = (
            "share of other requests' prefills in it.", "tpot_s + serving_interference_s"),
     Metric("serving_interference_s", "Prefill interference", "s", "latency", "lower",
            "Part of `serving_tpot_s` during which other requests' prompts are processed.",
-           "interference x prefill time of the batch / output tokens"),
+           "interference x prefill time of the batch x (1 - 1 / batch) / output tokens"),
     Metric("serving_ttft_s", "Time to first token under load", "s", "latency", "lower",
            "Estimate: half a step until the scheduler looks, a step of those who decode, the wait behind "
            "other prefills, the own prefill, and `serving_queue_s` where an arrival rate is given.",

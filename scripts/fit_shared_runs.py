@@ -14,6 +14,7 @@ from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.fit import Column, bands_of, held_out_errors
 from engine.perfmodel.parameter_sets import choose
 from engine.perfmodel.request_fit import fit_energy, fit_interference, held_out_by
+from engine.perfmodel.serving import prefill_share_s
 from engine.perfmodel.summary import WorkloadArrays, summarise
 from engine.spec.calibration import Calibration, EnergyFit, HeldOut, RequestFit
 from engine.spec.catalog import load_hardware, load_model, load_quantization
@@ -67,7 +68,9 @@ def serving_fit(table: pd.DataFrame, sets: dict[str, Calibration]) -> tuple[Requ
         phases(model, bf16, r.tp, (r.isl, r.osl, r.batch), sets, SERVED)["request"] for r in runs.itertuples()
     ]
     decode = np.array([f["tpot_s"] for f in found])
-    prefill = np.array([f["ttft_s"] for f in found]) / runs.osl.to_numpy()
+    prefill = prefill_share_s(
+        np.array([f["ttft_s"] for f in found]), runs.batch.to_numpy(), runs.osl.to_numpy()
+    )
     measured = runs.tpot_mean.to_numpy() * 1e-3
 
     def predict(rest: Any, held: Any) -> Column:
@@ -92,8 +95,7 @@ def metered_fits(
     usable = np.array([row is not None for row in rows])
     runs, data = runs[usable].reset_index(drop=True), np.array([row for row in rows if row is not None])
     batch, osl, devices = (runs[name].to_numpy() for name in ("batch", "osl", "n_gpus"))
-    step, prefill = data[:, 0], data[:, 3]
-    between = step + share * prefill * batch / osl
+    between = data[:, 0] + share * prefill_share_s(data[:, 6], batch, osl)
     family = runs.model.str.replace("-FP8", "").str.replace("-Thinking", "-Instruct")
     measured = runs.itl_median.to_numpy() * 1e-3
     groups = group_numbers(family)
@@ -185,7 +187,8 @@ def metered_runs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def metered_row(run: Any, sets: dict[str, Calibration]) -> list[float] | None:
-    """Time, FLOPs and bytes of a decode step, then of one prefill; None for what cannot be predicted."""
+    """Time, FLOPs and bytes of a decode step, then of one prefill, and the time of a whole batch of prefills;
+    None for what cannot be predicted."""
     model = known_model(run.model)
     if model is None:
         return None
@@ -198,10 +201,11 @@ def metered_row(run: Any, sets: dict[str, Calibration]) -> list[float] | None:
     try:
         step = phases(model, quantization, run.n_gpus, shape, sets, METERED)["decode"]
         first = phases(model, quantization, run.n_gpus, (prompt, 2, 1), sets, METERED)["prefill"]
+        together = phases(model, quantization, run.n_gpus, (prompt, 2, shape[2]), sets, METERED)["prefill"]
     except EngineError:
         return None
     wanted = ("time_s", "flops", "memory_traffic_bytes")
-    row = [float(part[name]) for part in (step, first) for name in wanted]
+    row = [*(float(part[name]) for part in (step, first) for name in wanted), float(together["time_s"])]
     return row if np.isfinite(row).all() else None
 
 

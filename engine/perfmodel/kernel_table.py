@@ -172,12 +172,7 @@ def _work(kind: OperatorKind, b: float, d: Mapping[str, Column]) -> tuple[Column
         m, n, k = d["m"], d["n"], d["k"]
         return 2 * m * n * k, b * k * (m + n) + out * m * n, np.ceil(m / TILE) * np.ceil(n / TILE)
     if kind == "experts":
-        spread = d["num_gpus"] / d["tp"]
-        width, experts = d["n"] / d["tp"], d["num_experts"] / spread
-        rows = d["m"] * d["topk"] / spread
-        distinct = experts * (1 - (1 - d["topk"] / d["num_experts"]) ** d["m"])
-        matrix = 3 * d["k"] * width
-        return 2 * rows * matrix, distinct * matrix * b + 2 * rows * d["k"] * out, None
+        return (*_experts_work(b, out, d), None)
     if kind == "elementwise":
         return np.zeros(len(d["bytes"])), d["bytes"], None
     heads, kv, size = d["num_heads"], d["num_kv_heads"], d["head_dim"]
@@ -189,3 +184,18 @@ def _work(kind: OperatorKind, b: float, d: Mapping[str, Column]) -> tuple[Column
     pairs = d["q_len"] * past + d["q_len"] * (d["q_len"] + 1) / 2
     moved = out * d["batch"] * size * (2 * heads * d["q_len"] + 2 * kv * d["kv_len"])
     return 4 * d["batch"] * heads * size * pairs, moved, d["batch"] * heads * np.ceil(d["q_len"] / TILE)
+
+
+def _experts_work(b: float, out: float, d: Mapping[str, Column]) -> tuple[Column, Column]:
+    """Routed experts from their input to the sum over each token's experts, as engines run and tables time
+    them: two grouped products, the activation between them and the sum, each through memory, and for all rows
+    of the group, wherever their experts are. Tables are made with balanced routing: experts repeat only when
+    all were used."""
+    spread = d["num_gpus"] / d["tp"]
+    width, experts = d["n"] / d["tp"], d["num_experts"] / spread
+    routed = d["m"] * d["topk"]
+    rows = routed / spread
+    matrix = 3 * d["k"] * width
+    # In and out of the products 2 k, the activation 6 widths, the sum k for each row and k for each token.
+    passed = routed * (3 * d["k"] + 6 * width) + d["m"] * d["k"]
+    return 2 * rows * matrix, np.minimum(experts, np.maximum(rows, 1)) * matrix * b + passed * out

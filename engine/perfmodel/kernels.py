@@ -19,7 +19,9 @@ Family = Literal["gemm", "attention", "experts", "elementwise"]
 
 _ATTENTION: Final = ("scores", "softmax", "context", "attention")
 # Who reads the same activations: the later ones ride in the kernel of the first.
-_JOINS: Final = {"k": "q", "v": "q", "up": "gate", "shared up": "shared gate"}
+_JOINS: Final = {
+    "k": "q", "v": "q", "up": "gate", "shared up": "shared gate", "expert up": "expert gate",
+}  # fmt: skip
 _EXPERTS: Final = ("expert gate", "expert up", "expert act", "expert down")
 
 
@@ -66,7 +68,7 @@ class _Draft:
 
     def joined(self, other: _Draft) -> _Draft:
         """Both as one kernel; products that share an input read it once."""
-        shared = self.family == "gemm"
+        shared = _JOINS.get(other.names[0]) == self.names[0]
         return replace(
             self,
             names=self.names + other.names,
@@ -107,22 +109,18 @@ def block_kernels(
 
 def _draft(operator: Operator, activation_bytes: float) -> _Draft:
     family = _family(operator)
-    read, written = operator.input_bytes, operator.output_bytes
+    written = operator.output_bytes
     rows, columns = "", 0
     if family == "gemm":
         ((rows, amount),) = written.items()
         columns = round(amount / activation_bytes)
-    elif family == "experts":
-        # What passes between the matrices of an expert stays inside the kernel.
-        read = read if operator.name == "expert gate" else {}
-        written = written if operator.name == "expert down" else {}
     return _Draft(
         family,
         (operator.name,),
         operator.precision,
         # Softmax runs beside the products, on other units.
         {} if operator.name == "softmax" else operator.flops,
-        read,
+        operator.input_bytes,
         add_terms(operator.weight_bytes, operator.kv_read_bytes, operator.kv_write_bytes, written),
         operator.mask,
         operator.variant,

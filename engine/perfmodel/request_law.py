@@ -19,6 +19,7 @@ from engine.perfmodel.parameter_sets import Chosen, Law
 from engine.perfmodel.quantized import component_precisions
 from engine.perfmodel.request_fit import fit_energy, fit_interference
 from engine.perfmodel.request_rows import GatedRuns, RunRows, gated_runs, predicted_request
+from engine.perfmodel.serving import prefill_share_s
 from engine.spec.calibration import EnergyFit, HostFit, LawParameters, OperatorFit, RequestFit, TimeRange
 from engine.spec.hardware import Precision
 
@@ -102,13 +103,18 @@ def _require_enough(gated: GatedRuns) -> None:
     )
 
 
+def _share_s(rows: RunRows, prefill_s: Column) -> Column:
+    """Prefill time of others in each step; none in a static batch."""
+    return np.where(rows.continuous, prefill_share_s(prefill_s, rows.batch_size, rows.output_tokens), 0.0)
+
+
 class _Terms:
     """Step overhead and interference on top of fitted operators."""
 
     def __init__(self, rows: RunRows, base: Chosen) -> None:
         found = predicted_request(rows, replace(base, request=None))
         self.rows, self.decode, self.prefill = rows, found["tpot_s"], found["ttft_s"]
-        self.share_s = np.where(rows.continuous, self.prefill / rows.output_tokens, 0.0)
+        self.share_s = _share_s(rows, self.prefill)
         self.known = _SHARE if base.request is None else base.request.interference
 
     def fit(self, places: NDArray[Any]) -> Column:
@@ -160,8 +166,8 @@ class _Shared:
     def times(self, terms: Column, rows: RunRows) -> tuple[Column, Column]:
         """Times of any rows under some terms."""
         found = predicted_request(rows, self._chosen(terms))
-        share = np.where(rows.continuous, found["ttft_s"] / rows.output_tokens, 0.0)
-        return found["tpot_s"] + terms[2] + _SHARE * share, found["ttft_s"] + terms[2]
+        share_s = _share_s(rows, found["ttft_s"])
+        return found["tpot_s"] + terms[2] + _SHARE * share_s, found["ttft_s"] + terms[2]
 
     def _chosen(self, terms: Column) -> Chosen:
         parameters = shared_parameters(terms)

@@ -123,7 +123,8 @@ def test_serving_adds_the_share_of_prefills() -> None:
     found = request(deployment(), prompt_tokens=2048, output_tokens=256, batch_size=32)
     assert CHOSEN is not None
     assert CHOSEN.request is not None
-    share = CHOSEN.request.interference * found["ttft_s"] / 256
+    # Of the 32 in a batch, each waits for the prefills of the 31 others.
+    share = CHOSEN.request.interference * found["ttft_s"] * 31 / 32 / 256
     assert found["serving_interference_s"] == pytest.approx(share)
     assert found["serving_tpot_s"] == pytest.approx(found["tpot_s"] + share)
     whole = found["serving_ttft_s"] + 255 * found["serving_tpot_s"]
@@ -195,3 +196,17 @@ def test_a_single_row_has_its_own_rate_within_a_model_too() -> None:
     # 15.0 GB of weights without the embedding table: 0.30 s at half the bandwidth, 1.5 s at a tenth.
     assert step[1]["time_s"] == pytest.approx(0.30, rel=0.02)
     assert step[2]["time_s"] == pytest.approx(1.50, rel=0.02)
+
+
+def test_who_is_alone_waits_for_no_prefill() -> None:
+    found = request(deployment(), prompt_tokens=2048, output_tokens=256, batch_size=1)
+    assert found["serving_interference_s"] == 0
+    assert found["serving_tpot_s"] == found["tpot_s"]
+
+
+def test_what_passes_between_the_matrices_of_an_expert_is_moved() -> None:
+    timing = compiled(deployment("mixtral-8x7b")).timing
+    assert timing is not None
+    (experts,) = [timed.kernel for timed in timing.common if timed.kernel.family == "experts"]
+    # 4096 in and out of each row, and 6 x 14336 between: gate and up write, the activation reads and writes.
+    assert dict(experts.bytes)["R"] == (2 * 4096 + 6 * 14336) * 2

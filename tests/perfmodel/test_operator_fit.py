@@ -185,3 +185,22 @@ def test_products_of_a_cpu_copy_first_and_multiply_then() -> None:
     # One whose arithmetic hides behind its memory keeps the form of other devices.
     rows["measured_s"] = 3e-6 + ((memory / 0.5) ** 4 + (compute / 0.6) ** 4) ** 0.25
     assert fit_operator("gemm", "bf16", rows, cpu).fit.form == "overlapped"
+
+
+def test_experts_are_used_evenly_and_their_rows_pass_through_memory() -> None:
+    # 8 tokens with 2 of 64 experts each over 2 ranks: 16 rows, no expert twice, so 8 experts of this rank.
+    shape = {"m": 8, "n": 100, "k": 1000, "num_experts": 64, "topk": 2, "tp": 1, "num_gpus": 2}
+    values = {name: np.array([float(value)]) for name, value in shape.items()}
+    compute, memory, _ = amounts("experts", "bf16", values, DEVICE)
+    # A matrix set has 3 x 1000 x 100 weights; the 8 rows of this rank are worked on.
+    assert compute[0] == pytest.approx(2 * 8 * 300_000 / 400e12)
+    # 16 rows come in, leave and are added up with 1000 values, and pass 6 x 100 between: 16 x 3600 + 8 x 1000.
+    assert memory[0] == pytest.approx((8 * 300_000 * 2 + 65_600 * 2) / DEVICE.memory_bandwidth)
+
+
+def test_an_expert_is_read_once_when_all_are_used() -> None:
+    shape = {"m": 512, "n": 100, "k": 1000, "num_experts": 64, "topk": 2, "tp": 1, "num_gpus": 1}
+    values = {name: np.array([float(value)]) for name, value in shape.items()}
+    _, memory, _ = amounts("experts", "bf16", values, DEVICE)
+    # 1024 rows x 3600 + 512 tokens x 1000.
+    assert memory[0] == pytest.approx((64 * 300_000 * 2 + 4_198_400 * 2) / DEVICE.memory_bandwidth)
