@@ -297,7 +297,7 @@ def requests() -> pa.Table:
                     "variant": f"concurrency {load}",
                     "repeat": 0,
                     "request": i,
-                    "run_phase": "measured",
+                    "run_phase": "drain" if i >= 90 else "measured",
                     "scheduled_s": sent,
                     "dispatched_s": sent,
                     "sent_s": sent,

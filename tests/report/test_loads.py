@@ -42,5 +42,15 @@ def test_phases_of_a_request_follow_each_other(measured_view: View) -> None:
     assert all(before[1] == after[0] for before, after in pairwise(ends))
 
 
+def test_distributions_show_the_requests_and_times_of_the_summary(measured_view: View) -> None:
+    """Draining ones count, as in `e2e_s`, and the latency ends with the last token, not with the answer."""
+    found = chart(measured_view, "distribution-latency")
+    _, n, median, _, largest = found.table.rows[0]
+    # 0.5 s after a wait of 20 ms x (1 + k / 100), k from 0 to 99 without the failed 63: the middle is k = 49.
+    assert n == 99
+    assert (median, largest) == (pytest.approx(0.5298), pytest.approx(0.5398))
+    assert found.caption == "Requests of the measured loads that ended well."
+
+
 def test_without_requests_there_is_no_timeline(sweep_view: View) -> None:
     assert not [chart for chart in sweep_view.charts if chart.name == "timeline"]

@@ -98,14 +98,22 @@ def _percentile_body(names: Sequence[str], panels: Sequence[str]) -> dict[str, A
 
 def distributions(story: Story) -> list[Chart]:
     """Share of requests at or below each time, from the requests themselves."""
-    groups = measured_requests(story)
-    waits = {"ttft": ("Time to first token", "first_token_s"), "latency": ("Request latency", "done_s")}
-    charts = (_distribution(name, label, column, groups) for name, (label, column) in waits.items())
+    loads = measured_requests(story)
+    groups = loads[: len(PALETTE)]
+    # A request in one piece has no last token; its latency counts to its end, as in `e2e_s`.
+    waits = {
+        "ttft": ("Time to first token", ("first_token_s",)),
+        "latency": ("Request latency", ("last_token_s", "done_s")),
+    }
+    caption = "Requests of the measured loads that ended well."
+    if len(loads) > len(groups):
+        caption += f" The first {len(groups)} of {len(loads)} loads."
+    charts = (_distribution(name, label, ends, groups, caption) for name, (label, ends) in waits.items())
     return [chart for chart in charts if chart is not None]
 
 
 def measured_requests(story: Story) -> list[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
-    """(row of the load with its name as `line`, its requests that ended well), for up to eight loads."""
+    """(row of the load with its name as `line`, its requests that ended well), for each load."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -114,7 +122,7 @@ def measured_requests(story: Story) -> list[tuple[Mapping[str, Any], list[dict[s
         return []
     ok = pc.and_(
         pc.equal(table["outcome"].cast(pa.string()), "ok"),
-        pc.equal(table["run_phase"].cast(pa.string()), "measured"),
+        pc.is_in(table["run_phase"].cast(pa.string()), pa.array(["measured", "drain"])),
     )
     columns = [name for name in table.column_names if name != "token_times_s"]
     groups: dict[tuple[Any, str], list[dict[str, Any]]] = {}
@@ -123,7 +131,7 @@ def measured_requests(story: Story) -> list[tuple[Mapping[str, Any], list[dict[s
     rows = story.found.rows() if story.found.size < 5000 else []
     known = {(row.get("point"), row.get("variant") or ""): row for row in rows}
     found: list[tuple[Mapping[str, Any], list[dict[str, Any]]]] = []
-    for (point, variant), requests in list(groups.items())[: len(PALETTE)]:
+    for (point, variant), requests in groups.items():
         row = known.get((point, variant))
         plain = f"point {point}, {variant}" if variant else f"point {point}"
         found.append(({**(row or {}), "line": story.name(row) if row else plain}, requests))
@@ -131,16 +139,19 @@ def measured_requests(story: Story) -> list[tuple[Mapping[str, Any], list[dict[s
 
 
 def _distribution(
-    name: str, label: str, column: str, groups: Sequence[tuple[Mapping[str, Any], list[dict[str, Any]]]]
+    name: str,
+    label: str,
+    ends: Sequence[str],
+    groups: Sequence[tuple[Mapping[str, Any], list[dict[str, Any]]]],
+    caption: str,
 ) -> Chart | None:
     import numpy as np
 
     data: list[dict[str, Any]] = []
     rows = []
     for load, requests in groups:
-        waited = [
-            r[column] - r["sent_s"] for r in requests if r["sent_s"] is not None and r[column] is not None
-        ]
+        ended = [(r["sent_s"], next((r[end] for end in ends if r[end] is not None), None)) for r in requests]
+        waited = [end - sent for sent, end in ended if sent is not None and end is not None]
         if not waited:
             continue
         ordered = np.sort(np.array(waited)) * 1e3
@@ -153,11 +164,11 @@ def _distribution(
             )  # fmt: skip
         middle = (float(np.quantile(ordered, q)) / 1e3 for q in (0.5, 0.9))
         rows.append([load["line"], len(ordered), *middle, float(ordered[-1]) / 1e3])
-    return _distribution_chart(name, label, data, rows) if data else None
+    return _distribution_chart(name, label, data, rows, caption=caption) if data else None
 
 
 def _distribution_chart(
-    name: str, label: str, data: Sequence[dict[str, Any]], rows: Sequence[Sequence[Any]]
+    name: str, label: str, data: Sequence[dict[str, Any]], rows: Sequence[Sequence[Any]], *, caption: str
 ) -> Chart:
     lines = list(dict.fromkeys(row["line"] for row in data))
     share = {"field": "y", "type": "quantitative", "title": "Share of requests at or below (%)",
@@ -189,6 +200,6 @@ def _distribution_chart(
     alt = f"Cumulative distribution of {label.lower()} for {counted(len(lines), 'load')}."
     return Chart(
         f"distribution-{name}", f"{label}: all requests",
-        "Requests of the measured window that ended well.", alt, description(body, data, alt=alt),
+        caption, alt, description(body, data, alt=alt),
         chart_table(f"distribution-{name}", label, columns, rows),
     )  # fmt: skip

@@ -100,7 +100,8 @@ def _body(panels: Sequence[str]) -> dict[str, Any]:
             "encoding": {
                 "y": {"field": "y", "type": "ordinal", "title": "Request",
                       "axis": {"labels": False, "ticks": False, "domain": False}},
-                "x": {"field": "from", "type": "quantitative", "title": "Time (s)"},
+                "x": {"field": "from", "type": "quantitative", "title": "Time (s)",
+                      "axis": {"tickCount": 12}},
                 "x2": {"field": "to"},
                 "color": {"field": "phase", "type": "nominal", "title": None, "legend": {"columns": 3},
                           "scale": {"domain": list(_PHASES), "range": [PALETTE[6], PALETTE[0], PALETTE[4]]}},
