@@ -67,13 +67,13 @@ def perform(task: Task, job: Job) -> Finished:
     """
     from engine.measure.registry import Incomplete, Tools, find
 
-    begin = time.monotonic()
+    working = _Working(job.pass_on)
     error: str | None = None
     try:
         measured = find(task.kind)
         with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
             tools = Tools(
-                job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say, pass_on=job.pass_on
+                job.spec_folder, Path(scratch), seed=seed_of(task), say=job.say, pass_on=working.pass_on
             )
             try:
                 tables = measured.function(task.settings, task, tools)
@@ -83,13 +83,28 @@ def perform(task: Task, job: Job) -> Finished:
     except StoreError:
         raise
     except EngineError as err:
-        return Finished(task, time.monotonic() - begin, error=_told(err))
+        return Finished(task, working.seconds, error=_told(err))
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as err:
         # A defect of one measurement must not cost the results of the others.
-        return Finished(
-            task, time.monotonic() - begin, error=f"{type(err).__name__}: {err}", tail=_trace(err)
-        )
-    return Finished(task, time.monotonic() - begin, tuple(drafts), error=error)
+        return Finished(task, working.seconds, error=f"{type(err).__name__}: {err}", tail=_trace(err))
+    return Finished(task, working.seconds, tuple(drafts), error=error)
+
+
+class _Working:
+    """The time a task takes for itself, without that in which others have their turn."""
+
+    def __init__(self, pass_on: Callable[[], None]) -> None:
+        self._pass_on = pass_on
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begin
+
+    def pass_on(self) -> None:
+        before = time.monotonic()
+        self._pass_on()
+        self._begin += time.monotonic() - before
 
 
 def seed_of(task: Task) -> int:
