@@ -164,6 +164,10 @@ _ALL: Final = (
     Metric("memory_traffic_bytes", "Memory traffic", "B", "work", "lower",
            "Bytes moved to and from device memory in the phase over all devices: weights, activations, "
            "cache."),
+    Metric("tile_flops", "FLOPs of whole tiles", "FLOP", "work", "neutral",
+           "FLOPs with those on empty rows in the tiles of routed experts, which take energy: what joules a "
+           "FLOP are fitted to. Only of models with experts.",
+           "flops + max(experts touched x 128 - rows, 0) x FLOPs of a row"),
     Metric("intensity_flops_per_byte", "Arithmetic intensity", "FLOP/B", "work", "neutral",
            "FLOPs per byte of device-memory traffic.",
            "flops / memory_traffic_bytes"),

@@ -204,8 +204,8 @@ def metered_row(run: Any, sets: dict[str, Calibration]) -> list[float] | None:
         together = phases(model, quantization, run.n_gpus, (prompt, 2, shape[2]), sets, METERED)["prefill"]
     except EngineError:
         return None
-    wanted = ("time_s", "flops", "memory_traffic_bytes")
-    row = [*(float(part[name]) for part in (step, first) for name in wanted), float(together["time_s"])]
+    wanted = ("time_s", "tile_flops", "memory_traffic_bytes")
+    row = [*(part.get(name, part["flops"]) for part in (step, first) for name in wanted), together["time_s"]]
     return row if np.isfinite(row).all() else None
 
 

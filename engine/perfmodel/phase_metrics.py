@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from engine.perfmodel.arithmetic import Arithmetic, Values
+from engine.perfmodel.arithmetic import Arithmetic, Values, shifted
 from engine.perfmodel.load import Load
 from engine.perfmodel.memory import MemoryLoad, MemoryPlan, MemoryUse, largest_batch, longest_context
 from engine.perfmodel.phase import Phase, band_metrics, request_bands
@@ -20,9 +20,10 @@ _BILLED_TOKENS: Final = 1e6
 
 
 def phase_metrics(
-    a: Arithmetic, plan: Plan, phase: Phase, *, output_tokens: Values | None
+    a: Arithmetic, plan: Plan, phase: Phase, *, output_tokens: Values | None, empty_flops: Values
 ) -> dict[str, Values]:
-    """What a phase is reported as; `output_tokens` are those it yields, None where it yields none."""
+    """What a phase is reported as; `output_tokens` are those it yields, None where it yields none, and
+    `empty_flops` those of empty rows in the tiles of experts."""
     hardware, devices = plan.deployment.hardware, plan.deployment.devices
     work_rate, byte_rate = phase.flops / phase.time_s, phase.bytes / phase.time_s
     found = {
@@ -39,7 +40,9 @@ def phase_metrics(
     if output_tokens is not None:
         found["output_tokens_per_s"] = output_tokens / phase.time_s
     found.update(band_metrics(phase))
-    found.update(_energy_metrics(a, plan, (phase,), phase.time_s, output_tokens))
+    if plan.expert_row_flops:
+        found["tile_flops"] = phase.flops + empty_flops
+    found.update(_energy_metrics(a, plan, (phase,), (empty_flops,), phase.time_s, output_tokens))
     return found
 
 
@@ -59,9 +62,17 @@ def _bound(a: Arithmetic, plan: Plan, phase: Phase) -> Values:
 
 
 def _energy_metrics(
-    a: Arithmetic, plan: Plan, phases: Sequence[Phase], time_s: Values, output_tokens: Values | None
+    a: Arithmetic,
+    plan: Plan,
+    phases: Sequence[Phase],
+    empty_flops: Sequence[Values],
+    time_s: Values,
+    output_tokens: Values | None,
 ) -> dict[str, Values]:
-    parts = [energy_j(a, plan, phase.time_s, phase.flops, phase.bytes) for phase in phases]
+    # Sheets state joules a FLOP of full tiles; in fits those of empty rows count too.
+    fitted = _fitted_energy(plan) is not None
+    worked = [shifted(p.flops, e if fitted else 0) for p, e in zip(phases, empty_flops, strict=True)]
+    parts = [energy_j(a, plan, p.time_s, flops, p.bytes) for p, flops in zip(phases, worked, strict=True)]
     if parts[0] is None:
         return {}
     energy = parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -90,9 +101,17 @@ def energy_j(a: Arithmetic, plan: Plan, time_s: Values, flops: Values, moved: Va
 
 
 def request_metrics(
-    a: Arithmetic, plan: Plan, load: Load, *, prefill: Phase, generation: Phase, both: Phase
+    a: Arithmetic,
+    plan: Plan,
+    load: Load,
+    *,
+    prefill: Phase,
+    generation: Phase,
+    both: Phase,
+    empty_flops: tuple[Values, Values],
 ) -> dict[str, Values]:
-    """A request from its arrival to its last token, without queueing."""
+    """A request from its arrival to its last token, without queueing; `empty_flops` are those of empty rows
+    in the tiles of experts, of either phase."""
     devices = plan.deployment.devices
     more = load.output - 1
     # With a single token there is nothing between tokens.
@@ -121,7 +140,9 @@ def request_metrics(
         serving_metrics(a, plan, batch=load.batch, output=load.output, prefill=prefill, generation=generation)
     )
     found.update(request_bands(tokens, more, prefill=prefill, generation=generation, both=both))
-    found.update(_energy_metrics(a, plan, (prefill, generation), both.time_s, tokens))
+    if plan.expert_row_flops:
+        found["tile_flops"] = both.flops + empty_flops[0] + empty_flops[1]
+    found.update(_energy_metrics(a, plan, (prefill, generation), empty_flops, both.time_s, tokens))
     if "energy_j" in found:
         found["energy_per_request_j"] = found["energy_j"] / load.batch
         fitted = _fitted_energy(plan)

@@ -9,6 +9,7 @@ from typing import Final
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.bands import Estimate
 from engine.perfmodel.calibration import Steady, Timing, estimate_of, steady_of
+from engine.perfmodel.forms import TILE
 from engine.perfmodel.load import Drafting, Load, memory_load, memory_plan_of
 from engine.perfmodel.memory import MemoryUse, memory_use
 from engine.perfmodel.phase import Phase, band_of, joined_bands, settled, with_estimate
@@ -44,11 +45,15 @@ def predict(
     # Its band is that of the first step, drawn out by a few percent.
     last = settled(a, last, possible, steady, shown=False)
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
+    empty, after = _empty_flops_of_prefill(a, plan, load), _empty_flops(a, plan, steps.step)
+    whole = (empty, scaled(after, _steps(load, speculation)))
     phases = {
-        "prefill": phase_metrics(a, plan, prefill, output_tokens=None),
-        "decode": phase_metrics(a, plan, decode, output_tokens=tokens),
-        "decode_last": phase_metrics(a, plan, last, output_tokens=tokens),
-        "request": request_metrics(a, plan, load, prefill=prefill, generation=generation, both=both),
+        "prefill": phase_metrics(a, plan, prefill, output_tokens=None, empty_flops=empty),
+        "decode": phase_metrics(a, plan, decode, output_tokens=tokens, empty_flops=after),
+        "decode_last": phase_metrics(a, plan, last, output_tokens=tokens, empty_flops=after),
+        "request": request_metrics(
+            a, plan, load, prefill=prefill, generation=generation, both=both, empty_flops=whole
+        ),
     }
     prompts = load.batch * load.prompt
     phases["prefill"]["prompt_tokens_per_s"] = prompts / prefill.time_s
@@ -100,6 +105,28 @@ def _step(
     mean = {**busiest, "H": load.distinct / ranks, "R": load.rows / ranks}
     busiest |= {"H": load.device_distinct, "R": load.device_rows}
     return Step(sequences, busiest, mean, riding or {})
+
+
+def _empty_flops(a: Arithmetic, plan: Plan, step: Step) -> Values:
+    """FLOPs over all devices on rows that no token fills: arithmetic units work on whole tiles of rows, and
+    an expert with a single token has one. They take no time beside the weights, but energy."""
+    if not plan.expert_row_flops:
+        return 0
+    split = plan.deployment.parallelism
+    rows = a.maximum(step.mean["H"] * TILE - step.mean["R"], 0)
+    return rows * (plan.expert_row_flops * split.tensor * split.data * split.micro_batches)
+
+
+def _empty_flops_of_prefill(a: Arithmetic, plan: Plan, load: Load) -> Values:
+    """The same of a prefill, whole or in chunks, which count as equally long."""
+    if not plan.expert_row_flops:
+        return 0
+    n, prompt = _sequences(a, plan, load), shifted(load.prompt, -load.shared)
+    pieces: Values = 1
+    if load.chunked:
+        pieces = a.ceil(prompt / a.where(load.chunk > 0, a.minimum(a.maximum(load.chunk, 1), prompt), prompt))
+    tokens = n * prompt / pieces
+    return scaled(_empty_flops(a, plan, _step(a, plan, sequences=n, tokens=tokens, logits=n)), pieces)
 
 
 def _through_stages(
@@ -198,6 +225,12 @@ def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: V
             _estimate(a, plan, tail, Run(1, last))
         ),
     )
+
+
+def _steps(load: Load, speculation: Drafting | None) -> Values:
+    """Decode steps of a request: as a float, so that a count of one is not taken for the constant of single
+    steps."""
+    return load.output - 1.0 if speculation is None else (load.output - 1) / speculation.tokens_per_step
 
 
 class _Decoding:

@@ -98,6 +98,8 @@ class Plan:
     peak_flops_per_s: float
     """Dense peak of the arithmetic that does most of the work."""
     parameters: int
+    expert_row_flops: float
+    """FLOPs of the routed experts' matrices per row, on one device; 0 without experts."""
     timing: Timing | None = None
     """What prices the same steps with fitted parameters; None where there is only the bound."""
 
@@ -161,8 +163,19 @@ def _compile(deployment: Deployment) -> Plan:
         memory=memory_plan(deployment, share, stage_blocks),
         peak_flops_per_s=main_peak(deployment),
         parameters=sum(block.count * sum(o.parameters for o in block.operators) for block in blocks),
+        expert_row_flops=_expert_row_flops(blocks),
         timing=timing_of(deployment, blocks, found),
     )
+
+
+def _expert_row_flops(blocks: Iterable[Block]) -> float:
+    matrices = ((block.count, operator) for block in blocks for operator in block.operators)
+    return sum(
+        n * operator.flops.get("R", 0.0) for n, operator in matrices if operator.name in _EXPERT_MATRICES
+    )
+
+
+_EXPERT_MATRICES: Final = ("expert gate", "expert up", "expert down")
 
 
 def main_peak(deployment: Deployment) -> float:

@@ -277,7 +277,7 @@ def _energy(
     time, moved, flops = (
         devices * whole / tokens,
         work["memory_traffic_bytes"] / tokens,
-        work["flops"] / tokens,
+        work["tile_flops"] / tokens,
     )
     board = rows.deployments[0].hardware.power or np.inf
 

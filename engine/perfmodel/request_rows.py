@@ -116,11 +116,12 @@ def predicted_request(rows: RunRows, chosen: Chosen | None) -> dict[str, Column]
         ]
         for name in _WANTED:
             column = found.setdefault(name, np.full(len(rows), np.nan))
-            column[places] = np.broadcast_to(np.asarray(request[name], dtype=np.float64), len(places))
+            given = request.get(name, request["flops"])  # without experts no tile is empty
+            column[places] = np.broadcast_to(np.asarray(given, dtype=np.float64), len(places))
     return found
 
 
-_WANTED: Final = ("tpot_s", "ttft_s", "flops", "memory_traffic_bytes")
+_WANTED: Final = ("tpot_s", "ttft_s", "tile_flops", "memory_traffic_bytes")
 
 
 @dataclass(frozen=True)

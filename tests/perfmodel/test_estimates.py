@@ -210,3 +210,17 @@ def test_what_passes_between_the_matrices_of_an_expert_is_moved() -> None:
     (experts,) = [timed.kernel for timed in timing.common if timed.kernel.family == "experts"]
     # 4096 in and out of each row, and 6 x 14336 between: gate and up write, the activation reads and writes.
     assert dict(experts.bytes)["R"] == (2 * 4096 + 6 * 14336) * 2
+
+
+def test_tiles_of_experts_are_worked_on_whole() -> None:
+    phases = predict_point(
+        deployment("mixtral-8x7b", tensor=2), Workload(prompt_tokens=4096, output_tokens=5, batch_size=1)
+    ).phases
+    decode, prefill = phases["decode"], phases["prefill"]
+    # One token has two experts with a row each: 2 x 128 - 2 rows are empty, of 3 matrices in 32 layers.
+    assert decode["tile_flops"] - decode["flops"] == pytest.approx(254 * 2 * 3 * 4096 * 14336 * 32)
+    # A prompt fills them: 8192 rows for 8 experts.
+    assert prefill["tile_flops"] == prefill["flops"]
+    whole = phases["request"]
+    assert whole["tile_flops"] - whole["flops"] == pytest.approx(4 * (decode["tile_flops"] - decode["flops"]))
+    assert "tile_flops" not in predict_point(deployment(), Workload(output_tokens=5)).phases["request"]

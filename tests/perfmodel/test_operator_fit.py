@@ -194,7 +194,7 @@ def test_experts_are_used_evenly_and_their_rows_pass_through_memory() -> None:
     compute, memory, _ = amounts("experts", "bf16", values, DEVICE)
     # A matrix set has 3 x 1000 x 100 weights; the 8 rows of this rank are worked on.
     assert compute[0] == pytest.approx(2 * 8 * 300_000 / 400e12)
-    # 16 rows come in, leave and are added up with 1000 values, and pass 6 x 100 between: 16 x 3600 + 8 x 1000.
+    # 16 rows come in, leave and are added up with 1000 values and pass 6 x 100 between: 16 x 3600 + 8 x 1000.
     assert memory[0] == pytest.approx((8 * 300_000 * 2 + 65_600 * 2) / DEVICE.memory_bandwidth)
 
 

@@ -134,7 +134,7 @@ def test_energy_of_a_known_board_is_found() -> None:
     work = predicted_request(found, own())
     tokens = found.batch_size * found.output_tokens
     time = (found.ttft_s + (found.output_tokens - 1) * found.tpot_s) / tokens
-    joules = 100 * time + 5e-11 * work["memory_traffic_bytes"] / tokens + 4e-13 * work["flops"] / tokens
+    joules = 100 * time + 5e-11 * work["memory_traffic_bytes"] / tokens + 4e-13 * work["tile_flops"] / tokens
     outcome = fit_requests(replace(found, energy_j=joules), own(), source="synthetic")
     assert outcome.energy is not None
     assert outcome.energy.coefficients.static_power == pytest.approx(100, rel=0.02)
