@@ -244,7 +244,7 @@ def _show(stored: StoredRun, request: BenchRequest, prefix: Path | None, *, verb
     from engine.commands.bench_output import load_lines, rows_of, write_outputs
 
     rows = rows_of(stored)
-    for line in load_lines(rows, verbose=verbose):
+    for line in load_lines(rows, verbose=verbose, served=request.base_url is not None):
         click.echo(line)
     findings = stored.store.read(stored.plan, "findings").to_pylist()
     for finding in findings:

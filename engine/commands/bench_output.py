@@ -39,17 +39,18 @@ def _concurrency(variant: str) -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 1
 
 
-def load_lines(rows: Sequence[Row], *, verbose: bool) -> Iterator[str]:
-    """Each load in one line; with `verbose` also as the concurrency profiler prints it."""
+def load_lines(rows: Sequence[Row], *, verbose: bool, served: bool = False) -> Iterator[str]:
+    """Each load in one line; with `verbose` also as the concurrency profiler prints it. `served`: by another
+    process, whose memory is not seen."""
     several = len({row["prompt_tokens"] for row in rows}) > 1
     for row in rows:
         head = f"{row['prompt_tokens']} prompt tokens, " if several else ""
-        yield head + _line(row)
+        yield head + _line(row, served=served)
         if verbose:
-            yield spoken(_level(row), document=True)
+            yield spoken(_level(row, served=served), document=True)
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, *, served: bool) -> str:
     done, failed = int(row["completed_requests"] or 0), int(row["failed_requests"] or 0)
     text = f"{row['variant']}: completed {done}/{done + failed}"
     if row["status"] != "ok":
@@ -63,7 +64,7 @@ def _line(row: Row) -> str:
     for name, label in (("ttft_s", "first token"), ("tpot_s", "per token")):
         if row.get(name) is not None:
             text += f", {label} {row[name] * 1e3:.2f} ms"
-    text += f", peak memory {_memory(row)}"
+    text += f", peak memory {_memory(row, served=served)}"
     for name, label in (("bound", "the bound"), ("estimate", "the estimate")):
         if row.get(f"time_over_{name}") is not None:
             text += f", {row[f'time_over_{name}']:.2f} x {label}"
@@ -77,7 +78,9 @@ def _with_interval(row: Row, name: str) -> str:
     return f"{value:.4g}" + (f" ± {high - value:.2g}" if high is not None else "")
 
 
-def _memory(row: Row) -> str:
+def _memory(row: Row, *, served: bool) -> str:
+    if served:
+        return "not measured (the server's own)"
     allocated, reserved = row.get("device_allocated_peak_bytes"), row.get("device_reserved_peak_bytes")
     if allocated is None:
         host = row.get("host_rss_peak_bytes")
@@ -86,7 +89,7 @@ def _memory(row: Row) -> str:
     return f"{allocated / 1e9:.2f} GB allocated, {(reserved or 0) / 1e9:.2f} GB reserved"
 
 
-def _level(row: Row) -> LevelResult:
+def _level(row: Row, *, served: bool) -> LevelResult:
     done, failed = int(row["completed_requests"] or 0), int(row["failed_requests"] or 0)
     peak = row.get("device_allocated_peak_bytes")
     return LevelResult(
@@ -99,6 +102,7 @@ def _level(row: Row) -> LevelResult:
         peak_bytes=None if peak is None else int(peak),
         serial=False,
         errors=(),
+        served=served,
     )
 
 

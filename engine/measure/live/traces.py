@@ -242,6 +242,8 @@ class LevelResult:
     serial: bool
     """More than one request, and no two of them overlapped."""
     errors: tuple[str, ...]
+    served: bool = False
+    """By a server, which may have an accelerator that nobody sees from here."""
 
 
 def level_results(traces: Sequence[Trace]) -> list[LevelResult]:
@@ -306,7 +308,9 @@ def _as_document(result: LevelResult) -> str:
             f"  📊 Avg latency: {result.average_latency_s:.3f}s",
             f"  🚀 Total throughput: {result.sum_of_rates:.1f} tok/s",
         ]
-    peak = "0.00 GB (CPU mode)" if result.peak_bytes is None else f"{result.peak_bytes / GIB:.2f} GB"
+    peak = "not measured" if result.served else "0.00 GB (CPU mode)"
+    if result.peak_bytes is not None:
+        peak = f"{result.peak_bytes / GIB:.2f} GB"
     lines.append(f"  💾 Peak memory: {peak}")
     return "\n".join(lines)
 

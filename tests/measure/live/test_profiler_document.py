@@ -390,10 +390,13 @@ def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
         result = command(
             "bench", "--model", "opt-1.3b", "--served-model", "stub", "--base-url", base,
             "--concurrency", "1", "3", "--prompt-toks", "16", "--gen-toks", "4", "--repeats", "1",
-            "--output-dir", "data", "-o", "run",
+            "--output-dir", "data", "-o", "run", "--verbose",
         )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "concurrency 3: completed 16/16" in result.output
+    assert "peak memory not measured (the server's own)" in result.output
+    assert "Peak memory: not measured" in result.output
+    assert "CPU mode" not in result.output
     traces = read_traces(tmp_path / "data" / "run.json")
     assert {(t.concurrency, t.backend, t.seq_generate) for t in traces} == {
         (1, "openai", 4),
