@@ -47,7 +47,6 @@ class Figure:
     series: Sequence[Series]
     empty: str = "not measured"
     """Said in the middle of a figure that has no values."""
-    whole_x: bool = True
 
 
 def write_figures(prefix: Path, figures: Sequence[Figure]) -> list[Path]:
@@ -70,16 +69,18 @@ def draw_figure(figure: Figure, path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": figure.name, "svg.fonttype": "none"}):
         canvas = Canvas(figsize=(6.4, 4.2), layout="constrained")
         axes = canvas.subplots()
-        drawn = [_draw(axes, s, _COLOURS[i % len(_COLOURS)]) for i, s in enumerate(figure.series)]
+        drawn = [_draw(axes, s, i) for i, s in enumerate(figure.series)]
         axes.set_title(figure.title, fontsize=11, loc="left")
         axes.set_xlabel(figure.x_label)
         axes.set_ylabel(figure.y_label)
         if any(drawn):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, _top(figure.series))
             axes.grid(visible=True, alpha=0.25)
             ticks = sorted({x for s in figure.series for x in s.x})
-            if figure.whole_x and len(ticks) <= 12:
+            if len(ticks) <= 12:
                 axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            if any(end is not None for s in figure.series for end in s.high):
+                axes.set_xlabel(f"{figure.x_label}\nwhiskers: 95 % interval of the mean over repeats")
             if len(figure.series) > 1:  # one line of several that could be there must say which it is
                 axes.legend(fontsize=8, frameon=False)
         else:
@@ -89,12 +90,20 @@ def draw_figure(figure: Figure, path: Path) -> None:
         canvas.savefig(path, dpi=150, metadata=metadata)
 
 
-def _draw(axes: Axes, series: Series, colour: str) -> bool:
+def _top(series: Sequence[Series]) -> float:
+    """Upper end of an axis from 0: above every point and whisker, with room for a legend."""
+    values = [v for s in series for v in (*s.y, *s.high) if v is not None]
+    return (1.25 if len(series) > 1 else 1.1) * max(values) or 1.0
+
+
+def _draw(axes: Axes, series: Series, number: int) -> bool:
+    colour = _COLOURS[number % len(_COLOURS)]
     points = [(x, y, i) for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)) if y is not None]
     if not points:
         return False
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    axes.plot(xs, ys, marker="o", color=colour, label=series.label)
+    # Smaller marks on larger ones: lines of equal values stay visible.
+    axes.plot(xs, ys, marker="o", markersize=max(4, 9 - 2 * number), color=colour, label=series.label)
     if series.low and series.high:
         bars = [(x, y, series.low[i], series.high[i]) for x, y, i in points]
         for x, y, low, high in bars:
@@ -161,6 +170,5 @@ def mixed_figure(latencies: Mapping[int, Sequence[float]], *, model: str) -> Fig
         for tokens, values in sorted(latencies.items())
     ]
     return Figure(
-        "fig5_mixed_lengths", f"Latency of short and long requests, {model}", "request", "s", series,
-        whole_x=False,
-    )  # fmt: skip
+        "fig5_mixed_lengths", f"Latency of short and long requests, {model}", "request", "s", series
+    )
