@@ -94,8 +94,9 @@ def _name(deployment: Deployment) -> str:
     return f"{shape}|{deployment.quantization.name}|{split.tensor}"
 
 
-def predicted_request(rows: RunRows, chosen: Chosen | None) -> dict[str, Column]:
-    """Metrics of each row's request by its deployment under some parameters; the bound without any."""
+def predicted_request(rows: RunRows, chosen: Chosen | None, *, bands: bool = False) -> dict[str, Column]:
+    """Metrics of each row's request by its deployment under some parameters, with their bands where asked
+    for; the bound without any."""
     found: dict[str, Column] = {}
     for i, deployment in enumerate(rows.deployments):
         places = np.flatnonzero(rows.which == i)
@@ -114,14 +115,18 @@ def predicted_request(rows: RunRows, chosen: Chosen | None) -> dict[str, Column]
         request = summarise(replace(deployment, hardware=hardware, calibration=chosen), arrays).phases[
             "request"
         ]
-        for name in _WANTED:
+        for name in (*_WANTED, *(_BANDED if bands else ())):
             column = found.setdefault(name, np.full(len(rows), np.nan))
-            given = request.get(name, request["flops"])  # without experts no tile is empty
+            # Without experts no tile is empty; a set without terms of requests has nothing under load.
+            given = request.get(name, request["flops"] if name == "tile_flops" else np.nan)
             column[places] = np.broadcast_to(np.asarray(given, dtype=np.float64), len(places))
     return found
 
 
 _WANTED: Final = ("tpot_s", "ttft_s", "tile_flops", "memory_traffic_bytes")
+_BANDED: Final = tuple(
+    f"{name}{end}" for name in ("serving_tpot_s", "tpot_s", "ttft_s") for end in ("", "_low", "_high")
+)
 
 
 @dataclass(frozen=True)

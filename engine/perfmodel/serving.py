@@ -62,7 +62,9 @@ def prefill_share_s(prefill_s: Values, batch: Values, output: Values) -> Values:
 
 def _closed(a: Arithmetic, life: _Life, batch: Values, waves: int | None) -> dict[str, Values]:
     """A number of users each of whom sends the next request when the last one ended."""
-    first = life.first_s(a, batch / (life.output * life.tpot_s), others=1 - 1 / batch)
+    # Who arrives meets the others as if they were alone (Reiser and Lavenberg, JACM 27, 1980).
+    per_s = (batch - 1) / a.maximum(life.output * life.tpot_s, life.prefill_s)
+    first = life.first_s(a, per_s, others=1 - 1 / batch)
     if waves is not None:
         first = first + life.prefill_s * (batch - 1) * (1 / (2 * waves))
     whole = first + life.decode_s

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
+from engine.perfmodel.bands import Estimate, Spent, banded
 from engine.perfmodel.fit import EDGES_S, Column, KernelRows, predicted_s
 from engine.perfmodel.kernel_table import gated_rows
 from engine.perfmodel.measured_table import Measured, Outcome, fit_table, subjects
-from engine.perfmodel.parameter_sets import choose
+from engine.perfmodel.parameter_sets import Law, choose
 from engine.perfmodel.request_law import RequestOutcome
 from engine.perfmodel.request_rows import RunRows, gated_runs, predicted_request
+from engine.perfmodel.summary import ARRAYS
 from engine.spec.calibration import Calibration
 from engine.spec.hardware import Hardware
 
@@ -41,6 +43,8 @@ class ErrorLine:
     """Median error of the data-sheet bound, for comparison."""
     note: str = ""
     """Why there is no error, or what it is of."""
+    covered: float = float("nan")
+    """Share of rows inside the 90 % band of the prediction; NaN where bands were not asked for."""
 
     def __str__(self) -> str:
         head = f"{self.subject}, {self.size}: "
@@ -53,6 +57,7 @@ class ErrorLine:
         return (
             f"{head}{self.rows} rows of {self.sites} shapes, median {self.median:.1%}, p90 {self.p90:.1%}, "
             f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}"
+            + (f", in band {self.covered:.0%}" if np.isfinite(self.covered) else "")
             + (f", bound {self.bound_median:.0%}" if np.isfinite(self.bound_median) else "")
             + (f" ({self.note})" if self.note else "")
         )
@@ -113,8 +118,16 @@ def shipped_table(
             continue
         if len(rows):
             predicted = predicted_s(rows, law.form, law.alone)
-            lines += _lines(str(subject), rows, predicted, note=f"by {law.origin}")
+            inside = _inside(law, predicted, rows.measured_s)
+            lines += _lines(str(subject), rows, predicted, note=f"by {law.origin}", inside=inside)
     return lines
+
+
+def _inside(law: Law, predicted: Column, measured: Column) -> NDArray[np.bool_]:
+    """Which rows lie in the band of single kernels."""
+    band = banded(ARRAYS, Estimate({id(law): Spent(law, predicted, 1)}))
+    found: NDArray[np.bool_] = (measured >= band.low_s) & (measured <= band.high_s)
+    return found
 
 
 def request_lines_of(subject: str, fitted: RequestOutcome) -> list[ErrorLine]:
@@ -139,16 +152,22 @@ def shipped_requests(subject: str, runs: RunRows, sets: Mapping[str, Calibration
     chosen = choose("auto", rows.deployments[0].hardware, sets)
     if chosen is None:
         return [_absent(subject, "no parameters: the bound alone")]
-    bound, found = predicted_request(rows, None), predicted_request(rows, chosen)
-    share = 0.0 if chosen.request is None else chosen.request.interference
-    tpot = found["tpot_s"] + np.where(rows.continuous, share * found["ttft_s"] / rows.output_tokens, 0.0)
+    bound, found = predicted_request(rows, None), predicted_request(rows, chosen, bands=True)
+    served = rows.continuous & np.isfinite(found["serving_tpot_s"])
+    tpot, low, high = (
+        np.where(served, found[f"serving_tpot_s{end}"], found[f"tpot_s{end}"])
+        for end in ("", "_low", "_high")
+    )
+    first = found["ttft_s"], found["ttft_s_low"], found["ttft_s_high"]
     lines: list[ErrorLine] = []
-    for name, measured, predicted, least in (
-        ("prefill", rows.prefill_s, found["ttft_s"], bound["ttft_s"]),
-        ("time per token", rows.tpot_s, tpot, bound["tpot_s"]),
+    for name, measured, (predicted, least_s, most_s), least in (
+        ("prefill", rows.prefill_s, first, bound["ttft_s"]),
+        ("time per token", rows.tpot_s, (tpot, low, high), bound["tpot_s"]),
     ):
         title = f"{name}, {subject}"
-        lines += _request_lines(title, rows, measured, predicted, least, note=f"by {chosen.name}")[:1]
+        inside = (measured >= least_s) & (measured <= most_s)
+        note = f"by {chosen.name}"
+        lines += _request_lines(title, rows, measured, predicted, least, note=note, inside=inside)[:1]
         seen = np.flatnonzero(np.isfinite(measured) & np.isfinite(predicted))
         if len(seen) <= _FEW:
             lines += [
@@ -174,13 +193,29 @@ _STEP_SIZES: Final = ("below 10 ms", "10 to 50 ms", "above 50 ms")
 
 
 def _request_lines(
-    subject: str, rows: RunRows, measured: Column, predicted: Column, bound: Column, *, note: str = ""
+    subject: str,
+    rows: RunRows,
+    measured: Column,
+    predicted: Column,
+    bound: Column,
+    *,
+    note: str = "",
+    inside: NDArray[np.bool_] | None = None,
 ) -> list[ErrorLine]:
     seen = np.isfinite(measured) & np.isfinite(predicted)
     place = np.searchsorted(np.asarray(_STEPS_S), measured)
     groups = {"all": seen} | {size: seen & (place == i) for i, size in enumerate(_STEP_SIZES)}
     return [
-        _line(subject, size, measured[which], predicted[which], bound[which], rows.site[which], note=note)
+        _line(
+            subject,
+            size,
+            measured[which],
+            predicted[which],
+            bound[which],
+            rows.site[which],
+            note=note,
+            inside=None if inside is None else inside[which],
+        )
         for size, which in groups.items()
         if which.any()
     ]
@@ -191,7 +226,14 @@ def _absent(subject: str, reason: str) -> ErrorLine:
     return ErrorLine(subject, "all", 0, 0, nan, nan, nan, nan, nan, nan, reason)
 
 
-def _lines(subject: str, rows: KernelRows, predicted: Column, *, note: str = "") -> list[ErrorLine]:
+def _lines(
+    subject: str,
+    rows: KernelRows,
+    predicted: Column,
+    *,
+    note: str = "",
+    inside: NDArray[np.bool_] | None = None,
+) -> list[ErrorLine]:
     """All rows, only the usual shapes where some are not, then by size."""
     seen = np.isfinite(predicted)
     place = np.searchsorted(np.asarray(EDGES_S), rows.measured_s)
@@ -212,6 +254,7 @@ def _lines(subject: str, rows: KernelRows, predicted: Column, *, note: str = "")
                 rows.bound_s[which],
                 rows.site[which],
                 note=note,
+                inside=None if inside is None else inside[which],
             )
         )
     return found
@@ -226,6 +269,7 @@ def _line(
     site: NDArray[Any],
     *,
     note: str = "",
+    inside: NDArray[np.bool_] | None = None,
 ) -> ErrorLine:
     error, bound = np.abs(times / measured - 1), np.abs(bound_s / measured - 1)
     return ErrorLine(
@@ -240,4 +284,5 @@ def _line(
         float(np.mean(error <= 0.25)),
         float(np.median(bound)),
         note,
+        float("nan") if inside is None else float(np.mean(inside)),
     )

@@ -128,7 +128,7 @@ def _unusable(row: Mapping[str, Any]) -> str | None:
         value = row[name]
         if not (1 <= value < _MOST_TOKENS) or value != int(value):
             return f"`{name}` is not a whole number above zero"
-    if row["output_tokens"] < 2:
+    if row["output_tokens"] < 2 and not row["ttft_s"] > 0:
         return "a single output token has no time between tokens"
     return None
 

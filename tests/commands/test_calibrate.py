@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,22 @@ def test_errors_of_the_model_as_a_table(engine: Engine, timings: Path) -> None:
     assert "no parameters: the bound alone" in shipped.out
 
 
+def test_a_lone_forward_pass_is_judged_as_a_prefill(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "passes.csv"
+    path.write_text(
+        "device,model,prompt_tokens,output_tokens,batch_size,ttft_ms,tpot_ms\n"
+        "h100-sxm-80gb,llama-3.1-8b,2048,1,1,46.7,\n"
+        "h100-sxm-80gb,llama-3.1-8b,2048,1,1,,\n"
+    )
+    done = engine("validate-model", path, "--shipped", "--format", "json")
+    assert done.code == 0, done.err
+    assert "1 runs left out: a single output token has no time between tokens" in done.err
+    (line, _) = json.loads(done.out)
+    assert line["subject"].startswith("prefill, whole requests, h100-sxm-80gb")
+    assert (line["rows"], line["covered"]) == (1, 1.0)
+    assert line["median"] < 0.15
+
+
 def test_a_report_of_the_fit(engine: Engine, timings: Path) -> None:
     folder = timings.parent / "report"
     done = engine("calibrate", timings, "-o", timings.parent / "mine.yaml", *COMMON, "--report", folder)
@@ -166,7 +183,7 @@ def test_a_table_of_whole_requests(engine: Engine, timings: Path) -> None:
     # A lone 8 B model on 2 TB/s reads 16 GB a step: 8 ms, and prefills at 400 TFLOP/s.
     for prompt in (512, 1024, 2048):
         for batch in (1, 8, 32):
-            token_ms = 10 + 0.02 * batch + batch * (prompt / 10) / 128  # a step, and its share of prefills
+            token_ms = 10 + 0.02 * batch + (batch - 1) * (prompt / 10) / 128  # a step, and prefills of others
             lines.append(f"llama-3.1-8b,{prompt},128,{batch},1,{token_ms},{prompt / 10}")
     lines.append("llama-3.1-8b,512,128,1,1,0.01,51")
     lines.append("no-such-model,512,128,1,1,10,51")

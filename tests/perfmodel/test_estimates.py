@@ -202,6 +202,9 @@ def test_who_is_alone_waits_for_no_prefill() -> None:
     found = request(deployment(), prompt_tokens=2048, output_tokens=256, batch_size=1)
     assert found["serving_interference_s"] == 0
     assert found["serving_tpot_s"] == found["tpot_s"]
+    assert found["serving_ttft_s"] == found["ttft_s"]
+    only_first = request(deployment(), prompt_tokens=2048, output_tokens=1, batch_size=1)
+    assert only_first["serving_ttft_s"] == only_first["ttft_s"]
 
 
 def test_what_passes_between_the_matrices_of_an_expert_is_moved() -> None:

@@ -104,6 +104,20 @@ def test_held_out_errors_and_those_of_given_parameters() -> None:
     assert shipped_table(found, DEVICES, {})[0].note == "no parameters: the bound alone"
 
 
+def test_the_share_of_rows_inside_their_band_is_told() -> None:
+    found = table(noise=0.1)
+    outcome = fit_table(found, DEVICES)
+    made = calibrations_of(outcome, found, DEVICES, source="a test", fitted="2026-11-20")
+    line = next(line for line in shipped_table(found, DEVICES, made) if line.subject.startswith("gemm"))
+    assert 0.85 < line.covered <= 1
+    # Twice as slow as the rows that made the bands.
+    far = shipped_table(table(noise=0.0, factor=2.0), DEVICES, made)
+    line = next(line for line in far if line.subject.startswith("gemm"))
+    assert line.covered == 0
+    assert ", in band 0%, bound " in str(line)
+    assert np.isnan(next(iter(held_out_table(found, DEVICES))).covered)
+
+
 def test_times_in_another_unit_are_warned_of() -> None:
     # Everything a thousand times slower breaks no law of physics, but no device is that slow.
     outcome = fit_table(table(factor=1000), DEVICES)
