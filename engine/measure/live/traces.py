@@ -236,7 +236,7 @@ class LevelResult:
     sum_of_rates: float | None
     """Sum of per-request rates: the profiler's "total throughput"."""
     wall_rate: float | None
-    """All tokens over the time from the first start to the last end."""
+    """All tokens over the time from the first start to the last end; the mean over repeats."""
     peak_bytes: int | None
     """None where nothing was measured: the profiler writes 0 on a CPU."""
     serial: bool
@@ -253,8 +253,11 @@ def level_results(traces: Sequence[Trace]) -> list[LevelResult]:
 
 def _level(level: Sequence[Trace]) -> LevelResult:
     good = [trace for trace in level if trace.good]
-    start = min((t.timestamp for t in good), default=0.0)
-    wall = max((t.timestamp + t.total_latency_s for t in good), default=0.0) - start
+    told = level[0].concurrency
+    rates = [t.tokens_per_s for t in good]
+    # The profiler sends one wave of requests; of many waves as many are in flight as their number says.
+    waves = len(good) / min(told or len(good), len(good)) if good else 1.0
+    walls = [rate for repeat in _repeats(level) if (rate := _wall_rate(repeat)) is not None]
     ordered = sorted(good, key=lambda t: t.timestamp)
     # 1 % of slack: a request that starts as another ends did not overlap it.
     overlap = any(
@@ -262,12 +265,12 @@ def _level(level: Sequence[Trace]) -> LevelResult:
     )
     peaks = [t.peak_alloc_bytes for t in good if t.peak_alloc_bytes]
     return LevelResult(
-        concurrency=level[0].concurrency or len(level),
+        concurrency=told or len(level),
         completed=len(good),
         total=len(level),
         average_latency_s=sum(t.total_latency_s for t in good) / len(good) if good else None,
-        sum_of_rates=sum(t.tokens_per_s for t in good) if good else None,
-        wall_rate=sum(t.seq_generate for t in good) / wall if wall > 0 else None,
+        sum_of_rates=sum(rates) / waves if good else None,
+        wall_rate=sum(walls) / len(walls) if walls else None,
         peak_bytes=max(peaks, default=None),
         serial=len(good) > 1 and not overlap,
         errors=tuple(t.error for t in level if t.error),
@@ -315,6 +318,24 @@ def _as_document(result: LevelResult) -> str:
     return "\n".join(lines)
 
 
+def _repeats(level: Sequence[Trace]) -> list[list[Trace]]:
+    """The measurements of a level whose concurrency is told: numbers start again with each, and other levels
+    may have run in between."""
+    found: list[list[Trace]] = []
+    for trace in level:
+        if not found or (trace.concurrency is not None and trace.request_id <= found[-1][-1].request_id):
+            found.append([])
+        found[-1].append(trace)
+    return found
+
+
+def _wall_rate(traces: Sequence[Trace]) -> float | None:
+    good = [trace for trace in traces if trace.good]
+    start = min((t.timestamp for t in good), default=0.0)
+    wall = max((t.timestamp + t.total_latency_s for t in good), default=0.0) - start
+    return sum(t.seq_generate for t in good) / wall if wall > 0 else None
+
+
 def traces_of_run(requests: pa.Table, *, model: str, backend: str) -> list[Trace]:
     """Measured requests of a run as traces, levels in the order of their concurrency."""
     rows = [
@@ -324,23 +345,16 @@ def traces_of_run(requests: pa.Table, *, model: str, backend: str) -> list[Trace
     ]
     rows.sort(key=lambda row: (row["point"], _concurrency(row["variant"]) or 0, row["variant"], row["repeat"],
                                row["request"]))  # fmt: skip
-    found: list[Trace] = []
-    numbers: dict[tuple[int, str], int] = {}
-    for row in rows:
-        key = (row["point"], row["variant"])
-        number = numbers.get(key, -1) + 1
-        numbers[key] = number
-        found.append(_of_row(row, number, model=model, backend=backend))
-    return found
+    return [_of_row(row, model=model, backend=backend) for row in rows]
 
 
-def _of_row(row: Mapping[str, Any], number: int, *, model: str, backend: str) -> Trace:
+def _of_row(row: Mapping[str, Any], *, model: str, backend: str) -> Trace:
     good = row["outcome"] == "ok"
     end = row["last_token_s"] if row["last_token_s"] is not None else row["done_s"]
     latency = max(0.0, end - row["sent_s"]) if good else 0.0
     tokens = (row["output_tokens"] or 0) if good else 0
     return Trace(
-        request_id=number,
+        request_id=row["request"],
         seq_prompt=row["prompt_tokens"] or row["prompt_tokens_asked"] or 0,
         seq_generate=tokens,
         total_latency_s=latency,

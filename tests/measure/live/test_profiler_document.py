@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -377,7 +378,7 @@ def test_a_local_benchmark_from_the_command_line(command, tmp_path, monkeypatch)
     assert "concurrency 2 (static batch): completed 4/4" in result.output
     assert "Completed 4/4 requests" in result.output
     traces = read_traces(tmp_path / "out" / "run.csv")
-    assert [(t.concurrency, t.request_id) for t in traces] == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
+    assert [(t.concurrency, t.request_id) for t in traces] == [(1, 0), (1, 0), (2, 0), (2, 1), (2, 0), (2, 1)]
     assert {(t.seq_prompt, t.seq_generate, t.peak_alloc_bytes) for t in traces} == {(16, 4, None)}
     assert len(list((tmp_path / "out").glob("run_fig*"))) == 4
     assert os.environ["OMP_NUM_THREADS"] == "1"
@@ -389,11 +390,11 @@ def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
     with running(lambda: paced(0.005, 0.001)) as (base, _):
         result = command(
             "bench", "--model", "opt-1.3b", "--served-model", "stub", "--base-url", base,
-            "--concurrency", "1", "3", "--prompt-toks", "16", "--gen-toks", "4", "--repeats", "1",
+            "--concurrency", "1", "3", "--prompt-toks", "16", "--gen-toks", "4", "--repeats", "2",
             "--output-dir", "data", "-o", "run", "--verbose",
         )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "concurrency 3: completed 16/16" in result.output
+    assert "concurrency 3: completed 32/32" in result.output
     assert "peak memory not measured (the server's own)" in result.output
     assert "Peak memory: not measured" in result.output
     assert "CPU mode" not in result.output
@@ -403,6 +404,11 @@ def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
         (3, "openai", 4),
     }
     assert not level_results(traces)[1].serial
+    # Read back, a level has the rates that were printed of it: of three at once, and of its own repeats.
+    printed = re.findall(r"throughput ([0-9.]+) ± .*?\(document\): ([0-9.]+)\)", result.output)
+    for level, (wall, rates) in zip(level_results(traces), printed, strict=True):
+        assert level.wall_rate == pytest.approx(float(wall), rel=1e-3)
+        assert level.sum_of_rates == pytest.approx(float(rates), rel=1e-3)
 
 
 @pytest.mark.parametrize(
