@@ -155,27 +155,35 @@ def paced(ttft_s: float, gap_s: float, *, parallel: int | None = None) -> Script
     The times are those at which the server really wrote, told in `timings`.
     """
     gate = asyncio.Semaphore(parallel) if parallel else contextlib.nullcontext()
+    made = {chat: _pieces(chat=chat) for chat in (True, False)}
 
     async def answer(asked: Asked, reply: Reply) -> None:
         async with gate:
-            await _pace(asked, reply, ttft_s, gap_s)
+            await _pace(asked, reply, ttft_s, gap_s, made[asked.chat])
 
     return answer
 
 
-async def _pace(asked: Asked, reply: Reply, ttft_s: float, gap_s: float) -> None:
+def _pieces(*, chat: bool) -> tuple[bytes, bytes, bytes]:
+    """The first, a middle and the last piece; made beforehand, since later requests wait meanwhile."""
+    begin = piece(None, chat=True, role="assistant") if chat else piece("", chat=False)
+    return begin, piece(" token", chat=chat), piece(" token", chat=chat, finish="length")
+
+
+async def _pace(
+    asked: Asked, reply: Reply, ttft_s: float, gap_s: float, pieces: tuple[bytes, bytes, bytes]
+) -> None:
+    opening, token, closing = pieces
     reply.head()
-    reply.event(piece(None, chat=asked.chat, role="assistant") if asked.chat else piece("", chat=False))
+    reply.event(opening)
     begin = time.perf_counter()
     first = last = 0
-    token = piece(" token", chat=asked.chat)
     for i in range(asked.tokens):
         # Aimed at the schedule, not at the last token: lateness does not add up.
         await asyncio.sleep(max(0.0, begin + ttft_s + i * gap_s - time.perf_counter()))
         last = time.perf_counter_ns()
         first = first or last
-        final = i == asked.tokens - 1
-        reply.event(piece(" token", chat=asked.chat, finish="length") if final else token)
+        reply.event(closing if i == asked.tokens - 1 else token)
         if reply.gone:
             return
     timings = {

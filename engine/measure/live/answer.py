@@ -1,44 +1,31 @@
 """What the bytes of an answer mean: events with their stamps, text, counts, reasons, and faults by class.
 
-Runs after the answer has ended. The parser follows the server-sent-events standard: comments, all line ends,
-several data lines, events and characters cut anywhere between reads.
+Runs after the answer has ended.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, repeat
 from typing import Any, Final
 
+from engine.measure.live.events import EVENT_END, blocks_of, cut_again
 from engine.measure.live.http_client import Exchange
+from engine.measure.live.json_text import from_json
 
 __all__ = ["Answer", "read_answer"]
 
 _DONE: Final = b"[DONE]"
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SHOWN: Final = 500
 _TEXT_KEY: Final = re.compile(rb'"(?:content|text)": ?"')
-_NOT_PLAIN: Final = re.compile(rb'["\\\n]')
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MOST_UNPACKED: Final = 256 * 1024 * 1024
 _MOST_EVENTS: Final = 1_000_000
+_LONGEST_RUN: Final = 256
+"""Blocks compared at once, so that a stream whose form changes often costs no more than others."""
 _MOST_TOKENS: Final = 10**9
 """No answer has more; what a server counts beyond it is no count."""
-
-
-def _loads() -> Callable[[bytes], Any]:
-    try:
-        import orjson
-    except ModuleNotFoundError:
-        return json.loads
-    return orjson.loads
-
-
-_parse: Final = _loads()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,58 +113,6 @@ def _unpacked(pieces: Sequence[bytes]) -> list[bytes] | None:
     return found
 
 
-def _blocks(pieces: Sequence[bytes], stamps: Sequence[int]) -> tuple[Sequence[bytes], Sequence[int]]:
-    """Whole events, one or several to a block, each with its blank line, and the stamp of the read that ended
-    each; line ends made equal."""
-    body = b"".join(pieces)
-    if b"\r" in body:
-        return _blocks_of_any_line_end(body, list(accumulate(map(len, pieces))), stamps)
-    # Most servers send an event a piece, so its end and the end of the piece fall together.
-    if all(map(bytes.endswith, pieces, repeat(b"\n\n"))):
-        return pieces, stamps
-    ends = list(accumulate(map(len, pieces)))
-    blocks = [block + b"\n\n" for block in body.split(b"\n\n")]
-    found: list[int] = []
-    position = index = 0
-    for block in blocks:
-        position += len(block)
-        # Complete with its blank line; the last one may lack it.
-        while index < len(ends) - 1 and ends[index] < position:
-            index += 1
-        found.append(stamps[index])
-    return blocks, found
-
-
-def _blocks_of_any_line_end(
-    body: bytes, ends: list[int], stamps: Sequence[int]
-) -> tuple[list[bytes], list[int]]:
-    """The same for any line ends the standard allows."""
-    blocks: list[bytes] = []
-    found: list[int] = []
-    lines: list[bytes] = []
-    position = index = 0
-    for match in _LINE_END.finditer(body):
-        line, position = body[position : match.start()], match.end()
-        if line:
-            lines.append(line)
-            continue
-        while index < len(ends) - 1 and ends[index] < match.end():
-            index += 1
-        blocks.append(b"\n".join(lines) + b"\n\n")
-        found.append(stamps[index])
-        lines = []
-    if lines or body[position:]:
-        blocks.append(b"\n".join([*lines, body[position:]]) + b"\n\n")
-        found.append(stamps[-1])
-    return blocks, found
-
-
-def _data(lines: Sequence[bytes]) -> bytes | None:
-    """The data of an event; None for comments and other fields."""
-    found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
-    return b"\n".join(found) if found else None
-
-
 @dataclass(slots=True)
 class _Reading:
     """What has been understood so far."""
@@ -198,14 +133,14 @@ class _Reading:
 class _Pattern:
     """What the events of one stream have in common around their text.
 
-    Most events differ in nothing else, so that the text can be cut out of a later one; whatever does not
-    match exactly is parsed in full.
+    Most events differ in nothing else, so that the text can be cut out of later ones; whatever does not match
+    exactly is parsed in full.
     """
 
     def __init__(self) -> None:
         self._before = self._after = b""
-        self.field = b"data: "
-        """How this server writes the field name."""
+        self.head = b"data: "
+        """What this server writes before the data."""
 
     def learn(self, data: bytes, text: str) -> None:
         """Take an event with this text as the pattern, where the text stands in it as it is."""
@@ -215,48 +150,36 @@ class _Pattern:
         start = places[0].end()
         end = data.find(b'"', start)
         if data[start:end] == text.encode(errors="replace") and b"\\" not in data[start:end]:
-            self._before, self._after = data[:start], data[end:]
+            self._before, self._after = self.head + data[:start], data[end:] + EVENT_END
 
     def take(self, reading: _Reading, blocks: Sequence[bytes], first: int, stamps: Sequence[int]) -> int:
         """Read blocks from `first` on for as long as they match; the position of the first that was not read.
 
         How many tokens a second the generator can stand is decided here.
         """
-        before, after = self.field + self._before, self._after + b"\n\n"
-        if not self._before or first == len(blocks) or not blocks[first].startswith(before):
+        before, after = self._before, self._after
+        if not before or first == len(blocks):
             return first
-        rest = blocks[first:] if first else blocks
-        texts = _between(rest, before, after)
+        block = blocks[first]
+        if not (block.startswith(before) and block.endswith(after) and block.find(b"\n") == len(block) - 2):
+            return first
+        texts = _strings(_between(blocks[first : first + _LONGEST_RUN], before, after))
         count = len(texts)
-        plain = b"".join(texts)
-        if b'"' in plain or b"\\" in plain or b"\n" in plain or b"" in texts:
-            return first + self._take_each(reading, texts, stamps[first:])
+        times = stamps[first : first + count]
+        if not all(texts):
+            times = [time for time, text in zip(times, texts, strict=True) if text]
+            texts = [text for text in texts if text]
         reading.texts += texts
-        reading.stamps += stamps[first : first + count]
-        reading.counts += [None] * count
+        reading.stamps += times
+        reading.counts += [None] * len(texts)
         return first + count
-
-    def _take_each(self, reading: _Reading, texts: Sequence[bytes], stamps: Sequence[int]) -> int:
-        """The same where some texts are escaped or empty; how many were read."""
-        for position, text in enumerate(texts):
-            if not text:
-                continue
-            if _NOT_PLAIN.search(text):
-                # What is a JSON string between quotes is the text of the event; all else is left to JSON.
-                try:
-                    text = _parse(b'"' + text + b'"').encode(errors="replace")
-                except (ValueError, AttributeError):
-                    return position
-            reading.texts.append(text)
-            reading.stamps.append(stamps[position])
-            reading.counts.append(None)
-        return len(texts)
 
 
 def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes]:
-    """What stands between the two in each block, up to the first block that is not of this form."""
+    """What stands between the two in each block, up to the first one that is not of this form; it is not the
+    first of all."""
     count = len(blocks)
-    while count and not (blocks[count - 1].startswith(before) and blocks[count - 1].endswith(after)):
+    while not (blocks[count - 1].startswith(before) and blocks[count - 1].endswith(after)):
         count -= 1
     if count < len(blocks):
         blocks = blocks[:count]
@@ -266,20 +189,40 @@ def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes
     if before + (after + before).join(texts) + after == b"".join(blocks):
         return texts
     alike = [block.startswith(before) and block.endswith(after) for block in blocks]
-    return texts[: alike.index(False)] if False in alike else texts
+    return texts[: alike.index(False)]
+
+
+def _strings(texts: list[bytes]) -> list[bytes]:
+    """What JSON makes of each of these between quotes, up to the first of several lines; nothing where one of
+    them is not a string."""
+    plain = b"".join(texts)
+    if b"\n" in plain:  # a block of several events
+        texts = texts[: next(i for i, text in enumerate(texts) if b"\n" in text)]
+        plain = b"".join(texts)
+    if b'"' not in plain and b"\\" not in plain:
+        return texts
+    # A string does not go over the end of a line: as many strings as texts are these texts and nothing else.
+    try:
+        found = from_json(b'["' + b'",\n"'.join(texts) + b'"]')
+    except (ValueError, RecursionError):
+        return []
+    if len(found) != len(texts) or not all(isinstance(text, str) for text in found):
+        return []
+    return [text.encode(errors="replace") for text in found]
 
 
 def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     reading, pattern = _Reading(), _Pattern()
-    if pieces and pieces[0].startswith(_BYTE_ORDER_MARK[:1]):
-        pieces = _without_mark(pieces)
-    blocks, times = _blocks(pieces, stamps)
+    blocks, times = blocks_of(pieces, stamps)
     fault: tuple[str, str] | None = None
     position = 0
     while fault is None:
         position = pattern.take(reading, blocks, position, times)
         if position == len(blocks):
             break
+        if not blocks[position].endswith(EVENT_END):
+            blocks, times = cut_again(blocks[position:], times[position:])
+            position = 0
         fault = _take_block(reading, times[position], blocks[position], pattern)
         position += 1
         if position > _MOST_EVENTS:
@@ -289,34 +232,25 @@ def _streamed(pieces: Sequence[bytes], stamps: Sequence[int]) -> Answer:
     return _answer(reading, fault)
 
 
-def _without_mark(pieces: Sequence[bytes]) -> Sequence[bytes]:
-    """The pieces without the byte order mark at their start, however it was cut."""
-    if not b"".join(pieces[: len(_BYTE_ORDER_MARK)]).startswith(_BYTE_ORDER_MARK):
-        return pieces
-    left, found = len(_BYTE_ORDER_MARK), []
-    for piece in pieces:
-        found.append(piece[left:])
-        left = max(0, left - len(piece))
-    return found
-
-
 def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) -> tuple[str, str] | None:
     """Take in the events of one block; a fault when one cannot be understood."""
-    for event in block.split(b"\n\n"):
-        lines = event.split(b"\n")
-        data = _data(lines)
-        if data is None:
-            continue
-        if len(lines) > 1 and any(
-            line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines
-        ):
-            return "error-event", f"the server sent an error: {_shown(data)}"
+    for event in block.split(EVENT_END):
+        if event.startswith(b"data: ") and b"\n" not in event:
+            data = event[6:]
+        else:
+            lines = event.split(b"\n")
+            found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+            if not found:
+                continue  # a comment, or other fields only
+            data = b"\n".join(found)
+            if any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines):
+                return "error-event", f"the server sent an error: {_shown(data)}"
         if reading.first is None:
             reading.first = stamp
         if data == _DONE:
             reading.done = True
             continue
-        pattern.field = event.removesuffix(data)
+        pattern.head = event.removesuffix(data)
         fault = _understand(reading, stamp, data, pattern)
         if fault is not None:
             return fault
@@ -326,7 +260,7 @@ def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) 
 def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -> tuple[str, str] | None:
     """Take in one event; a fault when it cannot be understood."""
     try:
-        event = _read_json(data)
+        event = from_json(data)
     except UnicodeDecodeError:
         return "bad-utf8", f"an event is not UTF-8: {_shown(data)}"
     except (ValueError, RecursionError):
@@ -356,15 +290,6 @@ def _understand(reading: _Reading, stamp: int, data: bytes, pattern: _Pattern) -
     if answered and usage is None and reading.finish is None:
         pattern.learn(data, answered)
     return None
-
-
-def _read_json(data: bytes) -> Any:
-    try:
-        return _parse(data)
-    except ValueError:
-        # orjson refuses an escaped half of a character, which JSON allows and servers send that cut text
-        # between the halves (RFC 8259, section 8.2).
-        return json.loads(data)
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -408,7 +333,7 @@ def _of_parts(parts: list[Any]) -> tuple[str, str]:
 def _whole(body: bytes, done_ns: int) -> Answer:
     """An answer in one piece."""
     try:
-        event = _read_json(body)
+        event = from_json(body)
     except (ValueError, RecursionError):
         return Answer("bad-json" if _is_utf8(body) else "bad-utf8", f"not JSON: {_shown(body)}")
     if not isinstance(event, dict):

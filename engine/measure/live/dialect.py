@@ -6,7 +6,6 @@ is refused is left out from then on, and stands in the results; nothing is taken
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any, Final
 from engine.errors import EnvironmentMissing, MeasurementError
 from engine.measure.live.answer import Answer, read_answer
 from engine.measure.live.http_client import Address, HttpClient
+from engine.measure.live.json_text import to_json
 from engine.results.environment import without_secrets
 from engine.spec.live import HttpTarget
 
@@ -60,7 +60,7 @@ class Speaker:
 
     def request(self, prompt: str | list[int], output_tokens: int) -> bytes:
         """A complete request, ready to be written."""
-        body = json.dumps(self.body(prompt, output_tokens), separators=(",", ":")).encode()
+        body = to_json(self.body(prompt, output_tokens))
         return self._head(len(body)) + body
 
     def body(self, prompt: str | list[int], output_tokens: int) -> dict[str, Any]:

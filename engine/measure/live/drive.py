@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from engine.measure.live.answer import Answer, read_answer
 from engine.measure.live.dialect import Speaker
 from engine.measure.live.http_client import Exchange, HttpClient
 from engine.measure.live.load import Arrival
+from engine.measure.live.pulse import Pulse
 from engine.measure.live.records import ClientWatch, Outcome, Request, RunPhase
 
 __all__ = ["Asked", "LoopWatch", "Sent", "closed_loop", "no_collection", "open_loop", "to_record"]
@@ -85,29 +85,21 @@ def no_collection() -> Iterator[None]:
 
 
 class LoopWatch:
-    """How late a timer fires and how much CPU this process uses: what the generator adds to latencies."""
+    """How late the loop takes up a call and how much CPU is used: what the generator adds to latencies."""
 
     def __init__(self) -> None:
         self._late: list[float] = []
-        self._task: asyncio.Task[None] | None = None
+        self._pulse: Pulse | None = None
         self._wall = self._cpu = 0.0
 
     async def __aenter__(self) -> LoopWatch:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
-        self._task = asyncio.get_running_loop().create_task(self._tick())
+        self._pulse = Pulse(_TICK_S, lambda due: self._late.append(time.perf_counter() - due))
         return self
 
-    async def _tick(self) -> None:
-        while True:
-            due = time.perf_counter() + _TICK_S
-            await asyncio.sleep(_TICK_S)
-            self._late.append(max(0.0, time.perf_counter() - due))
-
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self._pulse is not None:
+            self._pulse.stop()
 
     def result(self, *, reached_cap: bool) -> ClientWatch:
         """What was seen so far."""

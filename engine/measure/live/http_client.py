@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from engine.errors import UsageError
+from engine.measure.live.pulse import Pulse
 from engine.spec.live import Deadlines
 
 __all__ = ["Address", "Exchange", "HttpClient", "address_of"]
@@ -300,7 +301,7 @@ class HttpClient:
         self._ssl = (secure or ssl.create_default_context()) if address.secure else None
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper: Pulse | None = None
         self._sweep_s = min(_LONGEST_SWEEP_S, deadlines.first_byte / 10, deadlines.idle / 10)
         self.opened = 0
         """Connections opened so far."""
@@ -324,7 +325,8 @@ class HttpClient:
         return exchange
 
     async def _on(self, connection: _Connection, exchange: Exchange, request: bytes) -> None:
-        self._watch()
+        if self._sweeper is None:
+            self._sweeper = Pulse(self._sweep_s, self._sweep)
         waiter = connection.start(exchange, request)
         try:
             await waiter
@@ -371,21 +373,14 @@ class HttpClient:
         kind = "descriptors" if err.errno in (errno.EMFILE, errno.ENFILE) else "connect"
         return kind, err.strerror or str(err)
 
-    def _watch(self) -> None:
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
-
-    def _sweep(self) -> None:
+    def _sweep(self, _due: float) -> None:
         """End exchanges that are past a deadline: one pass over all, instead of a timer for each read."""
-        self._sweeper = None
         now = time.perf_counter_ns()
-        busy = False
         for connection in list(self._all):
             connection.catch_up()
             exchange = connection.exchange
             if exchange is None:
                 continue
-            busy = True
             if (now - exchange.sent_ns) / 1e9 > self._deadlines.total:
                 connection.fail("total-timeout", f"not done within {self._deadlines.total:g} s")
             elif exchange.first_byte_ns is None:
@@ -395,13 +390,11 @@ class HttpClient:
                     )
             elif (now - exchange.last_ns) / 1e9 > self._deadlines.idle:
                 connection.fail("idle-timeout", f"nothing for {self._deadlines.idle:g} s in mid-answer")
-        if busy:
-            self._watch()
 
     def close(self) -> None:
         """Close every connection."""
         if self._sweeper is not None:
-            self._sweeper.cancel()
+            self._sweeper.stop()
             self._sweeper = None
         for connection in list(self._all):
             connection.close()
