@@ -93,9 +93,9 @@ class BandTable:
     """What a law's bands come to by the size of a kernel: edges, and a row for each interval between them."""
 
     edges_s: tuple[float, ...]
-    below: Any
-    """Share of the estimate that the low end lies below it, arrays like the next two."""
-    above: Any
+    below_squared: Any
+    """Square of the share of the estimate that the low end lies below it, arrays like the next two."""
+    above_squared: Any
     beyond: Any
     """Whether no kernel of this size was fitted."""
 
@@ -118,7 +118,7 @@ def band_table(law: Law) -> BandTable:
     widened = np.where(beyond, law.widened * EXTRAPOLATED_WIDER, law.widened)
     low = np.array([band.low for band in found]) / widened
     high = np.array([band.high for band in found]) * widened
-    return BandTable(edges, 1 - low, high - 1, beyond)
+    return BandTable(edges, (1 - low) ** 2, (high - 1) ** 2, beyond)
 
 
 def _band_at(bands: Sequence[Band], time_s: float) -> Band:
@@ -143,18 +143,22 @@ def banded(a: Arithmetic, estimate: Estimate, *, whole: Sequence[Band] = (), wid
     outside: Values = False
     for law, time, calls in estimate.spent.values():
         table = _table(law)
-        each = time / a.maximum(calls, 1e-9)
-        down, up, beyond = a.picked(table.edges_s, each, table.below, table.above, table.beyond)
-        down, up = time * down, time * up
-        below, above = below + down * down, above + up * up
+        if hasattr(calls, "shape"):
+            edges, size = table.edges_s, time / a.maximum(calls, 1e-9)
+        else:
+            edges, size = tuple(edge * calls for edge in table.edges_s), time
+        down, up, beyond = a.picked(edges, size, table.below_squared, table.above_squared, table.beyond)
+        square = time * time
+        below, above = below + square * down, above + square * up
         # Kernels that hardly count do not put the whole in doubt.
-        outside = outside | (beyond & (time > _COUNTS * total))
+        if a.largest(beyond):
+            outside = outside | (beyond & (time > _COUNTS * total))
     below, above = a.sqrt(below), a.sqrt(above)
     if whole:
         low, high = factors(a, whole, total / a.maximum(estimate.steps, 1e-9))
         below = a.maximum(below, total * (1 - low / widened))
         above = a.maximum(above, total * (high * widened - 1))
-    return Banded(estimate, total, a.maximum(total - below, 0.0), total + a.maximum(above, 0.0), outside)
+    return Banded(estimate, total, a.maximum(total - below, 0.0), total + above, outside)
 
 
 _COUNTS: Final = 0.05

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
+from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.bands import Estimate, Spent
 from engine.perfmodel.forms import TILE, Amount, alone_s, kernel_time_s, tile_share
 from engine.perfmodel.kernels import Kernel, kernels_of
@@ -177,17 +177,16 @@ def steady_of(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> S
 def estimate_of(
     a: Arithmetic, timing: Timing, step: Step, run: Run, *, decoding: bool, steady: Steady | None = None
 ) -> Estimate:
-    """Estimated kernel time of a run of steps on one device, collectives aside."""
+    """Estimated kernel time of the mean step of a run on one device, collectives aside."""
     common, *forms = steady or steady_of(a, timing, step, decoding=decoding)
 
-    def over(part: Estimate, timed: Sequence[Timed]) -> Estimate:
-        through = part if run.steps is _ONCE else part.times(run.steps)
-        return through.plus(_attending(a, timing, timed, step, run, decoding=decoding))
+    def whole(part: Estimate, timed: Sequence[Timed]) -> Estimate:
+        return part.plus(_attending(a, timing, timed, step, run, decoding=decoding))
 
-    found = over(common, timing.common)
+    found = whole(common, timing.common)
     best: Estimate | None = None
     for part, timed in zip(forms, timing.variants, strict=True):
-        other = over(part, timed)
+        other = whole(part, timed)
         best = other if best is None else _faster(a, best, other)
     return found if best is None else found.plus(best)
 
@@ -250,19 +249,20 @@ def _attention(
     waves = _items(a, timing, step, decoding=decoding) if timed.kernel.family == "attention" else None
     lone = decoding and timing.heads == timing.kv_heads and law.parameters.alone_rate is not None
     riding = step.riding.get(mask)
-    total: Values = 0.0
+    total: Values = 0
     calls: Values = 0
     for piece in run.attended[mask]:
-        pairs, positions, times = _middle(a, piece)
-        basis = {**step.busiest, "Q": n * pairs, "K": n * positions}
+        pairs, positions = _middle(a, piece)
+        basis = {**step.busiest, "Q": n * pairs}
+        basis["K"] = basis["Q"] if positions is pairs else n * positions
         if riding is not None:
             basis["Q"], basis["K"] = basis["Q"] + riding[0], basis["K"] + riding[1]
         memory = _value(timed.memory_s, basis)
         alone = alone_s(a, memory, waves) if lone and waves is not None else None
         amount = Amount(_value(timed.compute_s, basis), memory, waves, alone_s=alone)
         time = kernel_time_s(a, law.form, law.parameters, amount)
-        total = total + time * (times * timed.count)
-        calls = calls + times * timed.count
+        count = scaled(_share(a, piece, run), timed.count)
+        total, calls = shifted(scaled(time, count), total), calls + count
     return total, calls
 
 
@@ -276,16 +276,19 @@ def _items(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Valu
     return n * a.ceil(step.busiest["T"] / n / TILE) * (timing.heads / timing.units)
 
 
-def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values, Values]:
-    """Pairs and positions halfway through a piece, and how many steps it stands for."""
+def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values]:
+    """Pairs and positions halfway through a piece."""
     if piece.steps is _ONCE:
-        return piece.pairs, piece.positions, piece.repeat
+        return piece.pairs, piece.positions
     half = a.maximum((piece.steps - 1) / 2, 0)
-    return (
-        piece.pairs + piece.pairs_step * half,
-        piece.positions + piece.positions_step * half,
-        piece.steps * piece.repeat,
-    )
+    return piece.pairs + scaled(half, piece.pairs_step), piece.positions + scaled(half, piece.positions_step)
+
+
+def _share(a: Arithmetic, piece: Attended, run: Run) -> Values:
+    """Share of the steps of a run that lie in a piece."""
+    if piece.repeat is _ONCE and piece.steps is run.steps:
+        return 1
+    return piece.steps * piece.repeat / a.maximum(run.steps, 1e-9)
 
 
 def _value(terms: Terms, basis: Mapping[str, Values]) -> Values:
@@ -311,12 +314,12 @@ def collective_s(a: Arithmetic, item: Collective, law: Law, beyond: float, units
 
 
 def communication_of(a: Arithmetic, timing: Timing, traffic: Mapping[str, Values]) -> Estimate:
-    """Estimated time of the collectives of a phase; `traffic` are its steps, tokens and logits."""
+    """Estimated time of the collectives of some steps; `traffic` are their number, tokens and logits."""
     steps = traffic["1"]
     spent: dict[int, Spent] = {}
     other: Values = 0.0
     for item, law, beyond in timing.collectives:
-        each = traffic[item.symbol] / a.maximum(steps, 1e-9)
+        each = traffic[item.symbol] if steps is _ONCE else traffic[item.symbol] / steps
         count = item.count * steps
         if law is None:
             other = other + count * (item.latency_s + each * item.s_per_unit)

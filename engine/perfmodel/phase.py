@@ -28,10 +28,12 @@ class Phase(NamedTuple):
     """What `time_s` was before the estimate took its place; None for a bound."""
     band: Banded | None = None
     """The 90 % band around an estimate; None for a bound."""
+    steps: Values = 1
+    """How often what `estimate` and `talk` hold happens: they are of the mean step of a run."""
 
     def plus(self, other: Phase) -> Phase:
-        """Both one after the other, as bounds."""
-        sums = Phase(*map(shifted, self[:_AMOUNTS], other[:_AMOUNTS]))
+        """Both in as many steps, one after the other, as bounds."""
+        sums = Phase(*map(shifted, self[:_AMOUNTS], other[:_AMOUNTS]), steps=self.steps)
         if self.estimate is None or other.estimate is None:
             return sums
         talk = self.talk.plus(other.talk) if self.talk and other.talk else self.talk or other.talk
@@ -39,7 +41,7 @@ class Phase(NamedTuple):
 
     def times(self, factor: Values) -> Phase:
         """The phase `factor` times."""
-        products = Phase(*(scaled(x, factor) for x in self[:_AMOUNTS]))
+        products = Phase(*(scaled(x, factor) for x in self[:_AMOUNTS]), steps=self.steps)
         if self.estimate is None:
             return products
         talk = None if self.talk is None else self.talk.times(factor)
@@ -53,7 +55,7 @@ _AMOUNTS: Final = 6
 def with_estimate(
     a: Arithmetic, plan: Plan, phase: Phase, work: Estimate, traffic: Mapping[str, Values]
 ) -> Phase:
-    """The phase with its estimate; the stages of a pipeline count as equally long."""
+    """The phase with the estimate of its mean step; the stages of a pipeline count as equally long."""
     split = plan.deployment.parallelism
     passes = 1 + (split.micro_batches - 1) / split.pipeline
     if passes != 1:
@@ -68,18 +70,17 @@ def settled(
     a: Arithmetic, phase: Phase, possible: Values | None, band: Banded | None, *, shown: bool = True
 ) -> Phase:
     """The phase with its estimate in place of the bound, below which it never falls; times are not-a-number
-    where `possible` is. `band` may be that of a longer run of the same steps; left out unless `shown`."""
+    where `possible` is. `band` may be that of the mean of like steps; left out unless `shown`."""
     if band is not None and phase.estimate is not None:
-        bound, low, high = phase.time_s, band.low_s, band.high_s
+        bound, steps = phase.time_s, phase.steps
         same = band.of is phase.estimate
         estimate = band.time_s if same else phase.estimate.time_s
-        time = a.maximum(estimate, bound)
-        talk_s = phase.communication_s if phase.talk is None else phase.talk.time_s
+        time = a.maximum(scaled(estimate, steps), bound)
+        talk_s = phase.communication_s if phase.talk is None else scaled(phase.talk.time_s, steps)
         phase = phase._replace(time_s=time, bound_s=bound, communication_s=talk_s)
         if shown:
-            if not same:
-                scale = estimate / band.time_s
-                low, high = low * scale, high * scale
+            scale = steps if same else estimate / band.time_s
+            low, high = scaled(band.low_s, scale), scaled(band.high_s, scale)
             band = band._replace(low_s=a.maximum(low, bound), high_s=a.maximum(high, time))
             phase = phase._replace(band=band)
     if possible is None:
@@ -94,7 +95,7 @@ def settled(
 
 
 def band_of(a: Arithmetic, plan: Plan, phase: Phase, *, decoding: bool) -> Banded | None:
-    """The band of a phase; None for a bound."""
+    """The band of the mean step of a phase; None for a bound."""
     if phase.estimate is None or plan.timing is None:
         return None
     request = plan.timing.chosen.request
@@ -102,17 +103,15 @@ def band_of(a: Arithmetic, plan: Plan, phase: Phase, *, decoding: bool) -> Bande
     return banded(a, phase.estimate, whole=whole, widened=plan.timing.chosen.widened)
 
 
-def joined_bands(both: Phase, first: Banded | None, second: Banded | None) -> Banded | None:
-    """The band of two phases one after the other, both wrong in the same direction."""
-    if first is None or second is None or both.estimate is None:
-        return None
-    return Banded(
-        both.estimate,
-        first.time_s + second.time_s,
-        first.low_s + second.low_s,
-        first.high_s + second.high_s,
-        first.extrapolated | second.extrapolated,
-    )
+def joined(first: Phase, second: Phase) -> Phase:
+    """Two settled phases one after the other, both wrong in the same direction."""
+    both = Phase(*map(shifted, first[:_AMOUNTS], second[:_AMOUNTS]))
+    one, other = first.band, second.band
+    if one is None or other is None:
+        return both
+    low, high = one.low_s + other.low_s, one.high_s + other.high_s
+    band = Banded(Estimate(), both.time_s, low, high, one.extrapolated | other.extrapolated)
+    return both._replace(bound_s=first.bound_s + second.bound_s, band=band)
 
 
 def band_metrics(phase: Phase) -> dict[str, Values]:
@@ -136,5 +135,5 @@ def request_bands(
         found[f"ttft_s_{end}"] = getattr(prefill.band, f"{end}_s")
         found[f"tpot_s_{end}"] = getattr(generation.band, f"{end}_s") / more
         found[f"e2e_s_{end}"] = getattr(both.band, f"{end}_s")
-    found["extrapolated"] = prefill.band.extrapolated | generation.band.extrapolated
+    found["extrapolated"] = both.band.extrapolated
     return found

@@ -54,7 +54,7 @@ def _bound(a: Arithmetic, plan: Plan, phase: Phase) -> Values:
     peak = plan.general.one_peak
     # In bytes: what memory could move while the arithmetic units are busy.
     computing = phase.compute_s * (together * bandwidth) if peak is None else phase.flops * (bandwidth / peak)
-    bound = a.where(computing >= phase.bytes, 0, 1)
+    bound = computing < phase.bytes
     if plan.collectives:
         talking = phase.communication_s * (together * bandwidth)
         bound = a.where(talking > a.maximum(computing, phase.bytes), 2, bound)

@@ -12,7 +12,7 @@ from engine.perfmodel.calibration import Steady, Timing, estimate_of, steady_of
 from engine.perfmodel.forms import TILE
 from engine.perfmodel.load import Drafting, Load, memory_load, memory_plan_of
 from engine.perfmodel.memory import MemoryUse, memory_use
-from engine.perfmodel.phase import Phase, band_of, joined_bands, settled, with_estimate
+from engine.perfmodel.phase import Phase, band_of, joined, settled, with_estimate
 from engine.perfmodel.phase_metrics import memory_metrics, phase_metrics, request_metrics
 from engine.perfmodel.program import Plan, Program
 from engine.perfmodel.step import Cost, Run, Settled, Step, price, settle, value
@@ -38,10 +38,9 @@ def predict(
     first = band_of(a, plan, prefill, decoding=False)
     # The steps of a generation differ little: all take the band of their mean.
     steady = band_of(a, plan, generation, decoding=True)
-    both = prefill.plus(generation)
-    both = settled(a, both, possible, joined_bands(both, first, steady))
     prefill = settled(a, prefill, possible, first)
     decode, generation = (settled(a, phase, possible, steady) for phase in (decode, generation))
+    both = joined(prefill, generation)
     # Its band is that of the first step, drawn out by a few percent.
     last = settled(a, last, possible, steady, shown=False)
     tokens = scaled(load.batch, 1 if speculation is None else speculation.tokens_per_step)
@@ -137,10 +136,12 @@ def _through_stages(
     *,
     single: bool,
     estimate: Callable[[], Estimate],
+    steps: Values = 1,
 ) -> Phase:
     """A phase over all devices: micro-batches pass the stages one behind the other.
 
-    `traffic` holds the steps, tokens and logits of a micro-batch, added up over the phase.
+    `traffic` holds the steps, tokens and logits of a micro-batch. Where the phase is a run of like `steps`,
+    both it and `estimate` are of one of them.
     """
     split = plan.deployment.parallelism
     whole = price_of(plan.single if single else plan.general)
@@ -157,11 +158,11 @@ def _through_stages(
     talk_bytes: Values = 0
     if plan.collectives:
         visible = (1 + (pieces - 1) / split.pipeline) * (1 - split.overlap)
-        talk_s = value(plan.communication_s, traffic) * visible
-        talk_bytes = value(plan.communication_bytes, traffic) * (pieces / split.pipeline)
+        talk_s = scaled(value(plan.communication_s, traffic) * visible, steps)
+        talk_bytes = scaled(value(plan.communication_bytes, traffic) * (pieces / split.pipeline), steps)
         time = time + talk_s
     devices = split.tensor * split.data * pieces
-    phase = Phase(time, talk_s, talk_bytes, whole.flops, whole.bytes, whole.compute_s)
+    phase = Phase(time, talk_s, talk_bytes, whole.flops, whole.bytes, whole.compute_s, steps=steps)
     if devices != 1:
         phase = phase._replace(
             flops=whole.flops * devices, bytes=whole.bytes * devices, compute_s=whole.compute_s * pieces
@@ -221,8 +222,8 @@ def _chunked_prefill(a: Arithmetic, plan: Plan, load: Load, n: Values, prompt: V
         lambda program: chunks(program, headless[program]),
         {"1": full + 1, "T": n * prompt, "N": n * prompt if every else n},
         single=False,
-        estimate=lambda: _estimate(a, plan, body, Run(full, runs)).plus(
-            _estimate(a, plan, tail, Run(1, last))
+        estimate=lambda: (
+            _estimate(a, plan, body, Run(full, runs)).times(full).plus(_estimate(a, plan, tail, Run(1, last)))
         ),
     )
 
@@ -264,30 +265,26 @@ class _Decoding:
     def generation(self) -> Phase:
         """All decode steps of a request, in closed form."""
         stride = 1 if self._speculation is None else self._speculation.tokens_per_step
-        more = self._load.output - 1
-        steps = more if self._speculation is None else more / stride
+        steps = _steps(self._load, self._speculation)
 
         def runs(geometry: Geometry, new: int) -> list[Attended]:
             return attended_runs(
                 self._a, geometry, cached=self._load.prompt, new=new, stride=stride, steps=steps
             )
 
-        # As a float, so that a count of one is not taken for the constant of single steps.
-        return self._over(steps * 1.0, runs)
+        return self._over(steps, runs)
 
     def _over(self, steps: Values, runs_of: Callable[[Geometry, int], list[Attended]]) -> Phase:
         a, plan = self._a, self._plan
         run = Run(steps, {mask: runs_of(g, self.new) for mask, g in plan.geometries.items()})
-        traffic: Mapping[str, Values] = {}
-        if plan.collectives:
-            traffic = {"1": steps, "T": self._tokens * steps, "N": self._logits * steps}
         phase = _through_stages(
             a,
             plan,
             lambda program: self._priced(program, run),
-            traffic,
+            {"1": 1, "T": self._tokens, "N": self._logits},
             single=self._single,
             estimate=lambda: self._estimate(run),
+            steps=steps,
         )
         if self._draft is None or self._speculation is None:
             return phase

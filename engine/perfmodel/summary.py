@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from math import prod
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values
 from engine.perfmodel.deployment import Deployment
+from engine.perfmodel.grid import Column, Grid, Place, grid_of
 from engine.perfmodel.load import Drafting, drafting, load_of, memory_load, memory_plan_of
 from engine.perfmodel.memory import memory_use
 from engine.perfmodel.phase_metrics import BOUNDS
@@ -21,13 +23,12 @@ from engine.spec.workload import COUNTS, Speculation, Workload
 
 __all__ = ["BOUNDS", "PHASES", "Summary", "WorkloadArrays", "free_memory", "summarise"]
 
-Column: TypeAlias = NDArray[Any]
-
 # Some twenty arrays are alive in the kernel: at this length most stay in a core's L2 cache. Half of it
 # costs a tenth more in calls, twice of it gains nothing.
 CHUNK: Final = 16384
 _MOST_COUNTED: Final = 65536
 """Batches beyond this are not tabulated."""
+_KEPT: Final = 3_750_000
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ class _ArrayArithmetic:
     scalar: bool = False
 
     def maximum(self, a: Values, b: Values) -> Values:
+        # With a number on one side `maximum` takes three times as long as `clip` with an open end.
+        if isinstance(b, (int, float)) and isinstance(a, np.ndarray):
+            return np.clip(a, b, np.inf)
         return np.maximum(a, b)
 
     def minimum(self, a: Values, b: Values) -> Values:
+        if isinstance(b, (int, float)) and isinstance(a, np.ndarray):
+            return np.clip(a, -np.inf, b)
         return np.minimum(a, b)
 
     def floor(self, a: Values) -> Values:
@@ -108,14 +114,15 @@ class _ArrayArithmetic:
         place = np.full(np.shape(a), passed, dtype=np.int8)
         for edge in inside:
             place += a > edge
-        return tuple(np.take(table, place) for table in tables)
+        # Places are never outside: clipping them costs less than looking.
+        return tuple(np.take(table, place, mode="clip") for table in tables)
 
     def distinct(self, a: Values) -> tuple[Values, Values] | None:
         if not isinstance(a, np.ndarray) or not 0 <= a.min() <= a.max() <= _MOST_COUNTED:
             return None
         whole = a.astype(np.int64)
-        present = np.flatnonzero(np.bincount(whole))
-        if 4 * len(present) > len(a):
+        present = np.flatnonzero(np.bincount(whole.ravel()))
+        if 4 * len(present) > a.size:
             return None
         table = np.zeros(present[-1] + 1, dtype=np.int64)
         table[present] = np.arange(len(present))
@@ -128,6 +135,9 @@ class _ArrayArithmetic:
         return float(np.max(a))
 
 
+# Freed once, an array of 30 MB tells the allocator to keep smaller ones; their pages would else be asked for
+# again with every tile, a tenth of the time. Nothing touches it, so it costs nothing.
+np.empty(_KEPT)
 ARRAYS: Final[Arithmetic] = _ArrayArithmetic()
 
 
@@ -149,9 +159,7 @@ def summarise(
     # A single point runs on Python numbers: NumPy's call overhead would be most of its time.
     if n == 1:
         return _one_point(plan, tuple(int(column[0]) for column in columns), proposing)
-    pieces = [(low, min(low + CHUNK, n)) for low in range(0, n, CHUNK)]
-    inputs = (tuple(_piece(c, low, high) for c in columns) for low, high in pieces)
-    return _assemble(plan, inputs, pieces, n, proposing)
+    return _assemble(plan, columns, grid_of(columns, n, CHUNK), proposing)
 
 
 def free_memory(
@@ -173,13 +181,15 @@ def free_memory(
     return np.broadcast_to(np.asarray(used.free, dtype=np.float64), (len(workload),))
 
 
-def _piece(column: Column, low: int, high: int) -> Values:
-    if len(column) == 1:
-        return int(column[0])
-    piece = column[low:high]
-    # The slow axes of a sweep do not change within a chunk: one number then does for all.
-    if piece[0] == piece[-1] and (piece == piece[0]).all():
-        return int(piece[0])
+def _piece(column: Column, place: Place) -> Values:
+    if column.ndim < len(place) or column.size == 1:
+        return int(column.flat[0])
+    axes = zip(place, column.shape, strict=True)
+    piece = column[tuple(part if length > 1 else slice(None) for part, length in axes)]
+    first = piece.flat[0]
+    # What does not change within a tile is one number for all of it.
+    if piece.size == 1 or (piece.flat[-1] == first and (piece == first).all()):
+        return int(first)
     return piece.astype(np.float64)
 
 
@@ -198,62 +208,59 @@ def _one_point(plan: Plan, values: tuple[int, ...], speculation: Drafting | None
     return Summary(phases, np.array([bool(used.fits)]), np.array([load.prompt + load.output > limit]))
 
 
-def _assemble(
-    plan: Plan,
-    inputs: Iterable[tuple[Values, ...]],
-    pieces: Sequence[tuple[int, int]],
-    n: int,
-    speculation: Drafting | None,
-) -> Summary:
-    columns = _Columns(n)
-    fits = np.empty(n, dtype=np.bool_)
-    beyond = np.empty(n, dtype=np.bool_)
+def _assemble(plan: Plan, given: Sequence[Column], grid: Grid, speculation: Drafting | None) -> Summary:
+    columns = _Columns(grid)
+    fits, beyond = (np.empty(prod(grid.shape), dtype=np.bool_) for _ in range(2))
     limit = context_limit(plan.deployment.model)
-    for (low, high), values in zip(pieces, inputs, strict=True):
+    axes = [grid.along(column) for column in given]
+    for place in grid.places():
+        values = tuple(_piece(column, place) for column in axes)
         load = load_of(*values, chunked=_any(values[4]), mixed=_any(values[5]))
         arithmetic = SCALAR if all(isinstance(v, int) for v in values) else ARRAYS
         found, used = predict(arithmetic, plan, load, speculation)
-        fits[low:high] = used.fits
-        beyond[low:high] = load.prompt + load.output > limit
-        columns.write(found, low, high)
+        grid.across(fits)[place] = used.fits
+        grid.across(beyond)[place] = load.prompt + load.output > limit
+        columns.write(found, place)
+        # Before the next tile, which then finds their memory in the cache.
+        del found, used
     return Summary(columns.finished(), fits, beyond)
 
 
 class _Columns:
-    """The metrics of all chunks; what is the same number in every chunk stays one, at no memory."""
+    """The metrics of all tiles; what is the same number in every tile stays one, at no memory."""
 
-    def __init__(self, n: int) -> None:
-        self._n = n
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._n = prod(grid.shape)
         self._phases: dict[str, dict[str, Values]] = {phase: {} for phase in PHASES}
-        self._block: NDArray[np.float64] = np.empty((0, n))
+        self._block: NDArray[np.float64] = np.empty((0, self._n))
         self._rows = 0
-        self._last: object = None
+        self._begun = False
 
-    def write(self, found: Mapping[str, Mapping[str, Values]], low: int, high: int) -> None:
-        """Take in the metrics of the points from `low` to below `high`."""
-        if low == 0:
+    def write(self, found: Mapping[str, Mapping[str, Values]], place: Place) -> None:
+        """Take in the metrics of a tile."""
+        if not self._begun:
             values = [value for metrics in found.values() for value in metrics.values()]
             varying = sum(isinstance(value, np.ndarray) for value in values)
             # One allocation, large enough for huge pages: fresh small pages would cost a fifth of the time.
             self._block = np.empty((varying, self._n))
         for phase, metrics in found.items():
             for name, value in metrics.items():
-                self._write(self._phases[phase], name, value, slice(low, high))
-        # While the last chunk's arrays live, the next ones do not grow and shrink the heap again.
-        self._last = found
+                self._write(self._phases[phase], name, value, place)
+        self._begun = True
 
-    def _write(self, columns: dict[str, Values], name: str, value: Values, here: slice) -> None:
+    def _write(self, columns: dict[str, Values], name: str, value: Values, place: Place) -> None:
         held: Values = columns.get(name)
         numbers = not isinstance(value, np.ndarray) and not isinstance(held, np.ndarray)
         # NaN, which stands for unknown memory, differs from itself.
-        if numbers and (here.start == 0 or value == held or (value != value and held != held)):
+        if numbers and (not self._begun or value == held or (value != value and held != held)):
             columns[name] = value
             return
         if not isinstance(held, np.ndarray):
             columns[name] = self._column(name)
-            if here.start:
-                columns[name][: here.start] = held
-        columns[name][here] = value
+            if self._begun:
+                columns[name][:] = held
+        self._grid.across(columns[name])[place] = value
 
     def _column(self, name: str) -> Column:
         if name == "bound":
