@@ -33,7 +33,7 @@ class Phase(NamedTuple):
 
     def plus(self, other: Phase) -> Phase:
         """Both in as many steps, one after the other, as bounds."""
-        sums = Phase(*map(shifted, self[:_AMOUNTS], other[:_AMOUNTS]), steps=self.steps)
+        sums = Phase(*map(shifted, self[:_AMOUNTS], other[:_AMOUNTS]))._replace(steps=self.steps)
         if self.estimate is None or other.estimate is None:
             return sums
         talk = self.talk.plus(other.talk) if self.talk and other.talk else self.talk or other.talk
@@ -41,7 +41,7 @@ class Phase(NamedTuple):
 
     def times(self, factor: Values) -> Phase:
         """The phase `factor` times."""
-        products = Phase(*(scaled(x, factor) for x in self[:_AMOUNTS]), steps=self.steps)
+        products = Phase(*(scaled(x, factor) for x in self[:_AMOUNTS]))._replace(steps=self.steps)
         if self.estimate is None:
             return products
         talk = None if self.talk is None else self.talk.times(factor)
