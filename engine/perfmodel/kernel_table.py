@@ -93,6 +93,10 @@ def gated_rows(
     measured = measured[kept]
     site = _sites(kind, here, len(kept))
     possible = measured >= GATE * np.maximum(compute, memory)
+    if kind == "experts":
+        # Routing that is not balanced touches fewer: no row is impossible for reading less than all of them.
+        fewest = np.minimum(1, here["topk"] / _experts_read(here))
+        possible = measured >= GATE * np.maximum(compute, memory * fewest)
     if kind == "all_reduce":
         possible = np.ones(len(kept), dtype=np.bool_)  # switches that add up on the way beat a ring
     cached = ~possible & _in_cache(compute, memory, measured, hardware)
@@ -191,11 +195,15 @@ def _experts_work(b: float, out: float, d: Mapping[str, Column]) -> tuple[Column
     them: two grouped products, the activation between them and the sum, each through memory, and for all rows
     of the group, wherever their experts are. Tables are made with balanced routing: experts repeat only when
     all were used."""
-    spread = d["num_gpus"] / d["tp"]
-    width, experts = d["n"] / d["tp"], d["num_experts"] / spread
-    routed = d["m"] * d["topk"]
-    rows = routed / spread
+    width, routed = d["n"] / d["tp"], d["m"] * d["topk"]
+    rows = routed * d["tp"] / d["num_gpus"]
     matrix = 3 * d["k"] * width
     # In and out of the products 2 k, the activation 6 widths, the sum k for each row and k for each token.
     passed = routed * (3 * d["k"] + 6 * width) + d["m"] * d["k"]
-    return 2 * rows * matrix, np.minimum(experts, np.maximum(rows, 1)) * matrix * b + passed * out
+    return 2 * rows * matrix, _experts_read(d) * matrix * b + passed * out
+
+
+def _experts_read(d: Mapping[str, Column]) -> Column:
+    """Different experts that the tokens of a step use on one rank when routing is balanced."""
+    ranks = d["num_gpus"] / d["tp"]
+    return np.minimum(d["num_experts"] / ranks, np.maximum(d["m"] * d["topk"] / ranks, 1))

@@ -204,3 +204,14 @@ def test_an_expert_is_read_once_when_all_are_used() -> None:
     _, memory, _ = amounts("experts", "bf16", values, DEVICE)
     # 1024 rows x 3600 + 512 tokens x 1000.
     assert memory[0] == pytest.approx((64 * 300_000 * 2 + 4_198_400 * 2) / DEVICE.memory_bandwidth)
+
+
+def test_skewed_routing_is_not_impossible() -> None:
+    shape = {"m": 32, "n": 1024, "k": 4096, "num_experts": 64, "topk": 2, "tp": 1, "num_gpus": 1}
+    values = {name: np.array([float(value)]) for name, value in shape.items()}
+    compute, memory, _ = amounts("experts", "bf16", values, DEVICE)
+    bound = max(compute[0], memory[0])
+    for part, kept in ((0.5, 1), (0.04, 1), (0.02, 0)):
+        # 64 experts when balanced, 2 when all tokens agree: a thirty-second of the weights.
+        found = gated_rows("experts", "bf16", {**values, "measured_s": np.array([part * bound])}, DEVICE)
+        assert len(found.rows) == kept, part
