@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.measure.live.machine import noise
 from engine.measure.live.records import Measured, Repeat, Request
@@ -14,7 +15,10 @@ from engine.measure.live.statistics import trend_is_up
 from engine.measure.live.summary import unjudged
 from engine.spec.live import HttpTarget, LiveSettings
 
-__all__ = ["findings_of"]
+if TYPE_CHECKING:
+    from engine.spec.hardware import Hardware
+
+__all__ = ["findings_of", "other_device"]
 
 _CACHED: Final = 0.01
 _SHORT: Final = 0.01
@@ -24,6 +28,31 @@ _BELOW_BOUND: Final = 0.999
 _LAG_S, _LAG_SHARE, _CLIENT_BUSY = 3e-3, 0.05, 0.8
 _SATURATED: Final = 0.95
 Finding = dict[str, Any]
+
+
+_ACCELERATOR_MEMORY: Final = re.compile(r"(HBM|GDDR)\w*")
+_CHIP: Final = re.compile(r"\b(?!\d+GB\b)[A-Z]*\d+[A-Z]*\b", re.IGNORECASE)
+
+
+def other_device(hardware: Hardware, observed: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """That the model ran on something else than the spec names, so that predictions are of another device."""
+    seen = {row["setting"]: row.get("observed") for row in observed}
+    name, ran = seen.get("device name"), None
+    # Devices that share memory with a processor have names that drivers do not use.
+    if not _ACCELERATOR_MEMORY.fullmatch(hardware.memory_kind or ""):
+        return
+    if seen.get("device") == "cpu":
+        ran = "this machine's processor"
+    elif name and hardware.vendor == "NVIDIA" and (chip := _CHIP.search(hardware.name)):
+        ran = None if chip[0].lower() in re.split(r"\W+", name.lower()) else f"`{name}`"
+    if ran is not None:
+        yield _finding(
+            "other-device",
+            "error",
+            f"the spec names {hardware.name}, and the model ran on {ran}",
+            "what is predicted beside it is of the device that the spec names",
+            "hardware: THE_DEVICE_IT_RAN_ON",
+        )
 
 
 def findings_of(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import MeasurementError
 from engine.measure.live.beside import Beside, predict_beside
-from engine.measure.live.findings import findings_of
+from engine.measure.live.findings import findings_of, other_device
 from engine.measure.live.machine import GpuProbe
 from engine.measure.live.oom import Available, available_memory, bounded, check_memory
 from engine.measure.live.records import Level, Measured
@@ -90,11 +90,12 @@ def tables_of(
         beside = _beside(settings, point, load.level) if predicted else None
         rows += summary_rows(load, goals, beside)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
+    findings = [*other_device(point.combination.hardware, observed), *findings_of(settings, measured, rows)]
     return {
         "summary": summary_table(rows),
         "requests": requests_table(measured, epoch_ns=epoch_ns, keep_times=settings.keep_token_times),
         "observed": observed_table([{"point": 0, **row} for row in observed]),
-        "findings": findings_table([{"point": 0, **row} for row in findings_of(settings, measured, rows)]),
+        "findings": findings_table([{"point": 0, **row} for row in findings]),
     }
 
 

@@ -9,9 +9,10 @@ import types
 import pytest
 
 from engine.measure.live import oom
+from engine.measure.live.findings import other_device
 from engine.measure.live.machine import GpuProbe, host_rss_peak, look, noise
 from engine.measure.live.records import Machine, Repeat
-from engine.spec.catalog import load_model, load_quantization
+from engine.spec.catalog import load_hardware, load_model, load_quantization
 from engine.spec.workload import Workload
 
 QUIET = {
@@ -138,3 +139,21 @@ def test_the_largest_concurrency_is_where_memory_ends():
     assert check(1, 24e9).verdict == "fits"
     assert (check(1, 10e9).largest_concurrency, check(1, 10e9).limit) == (0, "weights alone are too large")
     assert check(1, 1e15).limit == "none below 65,536 requests"
+
+
+@pytest.mark.parametrize(("hardware", "seen", "ran"), [
+    ("h100-sxm-80gb", {"device": "cpu"}, "this machine's processor"),
+    ("h100-sxm-80gb", {"device": "cuda", "device name": "NVIDIA A100-SXM4-80GB"}, "`NVIDIA A100-SXM4-80GB`"),
+    ("h100-sxm-80gb", {"device": "cuda", "device name": "NVIDIA H100 80GB HBM3"}, None),
+    ("rtx-4090", {"device": "cuda", "device name": "NVIDIA GeForce RTX 4090"}, None),
+    ("l40s", {"device": "cuda", "device name": "NVIDIA L40"}, "`NVIDIA L40`"),
+    ("epyc-9654", {"device": "cpu"}, None),
+    ("jetson-thor-t5000", {"device": "cuda", "device name": "NVIDIA Thor"}, None),
+    ("h100-sxm-80gb", {"model": "served"}, None),
+])  # fmt: skip
+def test_a_model_that_ran_elsewhere_is_told(hardware, seen, ran):
+    rows = [{"setting": name, "observed": value} for name, value in seen.items()]
+    found = list(other_device(load_hardware(hardware), rows))
+    told = [f"the spec names {load_hardware(hardware).name}, and the model ran on {ran}"] if ran else []
+    assert [finding["finding"] for finding in found] == told
+    assert all(finding["severity"] == "error" for finding in found)
