@@ -260,17 +260,25 @@ class _Serving(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        # Others that are ready are read first: what is stamped late here would be laid to the client.
+        asyncio.get_running_loop().call_soon(
+            self._answer, self._url, self._headers, b"".join(self._body), self._received
+        )
+
+    def _answer(self, url: bytes, headers: dict[str, str], data: bytes, received_ns: int) -> None:
+        if self._transport.is_closing():
+            return
         reply = Reply(self._transport)
-        path = self._url.decode(errors="replace")
+        path = url.decode(errors="replace")
         if not path.endswith("/completions"):
             status = "200 OK" if path.endswith("/models") else "404 Not Found"
             reply.whole(b'{"object": "list", "data": [{"id": "stub"}]}', status=status)
             return
         try:
-            body = json.loads(b"".join(self._body))
+            body = json.loads(data)
         except ValueError:
             body = {}
-        asked = Asked(self._server.count, path, self._headers, body, self._received)
+        asked = Asked(self._server.count, path, headers, body, received_ns)
         self._server.count += 1
         if self._server.keep:
             self._server.asked.append(asked)
