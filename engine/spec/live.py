@@ -148,7 +148,8 @@ class Load(Settings):
     time_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Stretches the times of a trace: 2 replays it at half speed."""
     requests: Annotated[int, Field(ge=1, le=10**7)] | None = None
-    """Requests of one repeat; when absent 4 x concurrency and at least 16 (one batch for a local target)."""
+    """Requests of one repeat; when absent 4 x concurrency and at least 16 (one batch for a local target), ten
+    seconds' worth of a rate, and in `rate_search` as many as a queue within the limits needs to build up."""
     max_in_flight: Annotated[int, Field(ge=1, le=65536)] = 4096
     """Most requests in flight in open patterns; a point that reaches it is labelled."""
     resolution: Annotated[float, Field(gt=0, le=0.5)] = 0.05
