@@ -51,9 +51,9 @@ class ErrorLine:
         if self.note and not self.rows:
             return head + self.note
         if self.rows == 1:
-            return f"{head}{self.ratio - 1:+.1%} of the measured time" + (
-                f" ({self.note})" if self.note else ""
-            )
+            outside = ", outside the band" if self.covered == 0 else ""
+            note = f" ({self.note})" if self.note else ""
+            return f"{head}{self.ratio - 1:+.1%} of the measured time{outside}{note}"
         return (
             f"{head}{self.rows} rows of {self.sites} shapes, median {self.median:.1%}, p90 {self.p90:.1%}, "
             f"ratio {self.ratio:.2f}, within 25 % {self.within_25:.0%}"
@@ -63,8 +63,8 @@ class ErrorLine:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """The line for programs."""
-        return asdict(self)
+        """The line for programs; None where nothing is known."""
+        return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(self).items()}
 
     def as_markdown(self) -> str:
         """The line as a row of a table."""
@@ -171,7 +171,15 @@ def shipped_requests(subject: str, runs: RunRows, sets: Mapping[str, Calibration
         seen = np.flatnonzero(np.isfinite(measured) & np.isfinite(predicted))
         if len(seen) <= _FEW:
             lines += [
-                _line(title, _shape(rows, int(i)), measured[[i]], predicted[[i]], least[[i]], rows.site[[i]])
+                _line(
+                    title,
+                    _shape(rows, int(i)),
+                    measured[[i]],
+                    predicted[[i]],
+                    least[[i]],
+                    rows.site[[i]],
+                    inside=inside[[i]],
+                )
                 for i in seen
             ]
     return lines

@@ -126,7 +126,8 @@ def test_a_lone_forward_pass_is_judged_as_a_prefill(engine: Engine, tmp_path: Pa
     done = engine("validate-model", path, "--shipped", "--format", "json")
     assert done.code == 0, done.err
     assert "1 runs left out: a single output token has no time between tokens" in done.err
-    (line, _) = json.loads(done.out)
+    (line, each) = json.loads(done.out)
+    assert each["size"] == "llama-3.1-8b of width 4096, 2048 + 1 tokens, batch 1"
     assert line["subject"].startswith("prefill, whole requests, h100-sxm-80gb")
     assert (line["rows"], line["covered"]) == (1, 1.0)
     assert line["median"] < 0.15
