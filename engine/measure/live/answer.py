@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Final
 
 from engine.measure.live.events import EVENT_END, blocks_of, cut_again
@@ -183,8 +184,7 @@ def _between(blocks: Sequence[bytes], before: bytes, after: bytes) -> list[bytes
         count -= 1
     if count < len(blocks):
         blocks = blocks[:count]
-    start, end = len(before), -len(after)
-    texts = [block[start:end] for block in blocks]
+    texts = list(map(itemgetter(slice(len(before), -len(after))), blocks))
     # In most streams only the last few blocks differ: one comparison of everything instead of two a block.
     if before + (after + before).join(texts) + after == b"".join(blocks):
         return texts
@@ -237,6 +237,8 @@ def _take_block(reading: _Reading, stamp: int, block: bytes, pattern: _Pattern) 
     for event in block.split(EVENT_END):
         if event.startswith(b"data: ") and b"\n" not in event:
             data = event[6:]
+        elif not event:
+            continue
         else:
             lines = event.split(b"\n")
             found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
