@@ -274,6 +274,7 @@ def _level(level: Sequence[Trace]) -> LevelResult:
         peak_bytes=max(peaks, default=None),
         serial=len(good) > 1 and not overlap,
         errors=tuple(t.error for t in level if t.error),
+        served=level[0].backend == "openai",
     )
 
 
@@ -288,9 +289,9 @@ def spoken(result: LevelResult, *, document: bool = False) -> str:
         lines[0] += f", throughput {result.wall_rate:.2f} tok/s"
     if result.sum_of_rates is not None:
         lines[0] += f" (sum of per-request rates (document): {result.sum_of_rates:.2f})"
-    memory = (
-        "not measured (no accelerator)" if result.peak_bytes is None else f"{result.peak_bytes / GIB:.2f} GiB"
-    )
+    memory = "not measured (the server's own)" if result.served else "not measured (no accelerator)"
+    if result.peak_bytes is not None:
+        memory = f"{result.peak_bytes / GIB:.2f} GiB"
     lines[0] += f", peak memory {memory}"
     if result.serial:
         lines.append(

@@ -404,6 +404,7 @@ def test_a_server_benchmarked_from_the_command_line(command, tmp_path):
         (3, "openai", 4),
     }
     assert not level_results(traces)[1].serial
+    assert "(the server's own)" in spoken(level_results(traces)[0])
     # Read back, a level has the rates that were printed of it: of three at once, and of its own repeats.
     printed = re.findall(r"throughput ([0-9.]+) ± .*?\(document\): ([0-9.]+)\)", result.output)
     for level, (wall, rates) in zip(level_results(traces), printed, strict=True):
