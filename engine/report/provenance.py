@@ -96,8 +96,9 @@ def environment_facts(environment: Mapping[str, Any], redact: Redactor) -> Itera
             value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, Mapping):
             title = redact.text(group).replace("_", " ").capitalize()
+            none = "not installed" if group == "packages" else "unknown"
             yield from (
-                Fact(title, redact.text(name), redact.entry(f"{group}.{name}", _plain(v)))
+                Fact(title, redact.text(name), redact.entry(f"{group}.{name}", _plain(v, none=none)))
                 for name, v in _flat(value)
             )
         else:
@@ -115,9 +116,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, *, none: str = "unknown") -> str:
     if value is None:
-        return "unknown"
+        return none
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -125,7 +126,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        return ", ".join(_plain(item) for item in value) or "none"
     return str(value)
 
 

@@ -10,8 +10,10 @@ from engine.perfmodel.deployment import Deployment
 from engine.perfmodel.parameter_sets import choose
 from engine.perfmodel.point import predict_point
 from engine.report import points as points_module
+from engine.report.clean import Redactor
 from engine.report.inputs import ReportInputs
 from engine.report.page import View
+from engine.report.provenance import environment_facts
 from engine.report.view import build_view
 from tests.report.samples import ENVIRONMENT, KV_TOKEN_BYTES, PARAMETERS, inputs, measured_inputs, plan
 
@@ -251,3 +253,9 @@ def test_scaling_names_what_is_held() -> None:
     names = [column.name for column in view.points.columns]
     expected = f"{winner[names.index('model')]}, TP {winner[names.index('tensor')]}."
     assert section.charts[0].caption.startswith("At 2,048 prompt and 256 output tokens, " + expected)
+
+
+def test_what_is_not_there_is_told_from_what_nobody_knows() -> None:
+    environment = {"packages": {"numpy": "2.4", "ray": None}, "gpus": [], "host": None}
+    found = {fact.name: fact.value for fact in environment_facts(environment, Redactor(share=False))}
+    assert found == {"numpy": "2.4", "ray": "not installed", "gpus": "none", "host": "unknown"}
