@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.perfmodel.arithmetic import SCALAR, Arithmetic, Values, scaled, shifted
 from engine.perfmodel.bands import Estimate, Spent
-from engine.perfmodel.forms import TILE, Amount, alone_s, kernel_time_s, tile_share
+from engine.perfmodel.forms import TILE, Amount, alone_s, filled_share, kernel_time_s, tile_share
 from engine.perfmodel.kernels import Kernel, kernels_of
 from engine.perfmodel.quantized import peak_flops_per_s
 from engine.perfmodel.terms import Attended
@@ -71,6 +71,8 @@ class Timing:
     """Time of a decode step outside its kernels."""
     host_s: float
     """Time of any step between its kernels."""
+    prompt_s: float
+    """Time of a step with a long prompt in the layers of experts, beyond their kernels."""
 
     notes: tuple[str, ...]
     """What a reader must know about the parameters."""
@@ -116,7 +118,22 @@ def timing_of(
         notes=(*chosen.notes, *_packed_notes(deployment, timed)),
         step_s=0.0 if step is None else step.step + (step.collective_step if together else 0.0),
         host_s=0.0 if host is None else host.step + host.layer * model.num_hidden_layers,
+        prompt_s=0.0 if step is None else step.expert_prompt * expert_layers(timed),
     )
+
+
+def expert_layers(timed: Sequence[Timed]) -> int:
+    """Layers with routed experts."""
+    return sum(t.count for t in timed if t.kernel.family == "experts")
+
+
+def prompt_overhead_s(a: Arithmetic, timing: Timing, tokens: Values) -> Values:
+    """Time beyond its kernels of a step with prompts of so many tokens in all."""
+    return a.where(tokens > _CAPTURED, timing.prompt_s, 0.0) if timing.prompt_s else 0.0
+
+
+_CAPTURED: Final = 512
+"""Tokens up to which vllm replays steps from captured graphs (`cudagraph_capture_sizes`, its default)."""
 
 
 def _packed_notes(deployment: Deployment, timed: Sequence[Timed]) -> list[str]:
@@ -167,7 +184,8 @@ Steady = tuple[Estimate, ...]
 
 def steady_of(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Steady:
     """The part of a step's estimate that all runs of the step share."""
-    overhead = timing.host_s + (timing.step_s if decoding else 0.0)
+    step_s = timing.step_s if decoding else prompt_overhead_s(a, timing, step.busiest["T"])
+    overhead = timing.host_s + step_s
     common, *forms = (
         _steady(a, timing, timed, step, decoding=decoding) for timed in (timing.common, *timing.variants)
     )
@@ -205,7 +223,7 @@ def _faster(a: Arithmetic, one: Estimate, other: Estimate) -> Estimate:
 def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *, decoding: bool) -> Estimate:
     spent: dict[int, Spent] = {}
     basis = step.busiest
-    tiles: dict[str, Values] = {}
+    tiles: dict[str, tuple[Values, Values]] = {}
     for each in timed:
         kernel, law = each.kernel, each.law if decoding else each.prefill
         rows = basis.get(kernel.rows, 1)
@@ -213,14 +231,15 @@ def _steady(a: Arithmetic, timing: Timing, timed: Sequence[Timed], step: Step, *
         if each.attends or (not hasattr(rows, "shape") and rows == 0):
             continue
         waves: Values | None = None
+        filled: Values | None = None
         if kernel.family == "gemm" and timing.units is not None:
             if kernel.rows not in tiles:
-                tiles[kernel.rows] = a.ceil(rows / TILE)
-            waves = tiles[kernel.rows] * tile_share(kernel.columns, timing.units)
+                tiles[kernel.rows] = a.ceil(rows / TILE), a.maximum(rows / TILE, 1)
+            waves = tiles[kernel.rows][0] * tile_share(kernel.columns, timing.units)
+            filled = tiles[kernel.rows][1] * filled_share(kernel.columns, timing.units)
         single = kernel.family == "gemm" and law.parameters.single_row is not None and rows == 1
-        amount = Amount(
-            _value(each.compute_s, basis), _value(each.memory_s, basis), waves, kernel.depth, single=single
-        )
+        compute, memory = _value(each.compute_s, basis), _value(each.memory_s, basis)
+        amount = Amount(compute, memory, waves, kernel.depth, single=single, filled=filled)
         time = kernel_time_s(a, law.form, law.parameters, amount)
         _add(spent, Spent(law, time * each.count, each.count))
     return Estimate(spent)
@@ -246,7 +265,9 @@ def _attention(
     a: Arithmetic, timing: Timing, timed: Timed, law: Law, step: Step, run: Run, *, decoding: bool
 ) -> tuple[Values, Values]:
     n, mask = step.sequences, timed.kernel.mask
-    waves = _items(a, timing, step, decoding=decoding) if timed.kernel.family == "attention" else None
+    waves, filled = None, None
+    if timed.kernel.family == "attention" and timing.units is not None:
+        waves, filled = _items(a, timing, timing.units, step, decoding=decoding)
     lone = decoding and timing.heads == timing.kv_heads and law.parameters.alone_rate is not None
     riding = step.riding.get(mask)
     total: Values = 0
@@ -259,21 +280,22 @@ def _attention(
             basis["Q"], basis["K"] = basis["Q"] + riding[0], basis["K"] + riding[1]
         memory = _value(timed.memory_s, basis)
         alone = alone_s(a, memory, waves) if lone and waves is not None else None
-        amount = Amount(_value(timed.compute_s, basis), memory, waves, alone_s=alone)
+        amount = Amount(_value(timed.compute_s, basis), memory, waves, alone_s=alone, filled=filled)
         time = kernel_time_s(a, law.form, law.parameters, amount)
         count = scaled(_share(a, piece, run), timed.count)
         total, calls = shifted(scaled(time, count), total), calls + count
     return total, calls
 
 
-def _items(a: Arithmetic, timing: Timing, step: Step, *, decoding: bool) -> Values | None:
-    """Work items of attention over multiprocessors: key heads in decode, tiles of queries in prefill."""
+def _items(a: Arithmetic, timing: Timing, units: int, step: Step, *, decoding: bool) -> tuple[Values, Values]:
+    """Work items of attention over multiprocessors, key heads in decode and tiles of queries in prefill; and
+    the same with the last tile as long as the queries reach."""
     n = step.sequences
-    if timing.units is None:
-        return None
     if decoding:
-        return n * (timing.kv_heads / timing.units)
-    return n * a.ceil(step.busiest["T"] / n / TILE) * (timing.heads / timing.units)
+        heads = n * (timing.kv_heads / units)
+        return heads, heads
+    tiles, share = step.busiest["T"] / n / TILE, timing.heads / units
+    return n * a.ceil(tiles) * share, n * a.maximum(tiles, 1) * share
 
 
 def _middle(a: Arithmetic, piece: Attended) -> tuple[Values, Values]:

@@ -85,6 +85,8 @@ class KernelRows:
     alone_s: Column | None = None
     """Memory seconds of ungrouped decode attention on as many multiprocessors as it has heads, 0 for grouped
     heads; None for other kinds."""
+    filled: Column | None = None
+    """Waves if items that the edge cuts off counted in part; None where they are whole."""
 
     def __len__(self) -> int:
         return len(self.measured_s)
@@ -107,12 +109,15 @@ class KernelRows:
             self.single[rows],
             self.depth[rows],
             None if self.alone_s is None else self.alone_s[rows],
+            None if self.filled is None else self.filled[rows],
         )
 
 
 def predicted_s(rows: KernelRows, form: Form, parameters: LawParameters) -> Column:
     """Estimated seconds of each row."""
-    amount = Amount(rows.compute_s, rows.memory_s, rows.waves, rows.depth, rows.alone_s, rows.single)
+    amount = Amount(
+        rows.compute_s, rows.memory_s, rows.waves, rows.depth, rows.alone_s, rows.single, rows.filled
+    )
     found: Column = np.asarray(kernel_time_s(ARRAYS, form, parameters, amount), dtype=np.float64)
     return found
 

@@ -34,6 +34,8 @@ class Amount(NamedTuple):
     else."""
     single: Values = False
     """Whether a product has a single row."""
+    filled: Values | None = None
+    """Waves if items that the edge cuts off counted in part: `waves` where None."""
 
 
 def kernel_time_s(a: Arithmetic, form: Form, parameters: LawParameters, amount: Amount) -> Values:
@@ -73,12 +75,17 @@ def _work_s(a: Arithmetic, form: Form, p: LawParameters, amount: Amount) -> Valu
             return compute + memory
         # Items are equal and long: a wave with one item takes as long as a full one.
         whole = a.ceil(waves)
-        return compute * (whole / waves) + memory + p.wave_cost * whole
+        return compute * (whole / _filled(amount)) + memory + p.wave_cost * whole
     if waves is not None and p.wave_share:
-        loss = a.minimum(a.ceil(waves) / waves, _MOST_WAVE_LOSS) * p.wave_share
+        loss = a.minimum(a.ceil(waves) / _filled(amount), _MOST_WAVE_LOSS) * p.wave_share
         loss += 1 - p.wave_share
         compute = compute * loss
     return fourth_mean(a, compute, memory, p.depth_cost * amount.depth if p.depth_cost else None)
+
+
+def _filled(amount: Amount) -> Values:
+    """Waves of full items: an item that the edge cuts off takes as long as they do."""
+    return amount.waves if amount.filled is None else amount.filled
 
 
 def fourth_mean(a: Arithmetic, x: Values, y: Values, z: Values | None = None) -> Values:
@@ -101,3 +108,9 @@ def alone_s(a: Arithmetic, memory_s: Values, waves: Values) -> Values:
 def tile_share(columns: int, units: int) -> float:
     """Waves of tiles that one row of tiles of a matrix product makes."""
     return -(-columns // TILE) / units
+
+
+def filled_share(columns: int, units: int) -> float:
+    """The same with the last tile as wide as the columns reach; kernels choose narrower tiles where there is
+    one only."""
+    return max(columns / TILE, 1) / units

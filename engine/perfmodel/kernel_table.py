@@ -110,7 +110,8 @@ def gated_rows(
     if kind == "decode_attention" and waves is not None:
         ungrouped = here["num_heads"] == here["num_kv_heads"]
         alone = np.where(ungrouped, alone_s(ARRAYS, memory, waves), 0.0)
-    rows = KernelRows(compute, memory, waves, measured, site, usual, single, depth, alone)
+    filled = filled_waves(kind, here, hardware)
+    rows = KernelRows(compute, memory, waves, measured, site, usual, single, depth, alone, filled)
     rows = rows.take(np.flatnonzero(possible))
     return Gated(rows, kept[possible], dropped)
 
@@ -167,6 +168,18 @@ def amounts(
     units = hardware.sm_count
     waves = None if units is None or items is None else items / units
     return flops / peak, moved / hardware.memory_bandwidth, waves
+
+
+def filled_waves(kind: OperatorKind, d: Mapping[str, Column], hardware: Hardware) -> Column | None:
+    """Waves of rows if tiles that the edge cuts off counted in part; None where items have no edge. A kernel
+    with a single row or column of tiles takes narrower ones."""
+    if hardware.sm_count is None:
+        return None
+    if kind == "gemm":
+        return np.maximum(d["m"] / TILE, 1) * np.maximum(d["n"] / TILE, 1) / hardware.sm_count
+    if kind == "prefill_attention":
+        return d["batch"] * d["num_heads"] * np.maximum(d["q_len"] / TILE, 1) / hardware.sm_count
+    return None
 
 
 def _work(kind: OperatorKind, b: float, d: Mapping[str, Column]) -> tuple[Column, Column, Column | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.perfmodel.forms import Amount, kernel_time_s
-from engine.perfmodel.kernel_table import amounts
+from engine.perfmodel.kernel_table import amounts, filled_waves
 from engine.perfmodel.operator_fit import FORMS
 from engine.perfmodel.summary import ARRAYS
 from engine.spec.calibration import LawParameters, OperatorKind
@@ -78,7 +78,7 @@ def measured(kind: OperatorKind, *, noise: float, seed: int = 1) -> dict[str, np
         assert waves is not None
         ungrouped = found["num_heads"] == found["num_kv_heads"]
         alone = np.where(ungrouped, memory / np.minimum(waves, 1), 0.0)
-    amount = Amount(compute, memory, waves, depth, alone)
+    amount = Amount(compute, memory, waves, depth, alone, filled=filled_waves(kind, found, DEVICE))
     time = kernel_time_s(ARRAYS, FORMS[kind], TRUE[kind], amount)
     factor = np.exp(np.random.default_rng(seed).normal(0, noise, len(time)))
     return {**found, "measured_s": time * factor}

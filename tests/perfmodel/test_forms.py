@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.perfmodel.arithmetic import SCALAR
-from engine.perfmodel.forms import Amount, Form, alone_s, fourth_mean, kernel_time_s, tile_share
+from engine.perfmodel.forms import Amount, Form, alone_s, filled_share, fourth_mean, kernel_time_s, tile_share
 from engine.spec.calibration import LawParameters
 
 
@@ -78,6 +78,18 @@ def test_the_root_vanishes_against_long_kernels() -> None:
 def test_tiles_of_a_product_over_the_multiprocessors() -> None:
     # ceil(257 / 128) tiles over 6 units are half a wave for each row of tiles.
     assert tile_share(257, 6) == 3 / 6
+    # Cut off at the edge they are 257 / 128; a single column of tiles is one, however narrow.
+    assert filled_share(257, 6) == 257 / 128 / 6
+    assert filled_share(64, 6) == 1 / 6
+
+
+def test_a_tile_that_the_edge_cuts_off_takes_as_long_as_a_whole_one() -> None:
+    # A row of tiles is half a wave, and 10 us of arithmetic for each of its rows: 129 rows are two tiles, one
+    # wave, and take as long as 256 rows.
+    p = law(compute_efficiency=1.0, wave_share=1.0)
+    amount = Amount(1.29e-3, 0.0, 1.0, filled=129 / 128 * 0.5)
+    assert float(kernel_time_s(SCALAR, "overlapped", p, amount)) == pytest.approx(2.56e-3)
+    assert float(kernel_time_s(SCALAR, "added", p, amount)) == pytest.approx(2.56e-3)
 
 
 positive = st.floats(1e-7, 10.0)
