@@ -11,7 +11,7 @@ import pandas as pd
 
 from engine.errors import EngineError
 from engine.perfmodel.deployment import Deployment
-from engine.perfmodel.fit import Column, bands_of, held_out_errors
+from engine.perfmodel.fit import Column, bands_of, held_out_errors, least_absolute
 from engine.perfmodel.parameter_sets import choose
 from engine.perfmodel.request_fit import fit_energy, fit_interference, held_out_by
 from engine.perfmodel.serving import prefill_share_s
@@ -95,19 +95,28 @@ def metered_fits(
     usable = np.array([row is not None for row in rows])
     runs, data = runs[usable].reset_index(drop=True), np.array([row for row in rows if row is not None])
     batch, osl, devices = (runs[name].to_numpy() for name in ("batch", "osl", "n_gpus"))
-    between = data[:, 0] + share * prefill_share_s(data[:, 6], batch, osl)
+    kernels = data[:, 0] + share * prefill_share_s(data[:, 6], batch, osl)
+    waits = share * data[:, 7] * (batch - 1) / osl  # layers of experts in the prompts of others
     family = runs.model.str.replace("-FP8", "").str.replace("-Thinking", "-Instruct")
     measured = runs.itl_median.to_numpy() * 1e-3
     groups = group_numbers(family)
+    # The mean over all steps: sequences at once over tokens a second. The median sees few prefills.
+    mean = batch / runs.output_throughput.to_numpy()
+
+    def with_prompts(rest: Any, held: Any) -> Column:
+        return np.asarray(kernels[held] + fit_waits(kernels[rest], waits[rest], mean[rest]) * waits[held])
+
+    between = held_out_by(groups, with_prompts)
     errors = held_out_errors(
         between, measured, groups, split="models that no parameter was fitted to", miss=MISS
     )
     request = request_fit(1e-7, share, between, measured, errors.model_dump(), ML_ENERGY)
+    request = request.model_copy(update={"expert_prompt": fit_waits(kernels, waits, mean)})
     subject = f"time between tokens, {len(runs)} runs of {family.nunique()} models"
     lines = [error_line(subject, errors)]
-    # The mean over all steps: sequences at once over tokens a second. Few steps hold a prefill, so the median
-    # above sees none of them.
-    mean = batch / runs.output_throughput.to_numpy()
+    lines.append(
+        f"{METERED}: a layer of experts in a step with a prompt {request.expert_prompt * 1e3:.3g} ms"
+    )
     errors_of_mean = held_out_errors(between, mean, groups, split=errors.split, miss=MISS)
     lines.append(error_line("mean time per output token of the same runs", errors_of_mean))
     moved = data[:, 2] / batch + data[:, 5] / osl
@@ -137,6 +146,18 @@ def metered_fits(
         context={"trusted": True},
     )
     return request, energy, lines
+
+
+def fit_waits(kernels_s: Column, waits: Column, measured_s: Column) -> float:
+    """Seconds of each wait that bring kernels + waits closest to measured times, where there are waits."""
+    seen = waits > 0
+
+    def residual(logs: Column) -> Column:
+        found: Column = np.log((kernels_s + np.exp(logs[0]) * waits)[seen] / measured_s[seen])
+        return found
+
+    _, found = least_absolute(residual, np.log([3e-4]), bounds=np.log(np.array([[1e-7, 1e-2]])).T)
+    return float(np.exp(found[0]))
 
 
 def kind_lines(runs: pd.DataFrame, what: dict[str, tuple[Column, Column]]) -> list[str]:
@@ -187,8 +208,8 @@ def metered_runs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def metered_row(run: Any, sets: dict[str, Calibration]) -> list[float] | None:
-    """Time, FLOPs and bytes of a decode step, then of one prefill, and the time of a whole batch of prefills;
-    None for what cannot be predicted."""
+    """Time, FLOPs and bytes of a decode step, then of one prefill, the time of a whole batch of prefills and
+    the layers of experts; None for what cannot be predicted."""
     model = known_model(run.model)
     if model is None:
         return None
@@ -206,6 +227,7 @@ def metered_row(run: Any, sets: dict[str, Calibration]) -> list[float] | None:
         return None
     wanted = ("time_s", "tile_flops", "memory_traffic_bytes")
     row = [*(part.get(name, part["flops"]) for part in (step, first) for name in wanted), together["time_s"]]
+    row.append(sum(run.count for run in model.layer_runs if run.feed_forward == "moe"))
     return row if np.isfinite(row).all() else None
 
 

@@ -137,7 +137,15 @@ def request_metrics(
         "requests_per_s": load.batch / both.time_s,
     }
     found.update(
-        serving_metrics(a, plan, batch=load.batch, output=load.output, prefill=prefill, generation=generation)
+        serving_metrics(
+            a,
+            plan,
+            prompt=load.prompt,
+            batch=load.batch,
+            output=load.output,
+            prefill=prefill,
+            generation=generation,
+        )
     )
     found.update(request_bands(tokens, more, prefill=prefill, generation=generation, both=both))
     if plan.expert_row_flops:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from engine.perfmodel.arithmetic import Arithmetic, Values
 from engine.perfmodel.bands import factors
+from engine.perfmodel.calibration import prompt_overhead_s
 from engine.perfmodel.phase import Phase
 from engine.perfmodel.program import Plan
 
@@ -21,7 +22,14 @@ _FULL: Final = 0.999
 
 
 def serving_metrics(
-    a: Arithmetic, plan: Plan, *, batch: Values, output: Values, prefill: Phase, generation: Phase
+    a: Arithmetic,
+    plan: Plan,
+    *,
+    prompt: Values,
+    batch: Values,
+    output: Values,
+    prefill: Phase,
+    generation: Phase,
 ) -> dict[str, Values]:
     """Metrics under steady load at a concurrency of `batch`; empty where no engine's terms are known."""
     request = None if plan.timing is None else plan.timing.chosen.request
@@ -31,9 +39,12 @@ def serving_metrics(
     more = a.maximum(output - 1, 1)
     decode = generation.time_s / more
     alone = 0.0 if prefill.estimate is None else a.minimum(prefill.estimate.launch_s, prefill.time_s)
-    # A prompt that comes alone launches as many kernels as a batch of them.
-    one = (prefill.time_s - alone) / batch + alone
-    interference = prefill_share_s(prefill.time_s, batch, output) * request.interference
+    # A prompt that comes alone launches as many kernels as a batch of them, and is a step of its own.
+    apart = prompt_overhead_s(a, plan.timing, prompt)
+    shared = a.maximum(prefill.time_s - prompt_overhead_s(a, plan.timing, batch * prompt), 0.0)
+    one = a.maximum(shared - alone, 0.0) / batch + alone + apart
+    others = prefill_share_s(shared + apart * batch, batch, output)
+    interference = others * request.interference
     if settings.arrivals is not None:
         # Prefills that arrive take their share of the time, steps what is left; never more than a full batch.
         left = a.maximum(1 - request.interference * settings.arrivals * one, 1 - _FULL)

@@ -1,5 +1,7 @@
 """Estimates of whole models: above the bound, inside their bands, monotone, alike for one point and many."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -227,3 +229,25 @@ def test_tiles_of_experts_are_worked_on_whole() -> None:
     whole = phases["request"]
     assert whole["tile_flops"] - whole["flops"] == pytest.approx(4 * (decode["tile_flops"] - decode["flops"]))
     assert "tile_flops" not in predict_point(deployment(), Workload(output_tokens=5)).phases["request"]
+
+
+def test_a_long_prompt_takes_the_layers_of_experts_longer() -> None:
+    assert CHOSEN is not None
+    assert CHOSEN.request is not None
+    plain = replace(
+        CHOSEN, request=CHOSEN.request.model_copy(update={"expert_prompt": 0.0, "interference": 1.0})
+    )
+    waits = CHOSEN.request.model_copy(update={"expert_prompt": 1e-3, "interference": 1.0})
+    for prompt, steps in ((2048, 1), (256, 0)):
+        without, found = (
+            request(replace(deployment("mixtral-8x7b", tensor=2), calibration=chosen), prompt_tokens=prompt,
+                    output_tokens=100, batch_size=2)
+            for chosen in (plain, replace(CHOSEN, request=waits))
+        )  # fmt: skip
+        # 32 layers, once for both prompts of a batch; under load the other prompt is a step of its own.
+        assert found["ttft_s"] - without["ttft_s"] == pytest.approx(0.032 * steps)
+        gained = found["serving_interference_s"] - without["serving_interference_s"]
+        assert gained == pytest.approx(0.032 * steps / 100)
+        assert found["tpot_s"] == without["tpot_s"]
+    dense = replace(deployment(), calibration=replace(CHOSEN, request=waits))
+    assert request(dense, prompt_tokens=2048)["ttft_s"] == request(deployment(), prompt_tokens=2048)["ttft_s"]
