@@ -122,13 +122,14 @@ _CACHED: Final = "its data stayed in the last-level cache, as that of a model do
 
 def _in_cache(compute: Column, memory: Column, measured: Column, hardware: Hardware) -> NDArray[np.bool_]:
     """Rows that beat the memory, not the arithmetic, with data that the cache holds and can deliver."""
-    if hardware.l2 is None:
-        return np.zeros(len(measured), dtype=np.bool_)
     moved = memory * hardware.memory_bandwidth
-    fits = (moved <= hardware.l2) & (measured >= GATE * compute)
+    busy = measured >= GATE * compute
+    # What a cache in front of the memory delivers is on no sheet.
+    fits = moved <= (hardware.memory_side_cache or 0.0)
+    in_l2 = moved <= (hardware.l2 or 0.0)
     if hardware.l2_bandwidth is not None:
-        fits &= measured >= GATE * moved / hardware.l2_bandwidth
-    return fits
+        in_l2 &= measured >= GATE * moved / hardware.l2_bandwidth
+    return (fits | in_l2) & busy
 
 
 def _usual(kind: OperatorKind, d: Mapping[str, Column], size: int) -> NDArray[np.bool_]:

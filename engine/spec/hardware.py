@@ -110,9 +110,11 @@ class Hardware(Settings):
     memory_bandwidth: BytesPerSecond
     """Peak device-memory bandwidth."""
     l2: Bytes | None = None
-    """Last-level on-chip memory."""
+    """Last-level on-chip memory, save for a cache in front of the memory."""
     l2_bandwidth: BytesPerSecond | None = None
     """Bandwidth of that level, where known."""
+    memory_side_cache: Bytes | None = None
+    """Cache between that level and the memory, as AMD's Infinity Cache; absent where there is none."""
     sm_count: Annotated[int, Field(ge=1)] | None = None
     """Streaming multiprocessors, compute units or cores, in the vendor's terms."""
     boost_clock: Hertz | None = None

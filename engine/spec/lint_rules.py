@@ -72,8 +72,8 @@ _YEAR: Final = re.compile(r"\b20\d\d\b")
 def numbers_of(device: Hardware) -> dict[str, float]:
     """Dotted path -> value in base units of every number a device states; the link in both directions."""
     found = {f"peak.{name}": value for name, value in device.peak.model_dump().items() if value is not None}
-    for name in ("memory", "usable_memory", "memory_bandwidth", "l2", "l2_bandwidth", "sm_count",
-                 "boost_clock", "power"):  # fmt: skip
+    for name in ("memory", "usable_memory", "memory_bandwidth", "l2", "l2_bandwidth",
+                 "memory_side_cache", "sm_count", "boost_clock", "power"):  # fmt: skip
         value = getattr(device, name)
         if value is not None:
             found[name] = float(value)
@@ -335,6 +335,7 @@ _RANGE_DIMENSIONS: Final[dict[str, Dimension]] = {
     "memory": "bytes",
     "usable_memory": "bytes",
     "l2": "bytes",
+    "memory_side_cache": "bytes",
     "memory_bandwidth": "bytes_per_s",
     "l2_bandwidth": "bytes_per_s",
     "link": "bytes_per_s",

@@ -95,6 +95,11 @@ def test_rows_that_stayed_in_a_large_cache_are_no_bad_rows() -> None:
         "faster than the data sheet allows": 1,
     }
     assert gated_rows("gemm", "bf16", rows, DEVICE).dropped == {"faster than the data sheet allows": 2}
+    # A cache in front of the memory, as on an MI300X, holds what the L2 does not.
+    behind = DEVICE.model_copy(update={"l2": 1e6, "memory_side_cache": 256e6})
+    assert gated_rows("gemm", "bf16", rows, behind).dropped == {
+        "its data stayed in the last-level cache, as that of a model does not": 2
+    }
 
 
 def test_one_row_is_no_calibration() -> None:
