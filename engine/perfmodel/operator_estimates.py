@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.perfmodel.arithmetic import SCALAR
 from engine.perfmodel.bands import Estimate, Spent, banded
-from engine.perfmodel.calibration import Timed, Timing, collective_s, kernel_spent
+from engine.perfmodel.calibration import Timed, Timing, collective_s, kernel_spent, prompt_overhead_s
 from engine.perfmodel.kernels import block_kernels
 from engine.perfmodel.layers import Block
 from engine.perfmodel.parallel import Collective
@@ -76,7 +76,9 @@ class StepEstimates:
     @property
     def between_kernels_s(self) -> float:
         """What a step takes beside its kernels, in seconds."""
-        return self._timing.host_s + (self._timing.step_s if self._decoding else 0.0)
+        if self._decoding:
+            return self._timing.host_s + self._timing.step_s
+        return self._timing.host_s + float(prompt_overhead_s(SCALAR, self._timing, self._step.busiest["T"]))
 
     def _shared(
         self, timed: Timed, names: Sequence[str], bounds_s: Sequence[float]
