@@ -122,14 +122,16 @@ def load_calibrations(
     devices: Sequence[Hardware], *, names: Sequence[str] = (), search: Sequence[Path] = ()
 ) -> dict[str, Calibration]:
     """The parameter sets by name that these devices may use: their own; those of their vendor where a device
-    has none; and those named. A user's own set hides a shipped one of the same name."""
+    has none, or none with attention; and those named. A user's own set hides a shipped one of its name."""
     files = catalog_files("calibration", search=search)
     texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in files.items()}
     # Parsing takes 50 ms a file: what cannot matter is told by its text.
     wanted = {canonical_name(name) for name in names}
     for device in devices:
         own = {name for name, text in texts.items() if _says(text, "device_name", device.name)}
-        wanted |= own or {name for name, text in texts.items() if _says(text, "vendor", device.vendor)}
+        wanted |= own
+        if not _has_attention([texts[name] for name in own]):
+            wanted |= {name for name, text in texts.items() if _says(text, "vendor", device.vendor)}
     return {
         name: cast("Calibration", parsed_file("calibration", path))
         for name, path in files.items()
@@ -147,6 +149,11 @@ def nearest_set(wanted: str, known: Iterable[str]) -> str | None:
 def _shared_start(one: str, other: str) -> int:
     """How many letters two names begin with in common."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _has_attention(texts: Sequence[str]) -> bool:
+    kinds = ("prefill_attention", "decode_attention")
+    return all(any(_says(text, "operator", kind) for text in texts) for kind in kinds)
 
 
 def _says(text: str, key: str, value: str) -> bool:

@@ -56,6 +56,42 @@ def test_a_device_of_the_same_generation_borrows_with_a_wider_band() -> None:
     assert (law.widened, borrowed.widened) == (1.0, 1.3)
 
 
+def test_attention_that_was_not_measured_comes_from_a_sister_device() -> None:
+    l40s, sets = load_hardware("l40s"), shipped()
+    measured = sets["a100-sxm-80gb-vllm-0.14.0"]
+    own = measured.model_copy(
+        update={
+            "device_name": l40s.name,
+            "device": "l40s",
+            "architecture": l40s.architecture,
+            "operators": [fit for fit in measured.operators if fit.operator == "gemm"],
+        }
+    )
+    chosen = choose("auto", l40s, {**sets, "mine": own})
+    assert chosen is not None
+    assert (chosen.name, chosen.transferred) == ("mine", False)
+    assert chosen.notes == (
+        "attention is transferred from `h100-sxm-80gb`: it was not measured on this device",
+    )
+    laws = {kind: chosen.law(kind, "bf16") for kind in ("gemm", "prefill_attention", "decode_attention")}
+    found = {
+        kind: (law.origin, law.transferred, law.widened) for kind, law in laws.items() if law is not None
+    }
+    assert found == {
+        "gemm": ("mine", False, 1.0),
+        "prefill_attention": ("h100-sxm-80gb-vllm-0.24.0", True, 1.4),
+        "decode_attention": ("h100-sxm-80gb-vllm-0.24.0", True, 1.5),
+    }
+    # Parameters of whole requests hold for all kernels alike, attention too.
+    whole = own.model_copy(update={"operators": [own.operators[0].model_copy(update={"ranges": {}})]})
+    shared = choose("auto", l40s, {**sets, "mine": whole})
+    assert shared is not None
+    assert shared.notes == ()
+    law = shared.law("decode_attention", "bf16")
+    assert law is not None
+    assert law.origin == "mine"
+
+
 def test_another_vendor_has_the_bound_alone() -> None:
     assert choose("auto", load_hardware("mi300x"), shipped()) is None
 

@@ -49,6 +49,20 @@ def test_a_users_set_beside_the_spec_is_found_first(tmp_path: Path) -> None:
     assert list(load_calibrations([device], search=(tmp_path,))) == ["mine"]
 
 
+def test_sets_of_the_vendor_come_along_where_a_device_has_no_attention(tmp_path: Path) -> None:
+    device = load_hardware("l40s")
+    found = parsed_file("calibration", catalog_files("calibration")["h100-sxm-80gb-vllm-0.24.0"])
+    assert isinstance(found, Calibration)
+    folder = tmp_path / "hardware" / "calibrations"
+    folder.mkdir(parents=True)
+    for kinds, count in ((("gemm",), 8), (("gemm", "prefill_attention", "decode_attention"), 1)):
+        fits = [fit for fit in found.operators if fit.operator in kinds]
+        own = found.model_copy(update={"device_name": device.name, "operators": fits})
+        (folder / "mine.yaml").write_text(calibration_text(own), encoding="utf-8")
+        # All seven shipped ones are NVIDIA's.
+        assert len(load_calibrations([device], search=(tmp_path,))) == count
+
+
 def test_a_broken_set_is_located(tmp_path: Path) -> None:
     device = load_hardware("mi300x")
     folder = tmp_path / "hardware" / "calibrations"
