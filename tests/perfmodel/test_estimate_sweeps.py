@@ -41,7 +41,7 @@ def swept(
 ) -> Summary:
     batch, prompt, output = (along if at == place else np.array([n]) for at, n in enumerate(fixed))
     none = np.zeros(1, dtype=np.int64)
-    return summarise(made, WorkloadArrays(prompt, output, batch, none, none, none))
+    return summarise(deployment, WorkloadArrays(prompt, output, batch, none, none, none))
 
 
 def steps(found: Summary, phase: str, metric: str) -> NDArray[np.float64]:
