@@ -128,8 +128,15 @@ def expert_layers(timed: Sequence[Timed]) -> int:
 
 
 def prompt_overhead_s(a: Arithmetic, timing: Timing, tokens: Values) -> Values:
-    """Time beyond its kernels of a step with prompts of so many tokens in all."""
-    return a.where(tokens > _CAPTURED, timing.prompt_s, 0.0) if timing.prompt_s else 0.0
+    """Time beyond its kernels of a step with prompts of so many tokens in all.
+
+    Prompts are never all of the mean length: from half of the largest captured graph on, more and more steps
+    outgrow it.
+    """
+    if not timing.prompt_s:
+        return 0.0
+    outgrown = a.minimum(a.maximum(tokens * (2 / _CAPTURED) - 1, 0.0), 1.0)
+    return outgrown * timing.prompt_s
 
 
 _CAPTURED: Final = 512

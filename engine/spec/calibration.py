@@ -157,7 +157,7 @@ class RequestFit(Settings):
     """More of it where devices work together."""
     expert_prompt: Seconds = 0.0
     """Time of each layer of experts in a step that holds more than 512 tokens of prompts, beyond its kernels:
-    such steps are not replayed from a captured graph."""
+    such steps are not replayed from a captured graph. It fades in from 256 tokens."""
     interference: Annotated[float, Field(ge=0, le=10)] = 1.0
     """How much of the prefill of other requests delays a decode step; 1 is all of it."""
     rows: Annotated[int, Field(ge=1)]

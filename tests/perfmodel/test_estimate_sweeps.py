@@ -67,10 +67,9 @@ def test_more_never_takes_less(device: str, model: str, tensor: int, along: NDAr
                 assert (took[fits] >= bound[fits] * (1 - 1e-12)).all(), (place, fixed, phase)
 
 
-@pytest.mark.parametrize(("device", "model", "tensor"), PLACES[:4], ids=lambda v: str(v))
-def test_one_more_never_makes_dense_models_jump(device: str, model: str, tensor: int) -> None:
-    # A fortieth more work, or a tile of rows more: never a tenth of the time of a whole step. Layers of
-    # experts do jump, where steps outgrow the captured graphs.
+@each_place
+def test_one_more_never_makes_a_jump(device: str, model: str, tensor: int) -> None:
+    # A fortieth more work, or a tile of rows more: never a tenth of the time of a whole step.
     made = deployed(device, model, tensor)
     for place in range(3):
         for fixed in FIXED:
