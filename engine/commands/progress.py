@@ -69,13 +69,13 @@ class RunView:
             console=self._console,
             transient=True,
         )
-        self._row = self._bar.add_task("run", total=event.points or event.tasks, label="", rate="")
+        self._row = self._bar.add_task("run", total=event.points, label="", rate="")
         self._bar.start()
 
     def _advance(self, progress: Progress) -> None:
         rate = f"{progress.points_per_s:,.0f}/s" if progress.points_per_s else ""
         if self._bar is not None and self._row is not None:
-            self._bar.update(self._row, completed=progress.points_done or progress.tasks_done, rate=rate)
+            self._bar.update(self._row, completed=progress.points_done, rate=rate)
             return
         now = time.monotonic()
         if self._terminal.progress and now - self._last_line_s >= _PLAIN_EVERY_S:

@@ -18,7 +18,7 @@ class Progress:
     points_per_s: float | None
     """None before the first task is done."""
     remaining_s: float | None
-    """None before there is anything to judge by."""
+    """None before there is anything to judge by, and while tasks take turns."""
 
 
 @dataclass(frozen=True)

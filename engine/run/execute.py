@@ -20,6 +20,7 @@ from engine.results.environment import environment, utc_now
 from engine.run.events import Listener, Note, Progress, RunStarted, TaskDone, TaskFailed, TaskStarted
 from engine.run.executor import Executor, Finished, Job, label_of
 from engine.run.local import LocalExecutor
+from engine.run.turns import takes_turns
 
 if TYPE_CHECKING:
     from engine.plan.compile import Plan
@@ -101,7 +102,7 @@ def run(
         started=tracker.started,
         say=lambda line: listen(Note(line)),
     )
-    listen(RunStarted(len(choice.todo), sum(t.size for t in choice.todo), choice.kept))
+    listen(RunStarted(len(choice.todo), _points(choice.todo), choice.kept))
     interrupted = False
     try:
         with _terminated_as_interrupt():
@@ -144,6 +145,11 @@ def _choose(
     return _Choice(tuple(todo), kept, len(plan.tasks) - len(chosen), tuple(failures))
 
 
+def _points(tasks: Sequence[Task]) -> int:
+    """Points to go, for a progress bar: a task of none, as a probe is, counts as one."""
+    return sum(task.size or 1 for task in tasks)
+
+
 def in_order(tasks: Sequence[Task], seed: int) -> list[Task]:
     """Predictions and readings as planned, then measured tasks shuffled.
 
@@ -164,6 +170,7 @@ class _Tracker:
         self._store = store
         self._spec_folder = spec_folder
         self._inputs: dict[str, str | None] = {}
+        self._in_turns: set[str] = set()
         self._choice = choice
         self._listen = listen
         self._begin = begin
@@ -175,11 +182,14 @@ class _Tracker:
         self._first = self._first or time.monotonic()
         # Before it reads them: what changes meanwhile then counts as changed.
         self._inputs[task.fingerprint] = inputs_digest(task, self._spec_folder)
+        if takes_turns(task):
+            self._in_turns.add(task.fingerprint)
         self._listen(TaskStarted(task.fingerprint, task.kind, label_of(task)))
 
     def ended(self, outcome: Finished) -> None:
         task = outcome.task
-        self._ended_points += task.size
+        self._ended_points += _points([task])
+        self._in_turns.discard(task.fingerprint)
         if outcome.error is None:
             inputs = self._inputs.get(task.fingerprint)
             self._store.adopt(task, outcome.drafts, seconds=outcome.seconds, inputs=inputs)
@@ -207,7 +217,7 @@ class _Tracker:
         )
 
     def _progress(self) -> Progress:
-        total = sum(task.size or 1 for task in self._choice.todo)
+        total = _points(self._choice.todo)
         ended = self._ended_points
         elapsed = time.monotonic() - (self._first or self._begin)
         rate = ended / elapsed if elapsed > 0 and ended else None
@@ -218,7 +228,8 @@ class _Tracker:
             points_total=total,
             elapsed_s=elapsed,
             points_per_s=rate,
-            remaining_s=(total - ended) / rate if rate else None,
+            # Tasks that take turns end nearly together: the first end says nothing of how long the rest take.
+            remaining_s=(total - ended) / rate if rate and not self._in_turns else None,
         )
 
     def summary(self, *, interrupted: bool) -> RunSummary:

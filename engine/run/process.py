@@ -89,7 +89,10 @@ class Worker:
         return Finished(task, reply["seconds"], drafts, error=reply["error"], tail=tail)
 
     def interrupt(self) -> None:
-        """Ask a task for what it has by now; `perform`, in another thread, returns that within moments."""
+        """Ask a task for what it has by now; `perform`, in another thread, returns that within moments.
+
+        A process that is not there yet is not started any more.
+        """
         with self._changing:
             process, self._interrupted = self._process, True
         if process is None:
@@ -102,7 +105,7 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._changing:
-            if self.stopped:
+            if self.stopped or self._interrupted:
                 raise MeasurementError("the run was stopped")
             if self._process is None:
                 self._process = self._start()

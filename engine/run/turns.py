@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from engine.run.device import devices_of, hold_devices
-from engine.run.executor import Finished, Job, time_limit_s
+from engine.run.executor import Finished, Job, label_of, time_limit_s
 from engine.run.process import GRACE_S, PROGRAM, Worker
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def in_turns(tasks: Sequence[Task], job: Job, *, program: Sequence[str] = PROGRA
     """Run tasks together, each in a process of its own, which alone works and holds the devices."""
     news: queue.SimpleQueue[News] = queue.SimpleQueue()
     turns = Turns()
-    workers = [Worker(passing(job, news), program=program, pass_on=turns.pass_on) for _ in tasks]
+    jobs = [passing(job, news, whose=f"{label_of(task)}: " if len(tasks) > 1 else "") for task in tasks]
+    workers = [Worker(each, program=program, pass_on=turns.pass_on) for each in jobs]
     threads = [
         threading.Thread(target=_work, args=(worker, task, turns, news), daemon=True)
         for worker, task in zip(workers, tasks, strict=True)
@@ -91,8 +92,7 @@ def in_turns(tasks: Sequence[Task], job: Job, *, program: Sequence[str] = PROGRA
         try:
             yield from ends(news, len(tasks))
         except KeyboardInterrupt:
-            turns.end()
-            yield from _handed_over(workers, threads, news)
+            yield from _handed_over(workers, threads, turns, news)
             raise
 
 
@@ -106,11 +106,16 @@ def _work(worker: Worker, task: Task, turns: Turns, news: queue.SimpleQueue[News
 
 
 def _handed_over(
-    workers: Sequence[Worker], threads: Sequence[threading.Thread], news: queue.SimpleQueue[News]
+    workers: Sequence[Worker],
+    threads: Sequence[threading.Thread],
+    turns: Turns,
+    news: queue.SimpleQueue[News],
 ) -> Iterator[Finished]:
     """What interrupted measurements have by now, of those that say so within moments."""
     for worker in workers:
         worker.interrupt()
+    # Not before: a worker that waits for its first turn would start.
+    turns.end()
     for thread in threads:
         thread.join(timeout=2 * GRACE_S)
     while not news.empty():
@@ -119,12 +124,13 @@ def _handed_over(
             yield found
 
 
-def passing(job: Job, news: queue.SimpleQueue[News]) -> Job:
-    """A job for threads: whoever listens to a run hears of it in one thread, by `ends`."""
+def passing(job: Job, news: queue.SimpleQueue[News], *, whose: str = "") -> Job:
+    """A job for threads: whoever listens to a run hears of it in one thread, by `ends`; `whose` stands before
+    each line, where those of several tasks alternate."""
     return replace(
         job,
         started=lambda task: news.put(lambda: job.started(task)),
-        say=lambda line: news.put(lambda: job.say(line)),
+        say=lambda line: news.put(lambda: job.say(whose + line)),
     )
 
 

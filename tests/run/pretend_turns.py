@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.measure import registry
 from engine.measure.registry import Incomplete, Registered
 from engine.results.tables import make_table
+from engine.spec.device_probe import DeviceProbeSettings
 from engine.spec.live import LiveSettings
 
 PROGRAM = (__file__,)
@@ -23,6 +24,7 @@ def measure(settings, task, tools):
             note(settings, size)
             time.sleep(0.02)
             note(settings, size)
+            tools.say("a repeat")
             done += 1
             if size == 9 and done == 2:
                 raise SystemExit(3)
@@ -41,7 +43,14 @@ def rows(done):
     return {"summary": make_table("summary", {**row, "time_s": [float(done)]})}
 
 
+def probe(settings, task, tools):
+    """Let others work once."""
+    tools.pass_on()
+    return {}
+
+
 registry._found["live"] = Registered("live", LiveSettings, measure, 1, frozenset())
+registry._found["device_probe"] = Registered("device_probe", DeviceProbeSettings, probe, 1, frozenset())
 
 if __name__ == "__main__":
     from engine.run.worker import main

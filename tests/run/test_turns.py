@@ -8,11 +8,14 @@ import time
 import pytest
 from pydantic import ValidationError
 
+from engine.errors import MeasurementError
 from engine.plan.compile import compile_plan
 from engine.results.store import ResultStore, stored_tasks
+from engine.run.events import Note, RunStarted, TaskDone, TaskStarted
 from engine.run.execute import run
+from engine.run.executor import Job
 from engine.run.local import LocalExecutor
-from engine.run.process import _Limit
+from engine.run.process import Worker, _Limit
 from engine.run.turns import Turns, groups
 from tests.plan.specs import experiment
 from tests.run.pretend_turns import PROGRAM
@@ -24,7 +27,7 @@ def own_devices(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
-def plan_of(log, batches, *, repeats=4, **settings):
+def plan_of(log, batches, *, repeats=4, beside=(), **settings):
     live = {
         "kind": "live",
         "target": {"kind": "local", "device": "cpu", "weights": str(log)},
@@ -32,7 +35,7 @@ def plan_of(log, batches, *, repeats=4, **settings):
         **settings,
     }
     return compile_plan(
-        experiment(measurements=[live], sweep={"axes": {"workload.batch_size": list(batches)}})
+        experiment(measurements=[*beside, live], sweep={"axes": {"workload.batch_size": list(batches)}})
     )
 
 
@@ -108,6 +111,41 @@ def test_an_interrupt_keeps_what_each_has(tmp_path):
     states = [task.state for task in stored_tasks(tmp_path / "run").values()]
     assert states == ["interrupted"] * 3
     assert all(value >= 1 for value in times(plan, tmp_path / "run"))
+
+
+def test_who_waits_for_a_first_turn_does_not_start_after_an_interrupt(tmp_path):
+    plan = plan_of(tmp_path / "log", (1,), take_turns=True)
+    worker = Worker(Job(plan, tmp_path, tmp_path), program=("-c", "raise SystemExit(1)"))
+    worker.interrupt()
+    with pytest.raises(MeasurementError, match=r"^the run was stopped$"):
+        worker.perform(plan.tasks[0])
+
+
+def test_lines_say_whose_they_are_where_several_alternate(tmp_path):
+    events = []
+    go(plan_of(tmp_path / "log", (1, 2), take_turns=True), tmp_path / "run", on_event=events.append)
+    labels = {event.label for event in events if isinstance(event, TaskStarted)}
+    assert len(labels) == 2
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert sorted(notes) == sorted(f"{label}: a repeat" for label in labels for _ in range(4))
+    events.clear()
+    go(plan_of(tmp_path / "log", (3,), take_turns=True), tmp_path / "alone", on_event=events.append)
+    assert [event.text for event in events if isinstance(event, Note)] == ["a repeat"] * 4
+
+
+def test_the_rest_of_those_that_take_turns_is_not_forecast(tmp_path):
+    events = []
+    probe = {"kind": "device_probe", "device": "cpu", "take_turns": True}
+    plan = plan_of(tmp_path / "log", (1, 2), take_turns=True, beside=[probe])
+    go(plan, tmp_path / "run", on_event=events.append)
+    assert next(event for event in events if isinstance(event, RunStarted)).points == 3
+    progress = [event.progress for event in events if isinstance(event, TaskDone)]
+    # The probe is of no point, and ends first; it counts as one of three all the same.
+    assert [(p.points_done, p.points_total, p.remaining_s) for p in progress] == [
+        (1, 3, None),
+        (2, 3, None),
+        (3, 3, 0),
+    ]
 
 
 def test_eight_models_at_most_are_in_memory_together(tmp_path):
