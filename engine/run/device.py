@@ -21,6 +21,8 @@ def devices_of(settings: Any, *, count: int = 1) -> tuple[str, ...]:
     when it uses nothing of this machine."""
     if settings.kind == "energy":
         return () if settings.source == "replay" else _accelerators(count)
+    if settings.kind == "device_probe":
+        return ("cpu",) if settings.device == "cpu" else _accelerators(count)
     target = getattr(settings, "target", None)
     if target is None or target.kind != "local":
         return ()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from engine.run.device import devices_of, hold_devices
 from engine.run.executor import Executor, Finished, Job, perform
 from engine.run.process import PROGRAM, Worker
 from engine.run.turns import News, at_work, ends, groups, in_turns, passing, takes_turns
@@ -40,8 +41,10 @@ class LocalExecutor:
             yield from self._shared(predictions, job, workers)
             here = [task for task in here if task.kind != "analytical"]
         for task in here:
-            job.started(task)
-            yield perform(task, job)
+            with hold_devices(devices_of(task.settings), say=job.say):
+                job.started(task)
+                finished = perform(task, job)
+            yield finished
         for group in groups(apart):
             yield from in_turns(group, job, program=self._program)
 

@@ -6,6 +6,7 @@ import pytest
 
 from engine.results.lock import FolderLock
 from engine.run.device import devices_of, hold_devices
+from engine.spec.device_probe import DeviceProbeSettings
 from engine.spec.energy import EnergySettings
 from engine.spec.live import LiveSettings
 
@@ -22,9 +23,10 @@ SERVER = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
     [
         (live(kind="local", device="cpu"), ("cpu",)),
         (live(**SERVER), ()),
+        (DeviceProbeSettings(kind="device_probe", device="cpu"), ("cpu",)),
         (EnergySettings(kind="energy", source="replay", trace="t.csv"), ()),
     ],
-    ids=["cpu", "server", "replay"],
+    ids=["cpu", "server", "probe", "replay"],
 )
 def test_what_a_task_holds(settings, devices):
     assert devices_of(settings) == devices
