@@ -121,8 +121,8 @@ def _operators(
     wanted = {part.operator: len(part.shapes) for part in parts}
     for number in range(_ROUNDS):
         for part in parts:
-            tools.say(f"round {number + 1} of {_ROUNDS}: {part.operator}")
             tools.pass_on()
+            tools.say(f"round {number + 1} of {_ROUNDS}: {part.operator}")
             ends = time.monotonic() + part.share * budget_s / _ROUNDS
             done = 0
             for i, shape in enumerate(part.shapes[: wanted[part.operator]]):
