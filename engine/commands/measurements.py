@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from engine.perfmodel.request_rows import RunKey, RunRows
     from engine.run.stored import StoredRun
     from engine.spec.hardware import Hardware
+
+_PROBE: Final = "a run has them from `- kind: device_probe` in its measurements"
+_LIVE: Final = "a run has them from `- kind: live` or `run_folder` in its measurements"
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,13 @@ class Sources:
     """Reason -> whole requests that belong to no subject."""
 
     def only(self, kind: str) -> Sources:
-        """Its `operators` or its `requests`, without the other."""
+        """Its `operators` or its `requests`, without the other; `UsageError` where it has none of them."""
         if kind == "operators":
+            if not len(self.table):
+                raise UsageError("`--only operators`: there are no times of operators here", hint=_PROBE)
             return replace(self, requests={}, ignored={})
+        if not self.requests and not self.ignored:
+            raise UsageError("`--only requests`: there are no whole requests here", hint=_LIVE)
         return replace(self, table=_nothing(), devices={})
 
 

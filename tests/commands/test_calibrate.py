@@ -105,7 +105,16 @@ def test_one_of_the_two_sorts_can_be_left_out(engine: Engine, timings: Path) -> 
     assert (done.code, done.out) == (0, f"{target}\n")
     assert "specs find parameter sets in a folder `hardware/calibrations` beside them" in done.err
     refused = engine(*asked, "requests")
-    assert (refused.code, "nothing could be fitted" in refused.err) == (2, True)
+    assert refused.code == 2
+    assert "`--only requests`: there are no whole requests here" in refused.err
+    assert "`- kind: live`" in refused.err
+    served = timings.parent / "served.csv"
+    columns = "model,device,prompt_tokens,output_tokens,batch_size,tpot_ms"
+    served.write_text(f"{columns}\nllama-3.1-8b,h100-sxm-80gb,128,128,1,9\n", encoding="utf-8")
+    refused = engine("calibrate", served, "-o", target, "--only", "operators")
+    assert refused.code == 2
+    assert "`--only operators`: there are no times of operators here" in refused.err
+    assert "`- kind: device_probe`" in refused.err
 
 
 def test_errors_of_the_model_as_a_table(engine: Engine, timings: Path) -> None:
