@@ -50,7 +50,7 @@ def other_device(hardware: Hardware, observed: Sequence[Mapping[str, Any]]) -> I
             "other-device",
             "error",
             f"the spec names {hardware.name}, and the model ran on {ran}",
-            "what is predicted beside it is of the device that the spec names",
+            "what was measured has no bound and no estimate beside it: they would be those of another device",
             "hardware: THE_DEVICE_IT_RAN_ON",
         )
 

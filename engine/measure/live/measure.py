@@ -77,8 +77,9 @@ def tables_of(
 ) -> Tables:
     """Rows and findings of finished loads; `extra` are rows of the summary that no load has."""
     mixed = settings.load.prompt_lengths is not None
-    # The model predicts batches of equal requests, and of the lengths that the workload asks for.
-    predicted = settings.predict and not mixed and settings.prompts.source != "file"
+    elsewhere = list(other_device(point.combination.hardware, observed))
+    # The model predicts batches of equal requests, of the lengths that the workload asks for, on its device.
+    predicted = settings.predict and not mixed and not elsewhere and settings.prompts.source != "file"
     goals = Goals(
         settings.require,
         settings.max_error_share,
@@ -90,7 +91,7 @@ def tables_of(
         beside = _beside(settings, point, load.level) if predicted else None
         rows += summary_rows(load, goals, beside)
     epoch_ns = time.time_ns() - time.perf_counter_ns()
-    findings = [*other_device(point.combination.hardware, observed), *findings_of(settings, measured, rows)]
+    findings = [*elsewhere, *findings_of(settings, measured, rows)]
     return {
         "summary": summary_table(rows),
         "requests": requests_table(measured, epoch_ns=epoch_ns, keep_times=settings.keep_token_times),

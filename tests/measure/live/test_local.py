@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import EnvironmentMissing, MeasurementError
 from engine.measure.live import oom
-from engine.spec.catalog import load_model, load_quantization
+from engine.spec.catalog import load_hardware, load_model, load_quantization
 from engine.spec.model import Model
 from tests.measure.live.conftest import TINY
 
@@ -95,6 +95,15 @@ def test_own_loop_and_generate_choose_the_same_tokens(local):
     assert own.kv_cache_bytes == 2 * 2 * 2 * 16 * 4 * 28 * 3
 
 
+def test_on_another_device_nothing_is_predicted_beside(measure):
+    tables = measure({"target": CPU, **QUICK})
+    row = rows_of(tables, "request")["concurrency 1 (static batch)"]
+    assert row["e2e_s"] > 0
+    assert not {"bound_time_s", "estimated_time_s", "mfu"} & {k for k, v in row.items() if v is not None}
+    (finding,) = [row for row in tables["findings"] if row["rule"] == "other-device"]
+    assert finding["finding"].endswith("and the model ran on this machine's processor")
+
+
 def test_generate_is_stamped_for_one_sequence_too(local):
     from engine.measure.local_loop import generate_with_library, random_prompts
 
@@ -105,7 +114,11 @@ def test_generate_is_stamped_for_one_sequence_too(local):
 
 
 def test_a_local_point_end_to_end(measure):
-    tables = measure({"target": {**CPU, "generate": True}, "load": {"concurrency": [1, 3]}, **QUICK})
+    # A sheet that does not tell what its memory is may be that of a processor.
+    here = load_hardware("h100-sxm-80gb").model_dump(mode="json", exclude_none=True, exclude={"memory_kind"})
+    tables = measure(
+        {"target": {**CPU, "generate": True}, "load": {"concurrency": [1, 3]}, **QUICK}, hardware=here
+    )
     request = rows_of(tables, "request")
     row = request["concurrency 3 (static batch)"]
     assert (row["completed_requests"], row["output_tokens"], row["error_rate"]) == (6, 24, 0)
