@@ -90,6 +90,9 @@ def tables_of(
     for load in measured:
         beside = _beside(settings, point, load.level) if predicted else None
         rows += summary_rows(load, goals, beside)
+    for row in rows:
+        if elsewhere and not row.get("reason"):
+            row["reason"] = elsewhere[0]["finding"]
     epoch_ns = time.time_ns() - time.perf_counter_ns()
     findings = [*elsewhere, *findings_of(settings, measured, rows)]
     return {

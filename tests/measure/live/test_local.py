@@ -102,6 +102,7 @@ def test_on_another_device_nothing_is_predicted_beside(measure):
     assert not {"bound_time_s", "estimated_time_s", "mfu"} & {k for k, v in row.items() if v is not None}
     (finding,) = [row for row in tables["findings"] if row["rule"] == "other-device"]
     assert finding["finding"].endswith("and the model ran on this machine's processor")
+    assert {row["reason"] for row in tables["summary"]} == {finding["finding"]}
 
 
 def test_generate_is_stamped_for_one_sequence_too(local):
